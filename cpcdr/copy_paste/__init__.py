@@ -1,0 +1,17 @@
+"""Copy-paste of coherent depth regions between frames, as rendering: a z-buffer compositor."""
+
+from cpcdr.copy_paste.appearance import ColourConfig
+from cpcdr.copy_paste.mosaic import Frames, Key, Mosaic, compose, compose_item
+from cpcdr.copy_paste.sprites import CopyPasteConfig
+from cpcdr.copy_paste.views import ViewConfig
+
+__all__ = [
+    "ColourConfig",
+    "CopyPasteConfig",
+    "Frames",
+    "Key",
+    "Mosaic",
+    "ViewConfig",
+    "compose",
+    "compose_item",
+]

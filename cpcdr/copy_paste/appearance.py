@@ -1,0 +1,155 @@
+"""Colour augmentation as linear maps: jitter and grey are one 3×4 matrix, blur is one sigma.
+
+Keeping colour linear lets the compositor apply a sprite's and its image's augmentation in a single
+multiply-add per visible pixel (deferred shading). The price, against torchvision's ColorJitter: the
+four jitters come in a fixed order (brightness, contrast, saturation, hue), hue turns in YIQ space
+instead of HSV, and values are clamped to [0, 1] once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cpcdr.errors import InputError
+
+COLOUR_DRAWS = 8
+"""Uniform numbers that one colour augmentation takes."""
+
+LUMA = np.array([0.299, 0.587, 0.114])
+_RGB_TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
+
+
+@dataclass(frozen=True)
+class ColourConfig:
+    """How colours vary, of a pasted region or of a whole mixed image.
+
+    Attributes:
+        jitter: largest relative change of brightness, contrast and saturation, and the largest hue
+            shift in turns of the colour circle.
+        jitter_probability: share of sprites (or images) that are jittered.
+        blur_probability: share that is blurred.
+        blur_sigma: range of the Gaussian's sigma, pixels at a frame height of 384.
+        grey_probability: share that loses its colour.
+    """
+
+    jitter: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.2)
+    jitter_probability: float = 0.8
+    blur_probability: float = 0.2
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    grey_probability: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("jitter_probability", "blur_probability", "grey_probability"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"{name} {getattr(self, name)} must lie in 0..1.")
+        if min(self.jitter) < 0.0 or max(self.jitter[:3]) > 1.0 or self.jitter[3] > 0.5:
+            raise InputError(
+                f"jitter {self.jitter}: give three numbers in 0..1 and a hue in 0..0.5."
+            )
+        if not 0.0 <= self.blur_sigma[0] <= self.blur_sigma[1] <= 8.0:
+            raise InputError(f"blur_sigma {self.blur_sigma} must be an ascending range in 0..8.")
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Drawn colour augmentations.
+
+    Attributes:
+        matrix: float64 [S, 3, 4]: ``matrix[s, :, :3] @ rgb + matrix[s, :, 3]``, rgb in [0, 1].
+        sigma: float64 [S] blur in pixels, 0 = none.
+    """
+
+    matrix: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+
+
+def colours(
+    uniform: NDArray[np.float64], grey: NDArray[np.float64], config: ColourConfig, unit: float
+) -> Colours:
+    """Turn uniform numbers into colour augmentations.
+
+    Args:
+        uniform: [S, COLOUR_DRAWS] in [0, 1).
+        grey: [S] mean luminance in [0, 1] about which contrast changes (that of the source frame).
+        config: ranges and probabilities.
+        unit: pixels per configured pixel (frame height / 384).
+    """
+    spread = np.asarray(config.jitter)
+    jittered = uniform[:, 0] < config.jitter_probability
+    change = np.where(jittered[:, None], (2.0 * uniform[:, 1:5] - 1.0) * spread, 0.0)
+    greyed = uniform[:, 5] < config.grey_probability
+    matrix = colour_matrix(change, grey)
+    matrix[greyed] = LUMA @ matrix[greyed][:, None]  # luminance in all three channels
+    low, high = config.blur_sigma
+    sigma = (low + (high - low) * uniform[:, 7]) * unit
+    return Colours(matrix, np.where(uniform[:, 6] < config.blur_probability, sigma, 0.0))
+
+
+def colour_matrix(change: NDArray[np.float64], grey: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Brightness, then contrast about ``grey``, saturation about luminance, hue: [S, 3, 4].
+
+    Args:
+        change: [S, 4] relative change of brightness, contrast, saturation (0 = none); hue in turns.
+        grey: [S] luminance that contrast leaves where brightness put it.
+    """
+    brightness, contrast, saturation = (1.0 + change[:, :3]).T
+    angle = 2.0 * np.pi * change[:, 3]
+    keep = saturation[:, None, None] * np.eye(3)
+    desaturate = (1.0 - saturation)[:, None, None] * LUMA
+    turn = np.zeros((len(change), 3, 3))
+    turn[:, 0, 0] = 1.0
+    turn[:, 1, 1] = turn[:, 2, 2] = np.cos(angle)
+    turn[:, 2, 1] = np.sin(angle)
+    turn[:, 1, 2] = -turn[:, 2, 1]
+    hue = _YIQ_TO_RGB @ turn @ _RGB_TO_YIQ
+    matrix = np.empty((len(change), 3, 4))
+    matrix[:, :, :3] = (brightness * contrast)[:, None, None] * (hue @ (keep + desaturate))
+    # Saturation and hue leave grey as it is, so the offset of contrast passes through unchanged.
+    matrix[:, :, 3] = ((1.0 - contrast) * brightness * grey)[:, None]
+    return matrix
+
+
+def after(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The colour matrices that apply ``first`` and then ``second``: [S, 3, 4] each."""
+    combined = second[:, :, :3] @ first
+    combined[:, :, 3] += second[:, :, 3]
+    return combined
+
+
+def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
+    """Gaussian blur in place, borders replicated.
+
+    Args:
+        images: float32 [N, 3, H, W].
+        sigma: [N] in pixels, on the host so that images without blur cost nothing.
+    """
+    for n in np.flatnonzero(sigma > 0.15):  # below, the neighbours' weight is under 1e-9
+        radius = int(np.ceil(3.0 * sigma[n]))
+        weight = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma[n]) ** 2)
+        images[n] = smooth(images[n][None], (weight / weight.sum()).tolist())[0]
+
+
+def smooth(images: Tensor, weights: Sequence[float]) -> Tensor:
+    """Convolve rows and columns with an odd number of weights, borders replicated.
+
+    Sums of shifted images: on a CPU many times faster than ``conv2d``, on a GPU never in TF32.
+
+    Args:
+        images: float32 [N, C, H, W].
+        weights: from one side to the other.
+    """
+    radius = len(weights) // 2
+    for axis, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        padded = F.pad(images, pad, mode="replicate")
+        side = images.shape[axis]
+        images = padded.narrow(axis, 0, side) * weights[0]
+        for shift, weight in enumerate(weights[1:], 1):
+            images.add_(padded.narrow(axis, shift, side), alpha=weight)
+    return images

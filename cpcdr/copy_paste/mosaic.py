@@ -1,0 +1,161 @@
+"""Copy-paste: frames in, mixed images with region, appearance and transform of every pixel out.
+
+Per batch: bounding boxes on the device -> draws on the host -> one table of sprites -> rendering on
+the device. The host waits for small tables only (boxes, mean luminances, the number of tiles).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpcdr.copy_paste.appearance import LUMA, blur_images
+from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
+from cpcdr.copy_paste.shading import build_pyramid, shade
+from cpcdr.copy_paste.sprites import CopyPasteConfig, bounding_boxes
+from cpcdr.copy_paste.zbuffer import visible_sprites
+from cpcdr.errors import InputError
+
+Key = tuple[int, int, int]
+"""(seed, epoch, item), each at least 0: decides every draw of an item."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """B items of M source frames, on one device.
+
+    Attributes:
+        images: uint8 [B, M, 3, H, W] RGB.
+        disparity: float32 [B, M, H, W], larger is nearer; 0, negative or not finite: farthest.
+        regions: int32 or int64 [B, M, H, W] region ids, 0..R_m-1 in each frame.
+    """
+
+    images: Tensor
+    disparity: Tensor
+    regions: Tensor
+
+    def __post_init__(self) -> None:
+        b, m, c, h, w = self.images.shape if self.images.ndim == 5 else (0, 0, 0, 0, 0)
+        if self.images.dtype != torch.uint8 or c != 3 or 0 in (b, m, h, w):
+            raise InputError(
+                f"Copy-paste takes uint8 images [B, M, 3, H, W], not {self.images.dtype} "
+                f"{list(self.images.shape)}."
+            )
+        for name, value in (("disparity", self.disparity), ("regions", self.regions)):
+            if value.shape != (b, m, h, w):
+                raise InputError(f"{name} has shape {list(value.shape)}, not {[b, m, h, w]}.")
+        if self.regions.dtype not in (torch.int32, torch.int64):
+            raise InputError(f"regions must be int32 or int64, not {self.regions.dtype}.")
+
+    def to(self, device: torch.device | str) -> Frames:
+        """The same frames on another device."""
+        moved = (x.to(device, non_blocking=True) for x in vars(self).values())
+        return Frames(*moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """B·N mixed images, N = rounds · M; image b·N + k·M + m has frame m of item b as its base.
+
+    Attributes:
+        images: float32 [BN, 3, H, W] in [0, 1].
+        regions: int64 [BN, H, W] ids 0..R-1, unique over the whole batch.
+        appearances: uint8 [BN, H, W] in 0..A-1: round k's original is k, pastes follow in the order
+            of the rounds. (Convert before indexing: torch takes uint8 indices for a mask.)
+        transforms: float32 [R, A, 2, 3] from a pixel (x, y) of the region's source frame to its
+            place in the mixed image, pixel centres at integers; 0 where there is none.
+        image_of: int64 [R, A] the mixed image of each appearance, -1 where there is none.
+        frame_of: int64 [R] source frame b·M + m of each region.
+        rounds: number of original appearances.
+    """
+
+    images: Tensor
+    regions: Tensor
+    appearances: Tensor
+    transforms: Tensor
+    image_of: Tensor
+    frame_of: Tensor
+    rounds: int
+
+    @property
+    def pasted_share(self) -> float:
+        """Share of the pixels that show a paste. On a GPU this waits for it."""
+        return (self.appearances >= self.rounds).float().mean().item()
+
+
+def compose_item(
+    images: Tensor, disparity: Tensor, regions: Tensor, config: CopyPasteConfig, key: Key
+) -> Mosaic:
+    """`compose` for one item: arguments as in `Frames` without their first dimension."""
+    return compose(Frames(images[None], disparity[None], regions[None]), config, [key])
+
+
+def compose(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Mosaic:
+    """Copy-paste regions between the frames of each item.
+
+    Args:
+        frames: source frames, on any device.
+        config: what to draw.
+        keys: (seed, epoch, item) of each item; equal keys and frames give equal mixed images,
+            whatever the batch (region ids count on from item to item).
+
+    Raises:
+        InputError: a number of keys other than B, or negative region ids.
+    """
+    items, per_item, _, height, width = frames.images.shape
+    if len(keys) != items:
+        raise InputError(f"{items} items of frames need {items} keys, not {len(keys)}.")
+    images = frames.images.flatten(0, 1)
+    ids, offsets = _unique_ids(frames.regions.flatten(0, 1))
+    fast = _cpu() if images.device.type == "cpu" else None
+    boxes = (fast.bounding_boxes if fast else bounding_boxes)(ids, offsets[-1]).cpu().numpy()
+    grey = _mean_luminance(images).cpu().numpy()
+    layouts = []
+    for key, at in zip(keys, range(0, items * per_item, per_item), strict=True):
+        mine = offsets[at : at + per_item + 1]
+        own, lights = boxes[mine[0] : mine[-1]], grey[at : at + per_item]
+        layouts.append(draw_layout(key, own, np.diff(mine), lights, (height, width), config))
+    sprites = build_sprites(layouts, offsets, (height, width)).to(images.device)
+    depth = frames.disparity.flatten(0, 1).float()
+    # abs: the z-buffer compares bits, and those of -0.0 come out wrong.
+    depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_().contiguous()
+    if fast:
+        mixed, labels, looks = fast.render(sprites, fast.build_pyramid(images, ids), depth)
+    else:
+        visible = visible_sprites(sprites, ids, depth, items * per_item * len(config.counts))
+        pyramid = build_pyramid(images, ids)
+        mixed, labels, looks = shade(sprites, visible, pyramid, (height, width))
+    blur_images(mixed, np.concatenate([layout.views.colours.sigma for layout in layouts]))
+    matrices, image_of, frame_of = (
+        torch.from_numpy(x).to(images.device) for x in transforms(layouts, config.appearances)
+    )
+    return Mosaic(mixed, labels, looks, matrices, image_of, frame_of, len(config.counts))
+
+
+def _unique_ids(regions: Tensor) -> tuple[Tensor, list[int]]:
+    """Region ids counted on from frame to frame: int32 [F, H, W], and the F + 1 offsets."""
+    limits = torch.stack([regions.amin((1, 2)), regions.amax((1, 2))]).tolist()
+    if min(limits[0]) < 0:
+        raise InputError("regions holds negative ids: every pixel needs a region, 0..R-1.")
+    offsets = [0, *itertools.accumulate(last + 1 for last in limits[1])]
+    first = torch.tensor(offsets[:-1], dtype=torch.int32, device=regions.device)
+    return (regions.int() + first[:, None, None]).contiguous(), offsets
+
+
+def _mean_luminance(images: Tensor) -> Tensor:
+    """Mean luminance of uint8 [F, 3, H, W] images in [0, 1], from every eighth row and column."""
+    mean = images[:, :, ::8, ::8].double().mean((2, 3)) / 255.0
+    return mean @ torch.from_numpy(LUMA).to(images.device)
+
+
+def _cpu() -> ModuleType:
+    """The kernels for a CPU, imported where they are needed: numba takes a second to import."""
+    from cpcdr.copy_paste import cpu
+
+    return cpu

@@ -1,0 +1,80 @@
+"""The final view of a mixed image: zoom, crop, flip and colour, drawn before it is rendered.
+
+A view is an axis-aligned affine map of the canvas, so sprites are rendered straight into it: the
+mixed image is resampled once, and nothing is rendered that the crop would throw away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.copy_paste.appearance import COLOUR_DRAWS, ColourConfig, Colours, colours
+from cpcdr.errors import InputError
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Augmentation of each mixed image.
+
+    Attributes:
+        zoom: range of the magnification, uniform, at least 1; the frame's size is cropped from it.
+        flip: probability of a mirror image.
+        colour: jitter, blur and grey of the whole image.
+    """
+
+    zoom: tuple[float, float] = (1.0, 2.0)
+    flip: float = 0.5
+    colour: ColourConfig = field(default_factory=ColourConfig)
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.zoom[0] <= self.zoom[1]:
+            raise InputError(f"view zoom {self.zoom} must be an ascending range from at least 1.")
+        if not 0.0 <= self.flip <= 1.0:
+            raise InputError(f"view flip {self.flip} must lie in 0..1.")
+
+
+@dataclass(frozen=True)
+class Views:
+    """Views of N mixed images.
+
+    Attributes:
+        affine: float64 [N, 2, 2]; axis x then y; ``view = affine[n, axis, 0] * canvas +
+            affine[n, axis, 1]``, in pixels with pixel centres at integers.
+        colours: matrices [N, 3, 4] and blur [N].
+    """
+
+    affine: NDArray[np.float64]
+    colours: Colours
+
+
+def draw_views(
+    random: np.random.Generator,
+    grey: NDArray[np.float64],
+    size: tuple[int, int],
+    config: ViewConfig,
+    unit: float,
+) -> Views:
+    """Draw the views of one item's mixed images.
+
+    Args:
+        random: the item's generator.
+        grey: [N] mean luminance of each image's base frame, in [0, 1].
+        size: H, W in pixels.
+        config: ranges and probabilities.
+        unit: pixels per configured pixel (H / 384).
+    """
+    uniform = random.random((len(grey), 4 + COLOUR_DRAWS))
+    low, high = config.zoom
+    zoom = low + (high - low) * uniform[:, 0]
+    affine = np.empty((len(grey), 2, 2))
+    for axis, extent in enumerate((size[1], size[0])):
+        crop = (zoom - 1.0) * extent * uniform[:, 1 + axis]
+        affine[:, axis, 0] = zoom
+        affine[:, axis, 1] = 0.5 * zoom - crop - 0.5  # pixel centres lie half a pixel off the edges
+    mirrored = uniform[:, 3] < config.flip
+    affine[mirrored, 0] *= -1.0
+    affine[mirrored, 0, 1] += size[1] - 1
+    return Views(affine, colours(uniform[:, 4:], grey, config.colour, unit))

@@ -1,0 +1,89 @@
+"""Errors of predicted depth, as in Eigen et al. 2014 (arXiv 1406.2283): pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.errors import InputError
+
+
+@dataclass(frozen=True)
+class DepthErrors:
+    """Errors over the valid pixels.
+
+    Attributes:
+        abs_rel: mean |p - t| / t.
+        sq_rel: mean (p - t)² / t, in the unit of depth.
+        rmse: root mean square of p - t, in the unit of depth.
+        rmse_log: root mean square of ln p - ln t.
+        d1, d2, d3: share of pixels with max(p / t, t / p) below 1.25, 1.25², 1.25³.
+        scale: what the prediction was multiplied by.
+    """
+
+    abs_rel: float
+    sq_rel: float
+    rmse: float
+    rmse_log: float
+    d1: float
+    d2: float
+    d3: float
+    scale: float
+
+
+def depth_errors(
+    predicted: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    min_depth: float = 1e-3,
+    max_depth: float = 80.0,
+    median_scaling: bool = True,
+) -> DepthErrors:
+    """Errors of one predicted depth map.
+
+    Pixels count where min_depth < truth < max_depth (0, infinite or NaN truth is none). The
+    prediction is scaled to the truth's median there, then clipped to the same range.
+
+    Args:
+        predicted: [H, W], positive.
+        truth: [H, W].
+        min_depth, max_depth: the caps, in the truth's unit.
+        median_scaling: off where the prediction's scale is known.
+
+    Raises:
+        InputError: other shapes, no pixel with truth, or predictions that are not positive.
+    """
+    if predicted.shape != truth.shape:
+        raise InputError(f"Depth of shape {predicted.shape} cannot be compared with {truth.shape}.")
+    valid = (truth > min_depth) & (truth < max_depth)
+    if not valid.any():
+        raise InputError(f"No true depth lies between {min_depth:g} and {max_depth:g}.")
+    p, t = predicted[valid].astype(np.float64), truth[valid].astype(np.float64)
+    if not (np.isfinite(p).all() and (p > 0).all()):
+        raise InputError("Predicted depth must be positive and finite.")
+    scale = float(np.median(t) / np.median(p)) if median_scaling else 1.0
+    p = np.clip(p * scale, min_depth, max_depth)
+    ratio = np.maximum(p / t, t / p)
+    return DepthErrors(
+        abs_rel=float((np.abs(p - t) / t).mean()),
+        sq_rel=float(((p - t) ** 2 / t).mean()),
+        rmse=float(np.sqrt(((p - t) ** 2).mean())),
+        rmse_log=float(np.sqrt((np.log(p / t) ** 2).mean())),
+        d1=float((ratio < 1.25).mean()),
+        d2=float((ratio < 1.25**2).mean()),
+        d3=float((ratio < 1.25**3).mean()),
+        scale=scale,
+    )
+
+
+def mean_errors(errors: list[DepthErrors]) -> DepthErrors:
+    """The mean over frames of every field: how published numbers are averaged.
+
+    Raises:
+        InputError: there are no frames.
+    """
+    if not errors:
+        raise InputError("There are no frames to average depth errors over.")
+    names = DepthErrors.__dataclass_fields__
+    return DepthErrors(**{n: float(np.mean([getattr(e, n) for e in errors])) for n in names})

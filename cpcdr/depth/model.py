@@ -1,0 +1,162 @@
+"""The depth model: both networks, the intrinsics, and the loss that ties them together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpcdr.depth.networks import BACKBONES, DepthNet, PoseNet
+from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
+from cpcdr.errors import InputError
+from cpcdr.geometry import invert_pose, pose_matrix
+
+_ASSUMED_FOCAL = 0.5 / math.tan(math.radians(30))  # of the image width: 60° field of view
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """Self-supervised depth training.
+
+    Attributes:
+        backbone: the depth encoder, ``resnet18`` or ``resnet50``; the pose encoder is a ResNet-18.
+        channels: channels of the encoders' first layer; 64 is the published network.
+        height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
+            cropped about the centre.
+        batch_size: triplets a step on each GPU (or process).
+        intrinsics: ``known`` takes the frames' own; ``learn`` fits one focal length and principal
+            point for all frames together with the networks.
+        smoothness: weight of the smoothness term at the finest scale, halved at each coarser one.
+        jitter: share of the triplets whose colours are jittered before the networks see them.
+        min_motion: triplets whose frames differ by less than this (mean absolute difference of
+            the grey values in 0..1, at 1/8 size) show no motion and are skipped.
+        cache_mib: memory for decoded frames in each process.
+        readers: threads that read frames.
+        seed: of order and augmentation.
+    """
+
+    backbone: Literal["resnet18", "resnet50"] = "resnet18"
+    channels: int = 64
+    height: int = 192
+    width: int = 640
+    batch_size: int = 12
+    intrinsics: Literal["known", "learn"] = "known"
+    smoothness: float = 1e-3
+    jitter: float = 0.5
+    min_motion: float = 0.004
+    cache_mib: int = 2048
+    readers: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise InputError(
+                f"--backbone {self.backbone} is unknown: take one of {', '.join(BACKBONES)}."
+            )
+        if self.intrinsics not in ("known", "learn"):
+            raise InputError(f"--intrinsics {self.intrinsics} is unknown: take known or learn.")
+        if self.height < 64 or self.width < 64 or self.height % 32 or self.width % 32:
+            raise InputError(
+                f"A depth training size of {self.height}×{self.width} does not work: "
+                "give multiples of 32, at least 64."
+            )
+        if min(self.channels, self.batch_size, self.cache_mib, self.readers) < 1:
+            raise InputError("channels, batch_size, cache_mib and readers must be at least 1.")
+
+
+TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
+"""A network that learns a synthetic street in minutes on two CPU cores."""
+
+
+class DepthModel(nn.Module):
+    """Depth and pose networks, trained on triplets of frames.
+
+    Args:
+        config: sizes of the networks; kept as ``config``.
+    """
+
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.depth = DepthNet(config.backbone, config.channels)
+        self.pose = PoseNet(config.channels)
+        if config.intrinsics == "learn":
+            self.log_focal = nn.Parameter(torch.tensor(math.log(_ASSUMED_FOCAL)))
+            self.principal_point = nn.Parameter(torch.zeros(2))
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The training loss and health metrics, all scalars.
+
+        Args:
+            batch: ``images`` and ``jittered`` [B, 3, 3, H, W] in [0, 1] (previous, current and
+                next frame), ``intrinsics`` [B, 4], ``flipped`` [B] bool.
+
+        Returns:
+            ``loss``; ``photometric`` (mean reprojection error) beside ``identity`` (the same error
+            of doing nothing); ``smoothness``; ``automask_share`` (pixels that motion explains
+            best); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean: near 0
+            the network has collapsed); ``focal`` in image widths where it is learned.
+        """
+        disparities, photometric = self.reconstruct(batch)
+        current = batch["images"][:, 1]
+        smooth = current.new_zeros(())
+        for scale, disparity in enumerate(disparities):
+            image = functional.interpolate(current, size=disparity.shape[2:], mode="area")
+            smooth = smooth + smoothness(disparity, image) / 2**scale
+        smooth = smooth / len(disparities)
+        finest = disparities[0].detach()
+        metrics = {
+            "loss": photometric.loss + self.config.smoothness * smooth,
+            "photometric": photometric.error.mean(),
+            "identity": photometric.identity.mean(),
+            "smoothness": smooth.detach(),
+            "automask_share": photometric.mask.float().mean(),
+            "mean_disparity": finest.mean(),
+            "disparity_spread": (finest.std(dim=(2, 3)) / finest.mean(dim=(2, 3))).mean(),
+        }
+        if self.config.intrinsics == "learn":
+            metrics["focal"] = self.log_focal.detach().exp()
+        return metrics
+
+    def reconstruct(self, batch: dict[str, Any]) -> tuple[list[Tensor], Photometric]:
+        """Disparities [B, 1, H/2^s, W/2^s] of the current frames, and how well they explain it."""
+        previous, current, following = batch["jittered"].unbind(1)
+        disparities = self.depth(current)
+        rotation, translation = self.pose(
+            torch.cat([previous, current]), torch.cat([current, following])
+        )
+        # Reprojection in half precision would move pixels by whole pixels.
+        with torch.autocast(current.device.type, enabled=False):
+            to_current, to_following = pose_matrix(rotation, translation).chunk(2)
+            poses = torch.stack([invert_pose(to_current), to_following])
+            images = batch["images"]
+            full = torch.cat([_upsample(d, images.shape[-2:]) for d in disparities], dim=1)
+            photometric = photometric_loss(
+                images[:, 1],
+                torch.stack([images[:, 0], images[:, 2]]),
+                full,
+                poses,
+                self.camera(batch),
+            )
+        return disparities, photometric
+
+    def camera(self, batch: dict[str, Any]) -> Tensor:
+        """Intrinsics [B, 4] of the batch's images: the given ones, or the learned ones."""
+        if self.config.intrinsics == "known":
+            return batch["intrinsics"]
+        height, width = batch["images"].shape[-2:]
+        focal = (width * self.log_focal.exp()).expand(len(batch["images"]))
+        side = torch.where(batch["flipped"], -1.0, 1.0)
+        cx = (width - 1) / 2 + side * width * self.principal_point[0]
+        cy = ((height - 1) / 2 + height * self.principal_point[1]).expand_as(cx)
+        return torch.stack([focal, focal, cx, cy], dim=1)
+
+
+def _upsample(disparity: Tensor, size: torch.Size) -> Tensor:
+    if disparity.shape[2:] == size:
+        return disparity
+    return functional.interpolate(disparity, size=size, mode="bilinear", align_corners=False)

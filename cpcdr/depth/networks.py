@@ -1,0 +1,166 @@
+"""Depth and pose networks: torchvision's ResNet blocks, a U-Net decoder, a pose regressor.
+
+Shapes follow Monodepth2 (Godard et al. 2019, arXiv 1806.01260), with one free width so that the
+same code is a network for a GPU (width 64: ResNet-18 or -50) and a toy for two CPU cores (16).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from cpcdr.geometry import MIN_DISPARITY
+
+SCALES = 4
+"""Disparities come at strides 1, 2, 4 and 8."""
+
+BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+
+
+class Encoder(nn.Module):
+    """ResNet without its classifier; parameter names are torchvision's.
+
+    Args:
+        backbone: a key of ``BACKBONES``.
+        width: channels of the first layer; 64 is the published network.
+        in_channels: 3 for one image, 6 for two.
+
+    Attributes:
+        channels: channels of the five feature maps, strides 2, 4, 8, 16, 32.
+    """
+
+    def __init__(self, backbone: str, width: int, in_channels: int = 3) -> None:
+        super().__init__()
+        block, depths = BACKBONES[backbone]
+        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.channels = [width]
+        previous = width
+        for i, depth in enumerate(depths):
+            planes = width << i
+            self.add_module(f"layer{i + 1}", _stage(block, previous, planes, depth, 1 + (i > 0)))
+            previous = planes * block.expansion
+            self.channels.append(previous)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [B, C, H, W] in [0, 1] -> five feature maps, finest first."""
+        x = functional.relu(self.bn1(self.conv1((images - 0.45) / 0.225)), inplace=True)
+        features = [x]
+        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        for i in range(4):
+            x = self.get_submodule(f"layer{i + 1}")(x)
+            features.append(x)
+        return features
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, planes: int, depth: int, stride: int
+) -> nn.Sequential:
+    outputs = planes * block.expansion
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+        )
+    first = block(inputs, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(outputs, planes) for _ in range(depth - 1)))
+
+
+class DepthNet(nn.Module):
+    """One image to disparities at four scales.
+
+    Args:
+        backbone: a key of ``BACKBONES``.
+        width: channels of the encoder's first layer; the decoder has width/4 .. 4·width.
+    """
+
+    def __init__(self, backbone: str = "resnet18", width: int = 64) -> None:
+        super().__init__()
+        self.encoder = Encoder(backbone, width)
+        skips = [0, *self.encoder.channels[:-1]]  # by output stride 1, 2, 4, 8, 16
+        widths = [max(8, (width // 4) << i) for i in range(5)]
+        inputs = [*widths[1:], self.encoder.channels[-1]]
+        self.reduce = nn.ModuleList(_conv(i, w) for i, w in zip(inputs, widths, strict=True))
+        self.merge = nn.ModuleList(_conv(w + s, w) for w, s in zip(widths, skips, strict=True))
+        self.heads = nn.ModuleList(_conv(w, 1) for w in widths[:SCALES])
+        for head in self.heads:
+            # Start at disparity 0.12: mid-range in log depth, away from the sigmoid's flat ends.
+            nn.init.constant_(head.bias, -2.0)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Disparities of images.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1]; H and W multiples of 32.
+
+        Returns:
+            Four tensors [B, 1, H / 2^s, W / 2^s] in [0.005, 1], s = 0..3.
+        """
+        features = self.encoder(images)
+        x = features[-1]
+        disparities: list[Tensor] = []
+        for i in reversed(range(5)):
+            x = functional.elu(self.reduce[i](x), inplace=True)
+            x = functional.interpolate(x, scale_factor=2, mode="nearest")
+            if i > 0:
+                x = torch.cat([x, features[i - 1]], dim=1)
+            x = functional.elu(self.merge[i](x), inplace=True)
+            if i < SCALES:
+                disparities.append(_disparity(self.heads[i], x))
+        return disparities[::-1]
+
+
+class PoseNet(nn.Module):
+    """Two consecutive frames to the rigid motion between their cameras.
+
+    Args:
+        width: channels of the ResNet-18 encoder's first layer.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.encoder = Encoder("resnet18", width, in_channels=6)
+        hidden = 4 * width
+        self.layers = nn.Sequential(
+            nn.Conv2d(self.encoder.channels[-1], hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, 6, 1),
+        )
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """The motion that maps points of the first camera into the second's coordinates.
+
+        Args:
+            first, second: [B, 3, H, W] in [0, 1].
+
+        Returns:
+            axis-angle [B, 3] in radians and translation [B, 3] in units of depth.
+        """
+        features = self.encoder(torch.cat([first, second], dim=1))[-1]
+        with torch.autocast(features.device.type, enabled=False):
+            motion = self.layers(features.float()).mean(dim=(2, 3))
+        # Small motions at the start. Depth starts near 8 units, hence the larger translations:
+        # both then move pixels alike.
+        return 0.01 * motion[:, :3], 0.1 * motion[:, 3:]
+
+
+def _disparity(head: nn.Module, features: Tensor) -> Tensor:
+    # The last step in full precision: rounded to 8 bits of bfloat16, disparity comes in stairs.
+    with torch.autocast(features.device.type, enabled=False):
+        return MIN_DISPARITY + (1 - MIN_DISPARITY) * torch.sigmoid(head(features.float()))
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")

@@ -1,0 +1,58 @@
+"""How far a score would move with other frames: the percentile bootstrap over frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.errors import InputError
+from cpcdr.evaluate.matching import Match, class_ious
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bootstrap interval of the mIoU: ``low`` and ``high`` in [0, 1], at confidence ``level``."""
+
+    low: float
+    high: float
+    level: float
+
+
+def miou_interval(
+    confusions: NDArray[np.int64],
+    match: Match,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of the mIoU when frames are drawn anew, with replacement.
+
+    The match stays the one of the whole set. Consecutive frames of one drive resemble each other,
+    so for such frames the interval is narrower than the truth.
+
+    Args:
+        confusions: int64 [F, P, K], one per frame.
+        match: made on their sum.
+        samples: number of resampled sets.
+        level: confidence, in (0, 1).
+        seed: of the resampling.
+
+    Raises:
+        InputError: no pixel is labelled.
+
+    Source:
+        B. Efron, Bootstrap methods: another look at the jackknife, 1979.
+    """
+    folded = match.fold(confusions)[:, : match.num_classes]  # [F, K, K]
+    labelled = confusions.sum(1)
+    if not labelled.any():
+        raise InputError("No pixel has a label: evaluate on frames that come with label maps.")
+    frames = len(confusions)
+    times = np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), samples)
+    hits = times @ folded.diagonal(axis1=1, axis2=2)
+    ious = class_ious(hits, times @ folded.sum(2), times @ labelled)  # [samples, K]
+    mious = np.nanmean(ious[~np.isnan(ious).all(1)], axis=1)
+    low, high = np.quantile(mious, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level)

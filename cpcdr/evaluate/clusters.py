@@ -1,0 +1,97 @@
+"""Prototypes -> clusters: as many groups of prototypes as the protocol has classes, label-free."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import AgglomerativeClustering, KMeans, kmeans_plusplus
+
+from cpcdr.errors import InputError
+
+METHODS = ("average", "ward", "kmeans", "spherical")
+
+
+def cluster_prototypes(
+    prototypes: NDArray[np.floating], num_clusters: int, method: str = "average", seed: int = 0
+) -> NDArray[np.int64]:
+    """Group prototypes by direction.
+
+    Args:
+        prototypes: float [K, C]; only their directions matter.
+        num_clusters: how many groups.
+        method: ``average`` (agglomerative, average linkage on cosine distance: the protocol of the
+            paper), ``ward`` (agglomerative), ``kmeans`` or ``spherical`` (k-means on the sphere).
+        seed: of the two k-means; the agglomerative ones have no randomness.
+
+    Returns:
+        int64 [K], the cluster 0..num_clusters-1 of each prototype; no cluster is empty.
+
+    Raises:
+        InputError: fewer prototypes than clusters, a zero or non-finite prototype, unknown method.
+    """
+    if method not in METHODS:
+        raise InputError(f"Clustering {method!r} is unknown: choose one of {', '.join(METHODS)}.")
+    if not 1 <= num_clusters <= len(prototypes):
+        raise InputError(
+            f"{len(prototypes)} prototypes cannot form {num_clusters} clusters: use a protocol "
+            "with fewer classes or a model with more prototypes."
+        )
+    norms = np.linalg.norm(prototypes.astype(np.float64), axis=1, keepdims=True)
+    if not (np.isfinite(norms).all() and (norms > 0).all()):
+        raise InputError("A prototype is zero or not finite: the training diverged, restart it.")
+    directions = prototypes / norms
+    if num_clusters == len(prototypes):
+        return np.arange(num_clusters, dtype=np.int64)
+    if method == "average":
+        clustering = AgglomerativeClustering(num_clusters, metric="cosine", linkage="average")
+        return clustering.fit_predict(directions).astype(np.int64)
+    if method == "ward":
+        return AgglomerativeClustering(num_clusters).fit_predict(directions).astype(np.int64)
+    if method == "kmeans":
+        kmeans = KMeans(num_clusters, n_init=10, random_state=seed)
+        return kmeans.fit_predict(directions).astype(np.int64)
+    return _spherical_kmeans(directions, num_clusters, seed)
+
+
+def _spherical_kmeans(
+    directions: NDArray[np.float64], num_clusters: int, seed: int, restarts: int = 10
+) -> NDArray[np.int64]:
+    """The best of several k-means with cosine similarity (Dhillon & Modha 2001, algorithm 1)."""
+    random = np.random.RandomState(seed)
+    runs = [_spherical_run(directions, num_clusters, random) for _ in range(restarts)]
+    return max(runs, key=lambda run: run[0])[1]
+
+
+def _spherical_run(
+    directions: NDArray[np.float64],
+    num_clusters: int,
+    random: np.random.RandomState,
+    max_rounds: int = 300,
+) -> tuple[float, NDArray[np.int64]]:
+    centres, _ = kmeans_plusplus(directions, num_clusters, random_state=random)
+    assigned = np.full(len(directions), -1, np.int64)
+    for _ in range(max_rounds):
+        similarity = directions @ centres.T
+        nearest = _without_empty(similarity.argmax(1), similarity.max(1), num_clusters)
+        if np.array_equal(nearest, assigned):
+            break
+        assigned = nearest
+        sums = np.zeros_like(centres)
+        np.add.at(sums, assigned, directions)
+        centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return float((directions * centres[assigned]).sum()), assigned
+
+
+def _without_empty(
+    nearest: NDArray[np.intp], similarity: NDArray[np.float64], num_clusters: int
+) -> NDArray[np.int64]:
+    """Give each empty cluster the worst-fitting member of a cluster that can spare one."""
+    nearest = nearest.astype(np.int64)
+    sizes = np.bincount(nearest, minlength=num_clusters)
+    worst_first = iter(np.argsort(similarity, kind="stable"))
+    for empty in np.flatnonzero(sizes == 0):
+        member = next(m for m in worst_first if sizes[nearest[m]] > 1)
+        sizes[nearest[member]] -= 1
+        sizes[empty] = 1
+        nearest[member] = empty
+    return nearest

@@ -1,0 +1,64 @@
+"""Pictures of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.evaluate.matching import Match, scores
+from cpcdr.frames import Frame, Protocol
+from cpcdr.visualize import (
+    colour_labels,
+    confusion_figure,
+    contact_sheet,
+    per_class_bars,
+    region_colours,
+)
+
+Image = NDArray[np.uint8]
+
+
+def prediction_sheet(
+    frames: Sequence[Frame],
+    clusters: Sequence[NDArray[np.int64]],
+    protocol: Protocol | None,
+    match: Match | None,
+) -> Image:
+    """Frame, prediction and labels side by side; cluster colours where there are no labels.
+
+    Args:
+        frames: F frames.
+        clusters: int64 [H, W] each, the network's cluster of each pixel.
+        protocol: names and colours of the classes, None without labels.
+        match: which cluster is which class, None without labels.
+    """
+    rows = []
+    for frame, ids in zip(frames, clusters, strict=True):
+        if protocol is None or match is None:
+            rows.append([frame.image, region_colours(int(ids.max()) + 1)[ids]])
+            continue
+        predicted = colour_labels(match.labels(ids), protocol.colours)
+        row = [frame.image, predicted]
+        if frame.labels is not None:
+            row.append(colour_labels(frame.labels, protocol.colours))
+        rows.append(row)
+    titles = ["frame", "prediction", "labels"] if protocol else ["frame", "clusters"]
+    return contact_sheet(rows, titles[: max(map(len, rows))])
+
+
+def score_figures(folded: NDArray[np.int64], protocol: Protocol) -> dict[str, Image]:
+    """The confusion table and the bars of per-class IoU, by figure name.
+
+    Args:
+        folded: int64 [K+1, K] confusion of classes, as `Match.fold` makes it.
+    """
+    score = scores(folded)
+    title = f"{protocol.name}: mIoU {100 * score.miou:.1f}"
+    return {
+        "confusion": confusion_figure(folded, protocol.classes, title),
+        "per_class_iou": per_class_bars(
+            score.per_class_iou, protocol.classes, protocol.colours, title
+        ),
+    }

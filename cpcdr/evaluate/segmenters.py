@@ -1,0 +1,85 @@
+"""What is evaluated: anything that turns an image into a map of cluster ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.config import overlay
+from cpcdr.evaluate.baselines import ColourPosition
+from cpcdr.evaluate.clusters import cluster_prototypes
+from cpcdr.model import ModelConfig, SegmentationNetwork, load_network
+
+
+class Segmenter(Protocol):
+    """A picklable way to segment: an actor calls `load` once and then `segment` for each frame."""
+
+    def load(self) -> None:
+        """Get ready: load weights, choose the device."""
+
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Cluster ids [H, W] of an image uint8 [H, W, 3] RGB."""
+
+
+@dataclass
+class PrototypeSegmenter:
+    """Every pixel takes the cluster of its nearest prototype.
+
+    Attributes:
+        checkpoint: a pre-training checkpoint folder.
+        clusters: int64 [K] cluster of each prototype.
+        trained: False takes the same network as it was before its first step.
+    """
+
+    checkpoint: Path
+    clusters: NDArray[np.int64]
+    trained: bool = True
+
+    def load(self) -> None:
+        """Load the network on the GPU if there is one."""
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = open_network(self.checkpoint, self.trained).to(self.device)
+
+    @torch.inference_mode()
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Cluster ids [H, W]."""
+        tensor = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
+        nearest = self.network.assign(tensor, image.shape[:2])[0]
+        return self.clusters[nearest.cpu().numpy()]
+
+
+@dataclass
+class ColourSegmenter:
+    """The baseline that knows colour and position alone."""
+
+    model: ColourPosition
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Cluster ids [H, W]."""
+        return self.model.predict(image)
+
+
+def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:
+    """The network of a checkpoint, or what its training started from (same sizes, same seed)."""
+    network, values = load_network(checkpoint)
+    if trained:
+        return network
+    torch.manual_seed(values["config"]["seed"])
+    return SegmentationNetwork(overlay(ModelConfig(), values["config"]["model"], "")).eval()
+
+
+def prototype_segmenter(
+    checkpoint: Path, clusters: int, trained: bool, method: str, seed: int
+) -> PrototypeSegmenter:
+    """Cluster the prototypes of a network and segment by them."""
+    prototypes = open_network(checkpoint, trained).prototypes.detach().numpy()
+    assigned = cluster_prototypes(prototypes, clusters, method=method, seed=seed)
+    return PrototypeSegmenter(checkpoint, assigned, trained)

@@ -1,0 +1,153 @@
+"""Sources of frames: where driving video comes from, and how one frame of it is read.
+
+`open_frames` turns the text that a user gives, ``KIND:PATH``, into a `FrameSource`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames.cityscapes import CityscapesTree
+from cpcdr.frames.frame import IGNORE, Frame, FrameOptions, FrameRef, FrameSource
+from cpcdr.frames.images import CamVidFolder, ImageFolders
+from cpcdr.frames.intrinsics import parse_intrinsics
+from cpcdr.frames.joined import JoinedSources
+from cpcdr.frames.kitti import KittiOdometry, KittiRaw, KittiSemantics
+from cpcdr.frames.protocols import PROTOCOLS, Protocol, get_protocol
+from cpcdr.frames.resize import fit, fit_intrinsics
+from cpcdr.frames.video import VIDEO_SUFFIXES, VideoFiles
+
+__all__ = [
+    "IGNORE",
+    "KINDS",
+    "PROTOCOLS",
+    "Frame",
+    "FrameError",
+    "FrameOptions",
+    "FrameRef",
+    "FrameSource",
+    "InputError",
+    "Protocol",
+    "fit",
+    "fit_intrinsics",
+    "get_protocol",
+    "open_frames",
+    "with_protocol",
+]
+
+_DEFAULTS = FrameOptions()
+
+
+def _synthetic(argument: str, options: FrameOptions) -> Any:
+    from cpcdr.frames.synthetic import SyntheticStreet  # compiles its ray caster: only on demand
+
+    return SyntheticStreet.parse(argument, options)
+
+
+KINDS: dict[str, Callable[[str, FrameOptions], Any]] = {
+    "synthetic": _synthetic,
+    "video": VideoFiles.parse,
+    "images": ImageFolders.parse,
+    "cityscapes": CityscapesTree.parse,
+    "kitti-raw": KittiRaw.parse,
+    "kitti-odometry": KittiOdometry.parse,
+    "kitti-semantics": KittiSemantics.parse,
+    "camvid": CamVidFolder.parse,
+}
+"""What may stand before the colon of a spec, and what opens the rest."""
+
+
+def open_frames(spec: str, options: FrameOptions = _DEFAULTS) -> FrameSource:
+    """The source of frames that a user named.
+
+    Args:
+        spec: ``KIND:PATH`` with a kind of `KINDS`, or several joined by commas.
+        options: intrinsics, stride and limit. In a joined source the limit counts all parts, and
+            ``intrinsics`` may name a camera for each part between semicolons.
+
+    Returns:
+        A picklable source with at least one frame.
+
+    Raises:
+        InputError: unknown kind, missing path, wrong kind of folder, no frame, or no calibration
+            where the kind needs one; the sentence names the remedy.
+    """
+    texts = re.split(rf",\s*(?=(?:{'|'.join(KINDS)}):)", spec)  # a path may have commas itself
+    return _open_one(spec, options) if len(texts) == 1 else _join(spec, texts, options)
+
+
+def with_protocol(source: FrameSource, name: str) -> FrameSource:
+    """The same frames with the train ids of another protocol for the same label files.
+
+    Cityscapes' label files, say, are read as ``cityscapes-19`` unless ``cityscapes-27`` is asked.
+
+    Raises:
+        InputError: no such protocol, no labels, or labels of another numbering.
+    """
+    protocol = get_protocol(name)
+    if not source.protocol:
+        raise InputError(
+            f"{source.spec} has no labels of one protocol: evaluate on labelled frames."
+        )
+    labels = get_protocol(source.protocol)
+    if labels.label_ids != protocol.label_ids:
+        fitting = [n for n, p in PROTOCOLS.items() if p.label_ids == labels.label_ids]
+        raise InputError(
+            f"{source.spec} has {labels.label_ids} labels, which protocol {name} does not read: "
+            f"give {' or '.join(fitting)}."
+        )
+    changes: dict[str, Any] = {"protocol": name}
+    if isinstance(source, JoinedSources):
+        changes = {
+            "parts": tuple(with_protocol(p, name) if p.protocol else p for p in source.parts)
+        }
+    changed: Any = source
+    return replace(changed, **changes)
+
+
+def _join(spec: str, texts: list[str], options: FrameOptions) -> Any:
+    cameras = options.intrinsics.split(";")
+    if len(cameras) == 1:
+        cameras *= len(texts)
+    if len(cameras) != len(texts):
+        raise InputError(
+            f"--intrinsics names {len(cameras)} cameras for {len(texts)} sources: give one for "
+            "all, or one for each between semicolons (empty: its own calibration)."
+        )
+    parts = [
+        _open_one(text, replace(options, intrinsics=camera.strip(), limit=0))
+        for text, camera in zip(texts, cameras, strict=True)
+    ]
+    return JoinedSources(spec, tuple(parts), options)
+
+
+def _open_one(spec: str, options: FrameOptions) -> FrameSource:
+    kind, colon, argument = spec.partition(":")
+    if not colon or kind not in KINDS:
+        raise InputError(
+            f"{spec!r} does not name a source of frames: give KIND:PATH with KIND one of "
+            f"{', '.join(KINDS)}.{_did_you_mean(spec)}"
+        )
+    if options.intrinsics:
+        parse_intrinsics(options.intrinsics)
+    source = KINDS[kind](argument, options)
+    if kind != "synthetic":
+        source.refs()  # says now that there is nothing to read, rather than in the middle of work
+    return source
+
+
+def _did_you_mean(spec: str) -> str:
+    kind, _, argument = spec.partition(":")
+    path = Path(spec).expanduser()
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        return f" Did you mean video:{spec}?"
+    if path.is_dir():
+        return f" Did you mean images:{spec}?"
+    close = difflib.get_close_matches(kind.strip().lower(), KINDS, n=1)
+    return f" Did you mean {close[0]}:{argument}?" if close else ""

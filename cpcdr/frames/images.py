@@ -1,0 +1,120 @@
+"""Folders of images, with label maps for CamVid: ``images:FOLDER`` and ``camvid:FOLDER``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cpcdr.errors import InputError
+from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
+from cpcdr.frames.intrinsics import given_or_assumed, note
+from cpcdr.frames.stored import (
+    IMAGE_SUFFIXES,
+    folder_path,
+    frame_indices,
+    list_files,
+    read_stored,
+    select,
+    walk_files,
+)
+
+
+@dataclass(frozen=True)
+class ImageFolders:
+    """Every folder with images below ``root`` is a sequence, its files in natural order.
+
+    Sequences are named after the root folder and the path below it (``drives/monday``).
+    """
+
+    spec: str
+    root: Path
+    options: FrameOptions
+    protocol: str = ""
+
+    @classmethod
+    def parse(cls, argument: str, options: FrameOptions) -> ImageFolders:
+        return cls(f"images:{argument}", folder_path(argument, "images"), options)
+
+    @property
+    def intrinsics_note(self) -> str:
+        return note(self.options)
+
+    def refs(self) -> list[FrameRef]:
+        refs = []
+        for folder, files in walk_files(self.root, IMAGE_SUFFIXES).items():
+            sequence = (Path(self.root.name) / folder.relative_to(self.root)).as_posix()
+            indices = frame_indices([file.stem for file in files])
+            refs += [FrameRef(sequence, i, str(f)) for i, f in zip(indices, files, strict=True)]
+        if not refs:
+            raise InputError(
+                f"{self.spec} holds no image ({' '.join(IMAGE_SUFFIXES)}): give the folder that "
+                "contains the frames."
+            )
+        return select(refs, self.options)
+
+    def read(self, ref: FrameRef) -> Frame:
+        return read_stored(ref, self.spec, partial(given_or_assumed, self.options))
+
+
+@dataclass(frozen=True)
+class CamVidFolder:
+    """CamVid's ``images/`` and ``labels/`` (ids 0..10, 11 = void), paired by file stem.
+
+    Files of several drives share a folder: what precedes the last ``_`` names the sequence
+    (``0016E5``). Indices count the drive's usual step between file numbers, so that lost files
+    leave gaps. The labelled training set is sampled at 1 Hz: its neighbouring frames are too far
+    apart for photometric depth training, though their indices are consecutive.
+    """
+
+    spec: str
+    root: Path
+    options: FrameOptions
+    protocol: str = "camvid-11"
+
+    @classmethod
+    def parse(cls, argument: str, options: FrameOptions) -> CamVidFolder:
+        root = folder_path(argument, "camvid")
+        for name in ("images", "labels"):
+            if not (root / name).is_dir():
+                raise InputError(
+                    f"camvid:{argument} has no folder {name}/: give the folder that contains "
+                    f"images/ and labels/, or use images:{argument} for frames without labels."
+                )
+        return cls(f"camvid:{argument}", root, options)
+
+    @property
+    def intrinsics_note(self) -> str:
+        return note(self.options)
+
+    def refs(self) -> list[FrameRef]:
+        drives: dict[str, list[Path]] = defaultdict(list)
+        for file in list_files(self.root / "images"):
+            drives[_drive(file) or self.root.name].append(file)
+        labels = {file.stem: str(file) for file in list_files(self.root / "labels")}
+        refs = []
+        for drive, files in drives.items():
+            indices = frame_indices([file.stem for file in files])
+            refs += [
+                FrameRef(drive, i, str(f), labels.get(f.stem, ""))
+                for i, f in zip(indices, files, strict=True)
+            ]
+        if not refs:
+            raise InputError(f"{self.root / 'images'} holds no image: put CamVid's frames there.")
+        return select(refs, self.options)
+
+    def read(self, ref: FrameRef) -> Frame:
+        drive = _drive(Path(ref.path))
+        return read_stored(
+            ref,
+            self.spec,
+            partial(given_or_assumed, self.options),
+            self.protocol,
+            f"{drive}_" if drive else "",
+        )
+
+
+def _drive(file: Path) -> str:
+    """``0016E5`` of ``0016E5_07959.png``, empty for a name without ``_``."""
+    return file.stem.rpartition("_")[0]

@@ -1,0 +1,142 @@
+"""Camera intrinsics: given, read from calibration files, or assumed from a field of view.
+
+Everywhere: float32 [4] = fx, fy, cx, cy in pixels of the stored image, x right, y down, the centre
+of the top left pixel at (0, 0).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames.frame import FrameOptions
+
+Intrinsics = NDArray[np.float32]
+
+CITYSCAPES_WIDTH = 2048
+"""Width in pixels of the images that Cityscapes' camera files speak of."""
+
+
+def parse_intrinsics(text: str) -> Intrinsics:
+    """Intrinsics from ``fx,fy,cx,cy``.
+
+    Raises:
+        InputError: not four finite numbers, or a focal length that is not positive.
+
+    >>> parse_intrinsics("707.5, 707.5, 601.5, 183").tolist()
+    [707.5, 707.5, 601.5, 183.0]
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 4 or not all(map(math.isfinite, values)) or min(values[:2]) <= 0:
+        raise InputError(
+            f"--intrinsics {text!r} is not a camera: give fx,fy,cx,cy in pixels, "
+            "such as 707.09,707.09,601.89,183.11."
+        )
+    return np.array(values, np.float32)
+
+
+def intrinsics_from_fov(fov: float, size: tuple[int, int]) -> Intrinsics:
+    """Square pixels and a centred principal point.
+
+    Args:
+        fov: horizontal field of view in degrees.
+        size: (H, W) of the image in pixels.
+
+    >>> intrinsics_from_fov(90, (100, 200)).round(3).tolist()
+    [100.0, 100.0, 99.5, 49.5]
+    """
+    height, width = size
+    focal = width / 2 / math.tan(math.radians(fov) / 2)
+    return np.array([focal, focal, (width - 1) / 2, (height - 1) / 2], np.float32)
+
+
+def given_or_assumed(options: FrameOptions, size: tuple[int, int]) -> Intrinsics:
+    """The intrinsics that the options give, else those of their field of view, for size (H, W)."""
+    if options.intrinsics:
+        return parse_intrinsics(options.intrinsics)
+    return intrinsics_from_fov(options.fov, size)
+
+
+def note(options: FrameOptions, calibration: str = "") -> str:
+    """Where intrinsics come from, in words: ``calibration`` names the files where there are any."""
+    if options.intrinsics:
+        return f"given: {options.intrinsics}"
+    return calibration or f"assumed: {options.fov:g} degrees horizontal field of view"
+
+
+def cityscapes_intrinsics(path: Path, width: int) -> Intrinsics:
+    """Intrinsics of a Cityscapes ``*_camera.json``, scaled to a stored image ``width`` pixels wide.
+
+    Raises:
+        FrameError: the file cannot be read as camera JSON.
+    """
+    try:
+        camera = json.loads(path.read_text())["intrinsic"]
+        values = [float(camera[key]) for key in ("fx", "fy", "u0", "v0")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FrameError(
+            f"{path} is not a Cityscapes camera file (intrinsic.fx, fy, u0, v0): replace it or "
+            "give --intrinsics."
+        ) from error
+    scale = width / CITYSCAPES_WIDTH
+    fx, fy, cx, cy = values
+    return np.array(
+        [fx * scale, fy * scale, (cx + 0.5) * scale - 0.5, (cy + 0.5) * scale - 0.5], np.float32
+    )
+
+
+def kitti_projection(path: Path, key: str) -> NDArray[np.float64]:
+    """A 3×4 projection matrix [pixels] of a KITTI calibration file.
+
+    Args:
+        path: ``calib_cam_to_cam.txt`` (raw) or ``calib.txt`` (odometry).
+        key: ``P_rect_02`` or ``P2``, say.
+
+    Raises:
+        InputError: the file is missing, or has no such matrix.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The calibration file {path} is missing or unreadable: put it there, or give "
+            "--intrinsics fx,fy,cx,cy."
+        ) from error
+    for line in lines:
+        name, _, numbers = line.partition(":")
+        if name.strip() == key:
+            try:
+                return np.array(numbers.split(), np.float64).reshape(3, 4)
+            except ValueError:
+                break
+    raise InputError(
+        f"{path} has no line {key} of 12 numbers: replace it, or give --intrinsics fx,fy,cx,cy."
+    )
+
+
+def intrinsics_of_projection(projection: NDArray[np.float64]) -> Intrinsics:
+    """fx, fy, cx, cy of a rectified 3×4 projection matrix."""
+    return projection[[0, 1, 0, 1], [0, 1, 2, 2]].astype(np.float32)
+
+
+def check_inside(intrinsics: Intrinsics, size: tuple[int, int], path: str) -> None:
+    """Refuse a camera that cannot belong to an image of ``size`` (H, W).
+
+    Raises:
+        FrameError: the principal point is outside the image: it was resized after calibration.
+    """
+    height, width = size
+    cx, cy = float(intrinsics[2]), float(intrinsics[3])
+    if not (0 < cx < width and 0 < cy < height):
+        raise FrameError(
+            f"{path} is {width}×{height}, but its principal point is ({cx:g}, {cy:g}): give "
+            "--intrinsics fx,fy,cx,cy in pixels of the stored image."
+        )

@@ -1,0 +1,213 @@
+"""Label protocols by name: which classes a number is about, and how label files map to them.
+
+A published mIoU means little without its protocol: 19 or 27 classes alone moves a Cityscapes
+result from 21.8 to 15.3. Therefore every label map becomes *train ids* here, in one place, and
+every number is printed with its protocol's name.
+
+Sources: the public Cityscapes label definitions (label id, train id, colour), shared by KITTI's
+semantic benchmark; CamVid in the common 11 classes; the 27 classes and 320-pixel centre crop of
+unsupervised segmentation (PiCIE, Cho et al., CVPR 2021, and its successors).
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames.frame import IGNORE
+
+_UNKNOWN = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """A set of classes and the way label files map to them.
+
+    Attributes:
+        name: what is printed with every number, such as ``cityscapes-19``.
+        label_ids: the numbering of the label files that it reads: ``cityscapes``, ``camvid`` or
+            ``synthetic``. A source can be read under any protocol of its numbering.
+        classes: names of the K classes; the position is the train id.
+        colours: uint8 [K, 3] RGB, one colour a class, for figures.
+        mapping: int16 [256] label id of a file -> train id; 255 = ignore, -1 = no such label.
+        crop: side in pixels of the square that is evaluated: the shorter side is resized to it
+            and the centre cropped (``fit(frame, (crop, crop))``); 0 = the whole image.
+    """
+
+    name: str
+    label_ids: str
+    classes: tuple[str, ...]
+    colours: NDArray[np.uint8]
+    mapping: NDArray[np.int16]
+    crop: int = 0
+
+    def train_ids(self, label_ids: NDArray[np.integer], path: str) -> NDArray[np.uint8]:
+        """Train ids of a label map.
+
+        Args:
+            label_ids: integers [H, W] as in the file.
+            path: the file, for the sentence.
+
+        Returns:
+            uint8 [H, W] train ids, 255 = ignore.
+
+        Raises:
+            FrameError: the map holds an id that the label definition does not have.
+        """
+        outside = (label_ids < 0) | (label_ids > 255)
+        ids = np.where(outside, 0, label_ids) if outside.any() else label_ids
+        train_ids = self.mapping[ids]
+        unknown = outside | (train_ids == _UNKNOWN)
+        if unknown.any():
+            found = ", ".join(str(i) for i in np.unique(label_ids[unknown])[:8])
+            raise FrameError(
+                f"{path} holds label ids {found}, which {self.label_ids} labels do not have "
+                f"(protocol {self.name}): give the label-id file, not colours or train ids."
+            )
+        return train_ids.astype(np.uint8)
+
+
+# (label id, train id of the 19-class protocol, name, colour); ids 0..6 and 255 are never classes.
+_CITYSCAPES: tuple[tuple[int, int, str, tuple[int, int, int]], ...] = (
+    (7, 0, "road", (128, 64, 128)),
+    (8, 1, "sidewalk", (244, 35, 232)),
+    (9, IGNORE, "parking", (250, 170, 160)),
+    (10, IGNORE, "rail track", (230, 150, 140)),
+    (11, 2, "building", (70, 70, 70)),
+    (12, 3, "wall", (102, 102, 156)),
+    (13, 4, "fence", (190, 153, 153)),
+    (14, IGNORE, "guard rail", (180, 165, 180)),
+    (15, IGNORE, "bridge", (150, 100, 100)),
+    (16, IGNORE, "tunnel", (150, 120, 90)),
+    (17, 5, "pole", (153, 153, 153)),
+    (18, IGNORE, "polegroup", (153, 153, 153)),
+    (19, 6, "traffic light", (250, 170, 30)),
+    (20, 7, "traffic sign", (220, 220, 0)),
+    (21, 8, "vegetation", (107, 142, 35)),
+    (22, 9, "terrain", (152, 251, 152)),
+    (23, 10, "sky", (70, 130, 180)),
+    (24, 11, "person", (220, 20, 60)),
+    (25, 12, "rider", (255, 0, 0)),
+    (26, 13, "car", (0, 0, 142)),
+    (27, 14, "truck", (0, 0, 70)),
+    (28, 15, "bus", (0, 60, 100)),
+    (29, IGNORE, "caravan", (0, 0, 90)),
+    (30, IGNORE, "trailer", (0, 0, 110)),
+    (31, 16, "train", (0, 80, 100)),
+    (32, 17, "motorcycle", (0, 0, 230)),
+    (33, 18, "bicycle", (119, 11, 32)),
+)
+
+_CAMVID: tuple[tuple[str, tuple[int, int, int]], ...] = (
+    ("sky", (128, 128, 128)),
+    ("building", (128, 0, 0)),
+    ("pole", (192, 192, 128)),
+    ("road", (128, 64, 128)),
+    ("sidewalk", (0, 0, 192)),
+    ("tree", (128, 128, 0)),
+    ("sign", (192, 128, 128)),
+    ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)),
+    ("pedestrian", (64, 64, 0)),
+    ("cyclist", (0, 128, 192)),
+)
+_CAMVID_VOID = 11
+
+_SYNTHETIC_CLASSES = 14
+"""The synthetic street's classes are the first 14 train ids of Cityscapes."""
+
+
+def _mapping(train_ids: dict[int, int]) -> NDArray[np.int16]:
+    """int16 [256] with -1 where ``train_ids`` has no entry; 255 always maps to ignore."""
+    mapping = np.full(256, _UNKNOWN, np.int16)
+    mapping[IGNORE] = IGNORE
+    for label_id, train_id in train_ids.items():
+        mapping[label_id] = train_id
+    mapping.setflags(write=False)
+    return mapping
+
+
+def _colours(colours: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    array = np.array(colours, np.uint8)
+    array.setflags(write=False)
+    return array
+
+
+def _cityscapes(name: str) -> Protocol:
+    rows = [row for row in _CITYSCAPES if row[1] != IGNORE]
+    train_ids = dict.fromkeys(range(7), IGNORE) | {row[0]: row[1] for row in _CITYSCAPES}
+    return Protocol(
+        name,
+        "cityscapes",
+        tuple(row[2] for row in rows),
+        _colours([row[3] for row in rows]),
+        _mapping(train_ids),
+    )
+
+
+def _cityscapes_27() -> Protocol:
+    train_ids = dict.fromkeys(range(7), IGNORE) | {
+        row[0]: position for position, row in enumerate(_CITYSCAPES)
+    }
+    return Protocol(
+        "cityscapes-27",
+        "cityscapes",
+        tuple(row[2] for row in _CITYSCAPES),
+        _colours([row[3] for row in _CITYSCAPES]),
+        _mapping(train_ids),
+        crop=320,
+    )
+
+
+def _camvid() -> Protocol:
+    train_ids = {i: i for i in range(len(_CAMVID))} | {_CAMVID_VOID: IGNORE}
+    return Protocol(
+        "camvid-11",
+        "camvid",
+        tuple(name for name, _ in _CAMVID),
+        _colours([colour for _, colour in _CAMVID]),
+        _mapping(train_ids),
+    )
+
+
+def _synthetic() -> Protocol:
+    rows = [row for row in _CITYSCAPES if row[1] < _SYNTHETIC_CLASSES]
+    return Protocol(
+        "synthetic",
+        "synthetic",
+        tuple(row[2] for row in rows),
+        _colours([row[3] for row in rows]),
+        _mapping({i: i for i in range(_SYNTHETIC_CLASSES)}),
+    )
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        _cityscapes("cityscapes-19"),
+        _cityscapes_27(),
+        _cityscapes("kitti-19"),
+        _camvid(),
+        _synthetic(),
+    )
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of this name.
+
+    Raises:
+        InputError: there is none; the sentence lists the names.
+
+    >>> get_protocol("camvid-11").classes[:3]
+    ('sky', 'building', 'pole')
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    close = difflib.get_close_matches(name, PROTOCOLS, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise InputError(f"There is no protocol {name!r}: give one of {', '.join(PROTOCOLS)}.{hint}")

@@ -1,0 +1,95 @@
+"""Frames of any size to the size that a stage works at, with intrinsics that follow exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.frames.decode import decode_image, encode_jpeg
+from cpcdr.frames.frame import Frame
+
+
+def fit(frame: Frame, size: tuple[int, int]) -> Frame:
+    """The frame at ``size``: scaled to cover it, then cropped about the centre.
+
+    Image: area average when made smaller, bilinear when made larger, then encoded once as JPEG,
+    quality 95. Labels and disparity: nearest. Disparity keeps its values (it is 1/z, in no pixel
+    unit). A frame that has the size already is returned as it is.
+
+    Args:
+        frame: a frame of any size.
+        size: (H, W) in pixels, each at least 1.
+    """
+    if frame.image.shape[:2] == tuple(size):
+        return frame
+    scaled_size, offset = _cover(frame.image.shape[:2], size)
+    shrinks = scaled_size[0] < frame.image.shape[0]
+    image = _resize_and_crop(
+        frame.image, scaled_size, offset, size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    encoded = encode_jpeg(image)
+    nearest = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST would shift by half a pixel
+    return replace(
+        frame,
+        encoded=encoded,
+        image=decode_image(encoded, frame.ref.frame_id),
+        intrinsics=fit_intrinsics(frame.intrinsics, frame.image.shape[:2], size),
+        labels=None
+        if frame.labels is None
+        else _resize_and_crop(frame.labels, scaled_size, offset, size, nearest),
+        disparity=None
+        if frame.disparity is None
+        else _resize_and_crop(frame.disparity, scaled_size, offset, size, nearest),
+    )
+
+
+def fit_intrinsics(
+    intrinsics: NDArray[np.floating], size: tuple[int, ...], new_size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """float32 [4] fx, fy, cx, cy after `fit` from ``size`` to ``new_size`` (both H, W).
+
+    Pixel centres are at integer coordinates, hence the halves: a pixel edge at -0.5 stays there.
+
+    >>> fit_intrinsics(np.array([100, 100, 49.5, 24.5]), (50, 100), (100, 200)).tolist()
+    [200.0, 200.0, 99.5, 49.5]
+    """
+    (scaled_h, scaled_w), (top, left) = _cover(size, new_size)
+    scale_x, scale_y = scaled_w / size[1], scaled_h / size[0]
+    fx, fy, cx, cy = (float(value) for value in intrinsics)
+    return np.array(
+        [
+            fx * scale_x,
+            fy * scale_y,
+            (cx + 0.5) * scale_x - 0.5 - left,
+            (cy + 0.5) * scale_y - 0.5 - top,
+        ],
+        np.float32,
+    )
+
+
+def _cover(
+    size: tuple[int, ...], new_size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The smallest scaled (H, W) covering ``new_size``, and the crop's (top, left) in it."""
+    (height, width), (new_height, new_width) = size[:2], new_size
+    scale = max(new_height / height, new_width / width)
+    scaled_h = max(new_height, round(height * scale))
+    scaled_w = max(new_width, round(width * scale))
+    return (scaled_h, scaled_w), ((scaled_h - new_height) // 2, (scaled_w - new_width) // 2)
+
+
+def _resize_and_crop(
+    array: NDArray,
+    scaled_size: tuple[int, int],
+    offset: tuple[int, int],
+    size: tuple[int, int],
+    interpolation: int,
+) -> NDArray:
+    scaled_h, scaled_w = scaled_size
+    top, left = offset
+    if array.shape[:2] != scaled_size:
+        array = cv2.resize(array, (scaled_w, scaled_h), interpolation=interpolation)
+    return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])

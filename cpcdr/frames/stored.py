@@ -1,0 +1,187 @@
+"""Frames that are stored as image files: listing, numbering, choosing and reading them."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames.decode import image_size, read_image, read_label_map
+from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
+from cpcdr.frames.intrinsics import Intrinsics, check_inside
+from cpcdr.frames.protocols import get_protocol
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key with numbers in their order: ``frame2`` before ``frame10``."""
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"([0-9]+)", name)
+        if part
+    ]
+
+
+def folder_path(argument: str, kind: str) -> Path:
+    """The absolute path of an existing folder.
+
+    Raises:
+        InputError: it is missing or a file.
+    """
+    path = Path(argument).expanduser().absolute()
+    if not argument or not path.exists():
+        raise InputError(f"{kind}:{argument} does not exist: give the path of a folder.")
+    if not path.is_dir():
+        raise InputError(f"{kind}:{argument} is a file: give the path of a folder.")
+    return path
+
+
+def walk_files(root: Path, suffixes: tuple[str, ...]) -> dict[Path, list[Path]]:
+    """Files under ``root`` by folder, both in natural order; hidden files and folders are skipped.
+
+    Links to folders are followed, each real folder once.
+    """
+    found: dict[Path, list[Path]] = {}
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
+        chosen = list_files(Path(folder), suffixes, files)
+        if chosen:
+            found[Path(folder)] = chosen
+    return found
+
+
+def list_files(
+    folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES, names: Iterable[str] | None = None
+) -> list[Path]:
+    """The files of one folder with one of ``suffixes`` (lower case), in natural order."""
+    if names is None:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    chosen = [n for n in names if n.lower().endswith(suffixes) and not n.startswith(".")]
+    return [folder / name for name in sorted(chosen, key=natural_key)]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """The visible subfolders in natural order; empty where ``folder`` does not exist."""
+    if not folder.is_dir():
+        return []
+    names = [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def frame_number(stem: str, default: int) -> int:
+    """The last number in a file's stem, ``default`` where there is none or it is too long."""
+    numbers = re.findall(r"[0-9]+", stem)
+    number = int(numbers[-1]) if numbers else default
+    return number if number < 10**8 else default
+
+
+def frame_indices(stems: list[str]) -> list[int]:
+    """Frame indices of files in order: consecutive frames get consecutive indices, gaps stay gaps.
+
+    The last numbers in the names decide, in units of their usual step (7959, 7961, 7965 gives
+    0, 1, 3). Without such numbers, or where they do not rise, files are consecutive.
+
+    >>> frame_indices(["a_7959", "a_7961", "a_7965"])
+    [0, 1, 3]
+    >>> frame_indices(["left", "middle", "right"])
+    [0, 1, 2]
+    """
+    plain = list(range(len(stems)))
+    found = [re.findall(r"[0-9]+", stem) for stem in stems]
+    if len(stems) < 2 or not all(found):
+        return plain
+    numbers = [int(parts[-1]) for parts in found]
+    steps = [later - earlier for earlier, later in pairwise(numbers)]
+    if min(steps) <= 0:
+        return plain
+    usual = statistics.median_low(steps)
+    indices = [0]
+    for step in steps:
+        indices.append(indices[-1] + max(1, round(step / usual)))
+    return indices if indices[-1] < 10**8 else plain
+
+
+def select(refs: Iterable[FrameRef], options: FrameOptions) -> list[FrameRef]:
+    """The frames that ``stride`` and ``limit`` keep, sorted by ``frame_id``.
+
+    Indices and ids stay those of the recording, so that a frame has one name whatever is kept.
+    """
+    sequences: dict[str, list[FrameRef]] = defaultdict(list)
+    for ref in sorted(refs, key=lambda ref: ref.frame_id):
+        sequences[ref.sequence].append(ref)
+    kept = [ref for sequence in sequences.values() for ref in sequence[:: options.stride]]
+    kept.sort(key=lambda ref: ref.frame_id)
+    if 0 < options.limit < len(kept):
+        kept = [kept[i * len(kept) // options.limit] for i in range(options.limit)]
+    return kept
+
+
+def read_stored(
+    ref: FrameRef,
+    spec: str,
+    camera: Callable[[tuple[int, int]], Intrinsics],
+    protocol: str = "",
+    sequence_prefix: str = "",
+) -> Frame:
+    """Read one frame stored as an image file, with its label map where it has one.
+
+    Args:
+        ref: the frame.
+        spec: the source's spec.
+        camera: intrinsics for an image of (H, W).
+        protocol: name of the protocol that gives train ids.
+        sequence_prefix: what the names of the sequence's files in their folder begin with.
+
+    Raises:
+        FrameError: image or labels are broken, their sizes differ, or the size is not that of the
+            sequence's first frame.
+    """
+    encoded, image = read_image(ref.path)
+    height, width = image.shape[:2]
+    folder = Path(ref.path).parent
+    expected = _sequence_size(folder, sequence_prefix, folder.stat().st_mtime_ns)
+    if expected is not None and expected != (height, width):
+        raise FrameError(
+            f"{ref.path} is {width}×{height}, but its sequence begins with "
+            f"{expected[1]}×{expected[0]}: keep frames of one size in one folder."
+        )
+    labels = None
+    if ref.label_path:
+        labels = get_protocol(protocol).train_ids(read_label_map(ref.label_path), ref.label_path)
+        if labels.shape != (height, width):
+            raise FrameError(
+                f"{ref.label_path} is {labels.shape[1]}×{labels.shape[0]}, but its image is "
+                f"{width}×{height}: give labels of the image's size."
+            )
+    try:
+        intrinsics = camera((height, width))
+    except FrameError:
+        raise
+    except InputError as error:  # a calibration file that broke after the source was opened
+        raise FrameError(str(error)) from error
+    check_inside(intrinsics, (height, width), ref.path)
+    return Frame(ref, encoded, image, intrinsics, spec, labels)
+
+
+@lru_cache(maxsize=4096)
+def _sequence_size(folder: Path, prefix: str, modified: int) -> tuple[int, int] | None:
+    """(H, W) of a sequence's first readable image; looked up once for each state of the folder."""
+    for path in list_files(folder):
+        if path.name.startswith(prefix):
+            size = image_size(path)
+            if size is not None:
+                return size
+    return None

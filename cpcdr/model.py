@@ -1,0 +1,206 @@
+"""The segmentation network: backbone, feature pyramid, semantic head, projector, prototypes.
+
+Feature pyramid: Lin et al., CVPR 2017. Semantic head: Kirillov et al., "Panoptic Feature Pyramid
+Networks", CVPR 2019. Prototypes: Caron et al., "SwAV", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from cpcdr.checkpoint import read_checkpoint
+from cpcdr.config import overlay
+from cpcdr.errors import InputError
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the network.
+
+    Attributes:
+        backbone: a torchvision ResNet, randomly initialised.
+        fpn_channels: channels of the feature pyramid.
+        head_channels: channels of the semantic head, a multiple of 32.
+        feature_dim: length of the projected, L2-normalised feature of a pixel.
+        prototypes: number of prototypes K.
+    """
+
+    backbone: str = "resnet50"
+    fpn_channels: int = 256
+    head_channels: int = 128
+    feature_dim: int = 128
+    prototypes: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise InputError(
+                f"backbone '{self.backbone}' is unknown; choose {', '.join(BACKBONES)}."
+            )
+        if self.head_channels % 32:
+            raise InputError("head_channels must be a multiple of 32 (GroupNorm of 32 groups).")
+
+
+class Backbone(nn.Module):
+    """A ResNet's stages 1-4, at strides 4, 8, 16 and 32."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        resnet = getattr(torchvision.models, name)(weights=None)
+        self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
+        self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
+        self.channels = [resnet.fc.in_features >> shift for shift in (3, 2, 1, 0)]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x, levels = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        return levels
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down pathway with lateral connections: every level gets the same number of channels."""
+
+    def __init__(self, in_channels: list[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList([nn.Conv2d(c, channels, 1) for c in in_channels])
+        self.output = nn.ModuleList(
+            [nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels]
+        )
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        merged = [self.lateral[-1](levels[-1])]
+        for lateral, level in zip(reversed(self.lateral[:-1]), reversed(levels[:-1]), strict=True):
+            up = F.interpolate(merged[0], size=level.shape[-2:], mode="nearest")
+            merged.insert(0, lateral(level) + up)
+        return [output(x) for output, x in zip(self.output, merged, strict=True)]
+
+
+class SemanticHead(nn.Module):
+    """Each pyramid level is convolved and upsampled to stride 4; the levels are summed."""
+
+    def __init__(self, in_channels: int, channels: int, levels: int = 4) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [self._branch(in_channels, channels, max(1, level)) for level in range(levels)]
+        )
+
+    @staticmethod
+    def _branch(in_channels: int, channels: int, convolutions: int) -> nn.ModuleList:
+        return nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(
+                        in_channels if i == 0 else channels, channels, 3, padding=1, bias=False
+                    ),
+                    nn.GroupNorm(32, channels),
+                    nn.ReLU(inplace=True),
+                )
+                for i in range(convolutions)
+            ]
+        )
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        size = pyramid[0].shape[-2:]
+        total = torch.zeros((), device=pyramid[0].device)
+        for x, branch in zip(pyramid, self.branches, strict=True):
+            assert isinstance(branch, nn.ModuleList)
+            for i, block in enumerate(branch):
+                # The last doubling goes to the exact size, whatever odd sizes lie between.
+                last = i == len(branch) - 1
+                target = size if last else (2 * x.shape[-2], 2 * x.shape[-1])
+                x = F.interpolate(block(x), size=target, mode="bilinear", align_corners=False)
+            total = total + x
+        return total
+
+
+class SegmentationNetwork(nn.Module):
+    """Images to dense features, and features to prototype scores."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone)
+        self.pyramid = FeaturePyramid(self.backbone.channels, config.fpn_channels)
+        self.head = SemanticHead(config.fpn_channels, config.head_channels)
+        self.projector = nn.Sequential(
+            nn.Conv2d(config.head_channels, config.head_channels, 1, bias=False),
+            nn.BatchNorm2d(config.head_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.head_channels, config.feature_dim, 1),
+        )
+        self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.feature_dim))
+        self.normalise_prototypes()
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def normalise_prototypes(self) -> None:
+        """Put the prototypes back on the unit sphere; done after every optimiser step."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The semantic head's features, before the projector: what a linear probe sees.
+
+        Args:
+            images: float [N, 3, H, W] in [0, 1].
+
+        Returns:
+            [N, head_channels, ceil(H/4), ceil(W/4)].
+        """
+        return self.head(self.pyramid(self.backbone((images - self.mean) / self.std)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Projected features, not normalised: [N, C, ceil(H/4), ceil(W/4)]."""
+        return self.projector(self.embed(images))
+
+    def assign(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """The nearest prototype of every pixel: int64 [N, *size]."""
+        features = F.interpolate(self(images), size=size, mode="bilinear", align_corners=False)
+        # Scaling a feature does not change which prototype is nearest: no normalisation needed.
+        scores = torch.einsum("nchw,kc->nkhw", features, self.prototypes)
+        return scores.argmax(dim=1)
+
+
+def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """The network of a pre-training checkpoint, in evaluation mode, and the checkpoint's config.
+
+    Args:
+        folder: a checkpoint folder with ``model.safetensors`` and ``config.yaml``.
+
+    Raises:
+        InputError: files are missing or damaged, or the checkpoint is of another network.
+    """
+    values, weights = read_checkpoint(folder, kind="pretrain")
+    section = values["config"].get("model")
+    if not isinstance(section, dict):
+        raise InputError(
+            f"{folder / 'config.yaml'}: has no model section; give a checkpoint folder written by "
+            "experiments/pretrain.py."
+        )
+    config = overlay(ModelConfig(), section, f"{folder / 'config.yaml'}: model")
+    network = SegmentationNetwork(config)
+    prefix = "network."
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder / 'model.safetensors'}: its weights do not fit its config.yaml; "
+            "give a checkpoint folder written by experiments/pretrain.py."
+        ) from error
+    return network.eval(), values

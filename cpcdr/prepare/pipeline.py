@@ -1,0 +1,257 @@
+"""The driver of prepare: what is left to do, the Ray Data pipeline, the manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from cpcdr.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
+from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.depth.sources import open_depth
+from cpcdr.errors import InputError
+from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
+from cpcdr.prepare.figures import dataset_sheet
+from cpcdr.prepare.parts import finish, finished_ids, publish
+from cpcdr.prepare.stages import (
+    REF_SCHEMA,
+    EstimateDepth,
+    GroupRegions,
+    ReadFrames,
+    RunStages,
+    Stage,
+    WriteParts,
+)
+from cpcdr.regions import RegionConfig
+from cpcdr.session import on_cluster, ray_session
+from cpcdr.tracking import TrackingConfig, open_run
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Frames in, a dataset of frames with disparity and coherent depth regions out.
+
+    Attributes:
+        frames: ``KIND:PATH``; kinds are synthetic, video, images, cityscapes, kitti-raw,
+            kitti-odometry, kitti-semantics, camvid.
+        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from train_depth.py)
+            or ``precomputed:ROOT`` (16-bit PNG tree).
+        out: the dataset folder to make; run the same command again to continue or re-use it.
+        size: height and width of the prepared frames (scaled to cover, then centre-cropped);
+            0 0 keeps each frame's own.
+        workers: actors on CPUs; 0: one for each CPU core that there is. Give the number on a
+            cluster that starts its machines on demand.
+        gpus: actors on GPUs for depth networks; -1: one for each GPU that there is.
+        frames_per_part: frames that one part file holds, and that a kill can cost.
+    """
+
+    frames: str = "synthetic:"
+    depth: str = "ground-truth"
+    out: Path = Path("runs/dataset")
+    size: tuple[int, int] = (0, 0)
+    workers: int = 0
+    gpus: int = -1
+    frames_per_part: int = 32
+    options: FrameOptions = field(default_factory=FrameOptions)
+    regions: RegionConfig = field(default_factory=RegionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def identity(self) -> dict[str, Any]:
+        """The part of the configuration that decides what is in the dataset."""
+        names = ("frames", "depth", "size", "options", "regions")
+        return {name: to_plain(getattr(self, name)) for name in names}
+
+
+def prepare(config: PrepareConfig) -> dict[str, Any]:
+    """Make the dataset, or what is left of it.
+
+    Returns:
+        ``dataset``, ``hash``, ``frames``, ``rejected``, ``regions_per_frame``, ``reused_frames``,
+        ``seconds``, ``run_id``.
+
+    Raises:
+        InputError: frames or depth cannot be opened, every frame is rejected, or ``out`` holds
+            a dataset of another configuration.
+    """
+    start, digest = time.perf_counter(), config_hash(config.identity())
+    with open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
+        reused = 0
+        if config.out.exists():
+            _check_same(config.out, digest)
+            reused = read_manifest(config.out)["frames"]
+        else:
+            reused = _make(config, digest)
+        manifest = read_manifest(config.out)
+        seconds = time.perf_counter() - start
+        sheet = dataset_sheet(PreparedDataset(config.out))
+        run.figure("regions", sheet)
+        run.artifact(config.out / "manifest.json", "dataset")
+        run.artifact(config.out / "rejected.parquet", "dataset")
+        run.dataset(config.out, manifest["hash"])
+        result = {
+            "dataset": str(config.out),
+            "hash": manifest["hash"],
+            "frames": manifest["frames"],
+            "rejected": manifest["rejected"],
+            "regions_per_frame": manifest["regions_per_frame"],
+            "reused_frames": reused,
+            "seconds": round(seconds, 2),
+            "run_id": run.run_id,
+        }
+        run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
+        return result
+
+
+def _check_same(out: Path, digest: str) -> None:
+    if read_manifest(out)["config_hash"] != digest:
+        raise InputError(
+            f"{out}: holds a dataset of another configuration (see its manifest.json); "
+            "give another --out, or delete the folder."
+        )
+
+
+def _make(config: PrepareConfig, digest: str) -> int:
+    """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
+    source = open_frames(config.frames, config.options)
+    depth = open_depth(config.depth)
+    refs = source.refs()
+    partial = config.out.absolute().with_name(config.out.name + ".partial")
+    _claim(partial, config, digest)
+    done = finished_ids(partial)
+    pending = [ref for ref in refs if ref.frame_id not in done]
+    print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
+    if done:
+        print(f"{len(refs) - len(pending)} frames are done already; going on.")
+    stages: list[Stage] = [
+        ReadFrames(source, config.size),
+        EstimateDepth(depth),
+        GroupRegions(config.regions),
+        WriteParts(partial),
+    ]
+    _run_pipeline(config, stages, pending, done=len(refs) - len(pending))
+    index, rejected = finish(partial)
+    if not index.num_rows:
+        reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
+        raise InputError(f"{config.frames}: no frame can be used; the first says: {reason}")
+    _write_manifest(config, digest, source, depth.name, partial, index, rejected)
+    publish(partial, config.out.absolute())
+    if rejected.num_rows:
+        by_stage = Counter(rejected["stage"].to_pylist())
+        parts = ", ".join(f"{count} by {stage}" for stage, count in by_stage.items())
+        print(f"{rejected.num_rows} frames rejected ({parts}): {config.out / 'rejected.parquet'}")
+    return len(refs) - len(pending)
+
+
+def _claim(partial: Path, config: PrepareConfig, digest: str) -> None:
+    """Make the working folder, or see that it belongs to this very configuration."""
+    path = partial / "config.yaml"
+    if path.exists() and read_yaml(path).get("hash") != digest:
+        raise InputError(
+            f"{partial}: is the unfinished dataset of another configuration; "
+            "give another --out, or delete the folder."
+        )
+    (partial / "data").mkdir(parents=True, exist_ok=True)
+    write_yaml(path, {"hash": digest, **config.identity()})
+
+
+def _run_pipeline(
+    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef], done: int
+) -> None:
+    total = done + len(pending)
+    with tqdm(total=total, initial=done, desc="prepare", unit="frame", dynamic_ncols=True) as bar:
+        if not pending:
+            return
+        with ray_session():
+            rejected = 0
+            for batch in _stream(config, stages, pending):
+                rejected += sum(bool(reason) for reason in batch["reason"].to_pylist())
+                bar.set_postfix_str(f"{rejected} rejected" if rejected else "")
+                bar.update(batch.num_rows)
+
+
+def _stream(
+    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
+) -> Iterator[pa.Table]:
+    """Frames to part files. A block is one part from end to end: ``batch_size=None``.
+
+    On CPUs the stages of a frame run in one actor, which saves every copy between them. With GPUs
+    depth gets actors of its own, and what comes before and after runs on CPUs beside them.
+    """
+    import ray.data
+    from ray.data import ActorPoolStrategy
+
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0)) if config.gpus < 0 else config.gpus
+    # A local Ray has more logical CPUs than there are cores.
+    cores = int(resources.get("CPU", 0)) if on_cluster() else os.cpu_count() or 1
+    cores = config.workers or max(1, cores)
+    blocks = _blocks(pending, config.frames_per_part, cores)
+    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+    pools: list[tuple[list[Stage], int, int]] = [(stages, cores, 0)]
+    if gpus:
+        pools = [(stages[:1], cores, 0), (stages[1:2], gpus, 1), (stages[2:], cores, 0)]
+    for chosen, most_actors, gpu in pools:
+        dataset = dataset.map_batches(
+            RunStages,
+            fn_constructor_args=(chosen,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(most_actors, len(blocks)))),
+            num_cpus=0.5 if gpus else 1,
+            num_gpus=gpu,
+        )
+    yield from dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
+
+
+def _blocks(pending: list[FrameRef], most: int, cores: int) -> list[pa.Table]:
+    """Consecutive frames together, in parts small enough to keep every core busy to the end."""
+    size = max(1, min(most, -(-len(pending) // (4 * cores))))
+    rows = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in pending]
+    table = pa.Table.from_pylist(rows, schema=REF_SCHEMA)
+    return [table.slice(start, size) for start in range(0, table.num_rows, size)]
+
+
+def _write_manifest(
+    config: PrepareConfig,
+    digest: str,
+    source: FrameSource,
+    depth: str,
+    partial: Path,
+    index: pa.Table,
+    rejected: pa.Table,
+) -> None:
+    regions = index["num_regions"].to_numpy()
+    manifest = {
+        "format": 1,
+        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
+        "config_hash": digest,
+        "config": config.identity(),
+        "frames": index.num_rows,
+        "rejected": rejected.num_rows,
+        "size": _size_of_first(partial, index),
+        "regions_per_frame": round(float(np.mean(regions)), 2),
+        "source": source.spec,
+        "protocol": source.protocol,
+        "intrinsics": source.intrinsics_note,
+        "depth": depth,
+        "versions": {n: version(n) for n in ("cpcdr", "torch", "numpy", "scikit-image", "ray")},
+    }
+    write_atomic(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _size_of_first(partial: Path, index: pa.Table) -> list[int]:
+    part = pq.read_table(
+        partial / "data" / index["part"][0].as_py(), columns=["height", "width"]
+    ).slice(index["row"][0].as_py(), 1)
+    return [part["height"][0].as_py(), part["width"][0].as_py()]

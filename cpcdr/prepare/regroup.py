@@ -1,0 +1,89 @@
+"""New thresholds for a prepared dataset: only the cached graphs are grouped again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cpcdr.config import config_hash, overlay, to_plain, write_atomic
+from cpcdr.dataset import decode_png16, encode_png16, read_manifest
+from cpcdr.errors import InputError
+from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.regions import RegionConfig, SuperpixelGraph, group
+
+IN_GRAPH = ("superpixels", "compactness", "sigma", "colour_weight", "plane_weight")
+"""Settings that are in the graph already: others than the dataset's need a new preparation."""
+
+
+def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
+    """Make ``out`` from ``data`` with other thresholds; a finished ``out`` of them is re-used.
+
+    Args:
+        data: a prepared dataset.
+        out: the dataset folder to make.
+        regions: new ``gain``, ``bias``, ``separation``, ``preferred_modules`` or ``seed``.
+
+    Returns:
+        the manifest of ``out``.
+
+    Raises:
+        InputError: ``regions`` needs another graph, or ``out`` holds something else.
+    """
+    manifest = read_manifest(data)
+    old = overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
+    changed = [name for name in IN_GRAPH if getattr(old, name) != getattr(regions, name)]
+    if changed:
+        raise InputError(
+            f"{data}: its graph was made with other {', '.join(changed)}; "
+            "prepare the frames again with these settings."
+        )
+    config = manifest["config"] | {"regions": to_plain(regions)}
+    digest = config_hash(config)
+    if out.exists():
+        if read_manifest(out)["config_hash"] != digest:
+            raise InputError(f"{out}: holds a dataset of another configuration; give another path.")
+        return read_manifest(out)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "data").mkdir(parents=True)
+    for path in sorted((data / "data").glob("*.parquet")):
+        rows = pq.read_table(path).to_pylist()
+        write_part(partial, [_regrouped(row, regions) | {"reason": ""} for row in rows])
+    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
+    index, _ = finish(partial)
+    new = manifest | {
+        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
+        "config_hash": digest,
+        "config": config,
+        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
+        "regrouped_from": manifest["hash"],
+    }
+    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
+    publish(partial, out)
+    return new
+
+
+def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:
+    """The cached superpixel graph of a prepared row.
+
+    Raises:
+        InputError: the row is damaged.
+    """
+    superpixels = decode_png16(row["superpixels"])
+    if superpixels is None:
+        raise InputError(f"{row['frame_id']}: its superpixels are damaged; prepare it again.")
+    return SuperpixelGraph(
+        superpixels,
+        np.asarray(row["edges"], np.int32).reshape(-1, 2),
+        np.asarray(row["edge_distance"], np.float32),
+    )
+
+
+def _regrouped(row: dict[str, Any], regions: RegionConfig) -> dict[str, Any]:
+    ids = group(graph_of_row(row), regions)
+    return row | {"regions": encode_png16(ids), "num_regions": int(ids.max()) + 1}

@@ -1,0 +1,220 @@
+"""Running the worker loop: under Ray Train (default), or in this process without Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cpcdr.checkpoint import newest_checkpoint, publish_checkpoint, read_state
+from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.errors import InputError
+from cpcdr.session import on_cluster, ray_session
+from cpcdr.train.history import read_history
+from cpcdr.train.loop import TrainConfig, train_loop
+from cpcdr.train.task import Task
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where the workers run.
+
+    Attributes:
+        engine: ``ray`` (Ray Train, DDP) or ``local`` (this process; imports no Ray).
+        workers: DDP workers under Ray; 0: one for each GPU that Ray has, two without GPUs. Give
+            the number on a cluster that starts its machines on demand.
+        gpu: ``auto`` (where Ray has GPUs), ``yes`` or ``no``.
+        cpus_per_worker: logical CPUs that a worker reserves.
+        max_failures: lost workers that a run survives.
+    """
+
+    engine: str = "ray"
+    workers: int = 0
+    gpu: str = "auto"
+    cpus_per_worker: float = 1.0
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.gpu not in ("auto", "yes", "no"):
+            raise InputError(f"--engine.gpu '{self.gpu}' is unknown; choose auto, yes or no.")
+
+
+@dataclass
+class LocalReporter:
+    """One worker in this process."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(
+        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    )
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Nothing to tell: the history file holds the metrics."""
+
+
+class RayReporter:
+    """A worker of Ray Train."""
+
+    def __init__(self) -> None:
+        import ray.train
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Tell Ray that this worker is alive and how far it is."""
+        import ray.train
+
+        ray.train.report(metrics)
+
+
+def train(
+    task: Task,
+    config: TrainConfig,
+    engine: EngineConfig,
+    out: Path,
+    log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+) -> Path:
+    """Train ``task`` in the run folder ``out``, going on where an earlier call stopped.
+
+    Args:
+        log: called in this process with every line of metrics and its step, in order, once each.
+
+    Returns:
+        ``out/checkpoint``, the finished network.
+
+    Raises:
+        InputError: ``out`` belongs to another configuration, the machine is too small, or the
+            training had to stop (the loss is not finite).
+    """
+    out = out.absolute()
+    final = out / "checkpoint"
+    _claim(out, task, config)
+    with _monitor(out, log, task.kind):
+        if engine.engine == "local":
+            result = train_loop(task, config, out, LocalReporter())
+        else:
+            result = _train_on_ray(task, config, engine, out)
+    if result["alarm"]:
+        raise InputError(f"{out}: {result['alarm']}")
+    newest = newest_checkpoint(out / "checkpoints")
+    assert newest is not None, "a finished training has a checkpoint"
+    read_state(newest)
+    publish_checkpoint(newest, final)
+    return final
+
+
+def _claim(out: Path, task: Task, config: TrainConfig) -> None:
+    """Make the run folder, or see that it was made by this very configuration."""
+    identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
+    digest = config_hash({**identity, "train": {**identity["train"], "log_every": 0}})
+    path = out / "run.yaml"
+    if path.exists():
+        if read_yaml(path).get("hash") != digest:
+            raise InputError(
+                f"{out}: holds a training with another configuration (see {path}); "
+                "give another --out, or delete the folder."
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_yaml(path, {"hash": digest, **identity})
+
+
+def _train_on_ray(
+    task: Task, config: TrainConfig, engine: EngineConfig, out: Path
+) -> dict[str, Any]:
+    with ray_session():
+        import ray
+        import ray.train
+        from ray.train.torch import TorchTrainer
+
+        resources, cpus = ray.cluster_resources(), engine.cpus_per_worker
+        gpus = int(resources.get("GPU", 0))
+        use_gpu = gpus > 0 if engine.gpu == "auto" else engine.gpu == "yes"
+        workers = engine.workers or (gpus if use_gpu else 0) or 2
+        # A cluster that scales from zero has what it needs only once Ray Train has asked for it.
+        if not on_cluster() and workers * cpus > resources.get("CPU", 0):
+            raise InputError(
+                f"{workers} workers x {cpus:g} CPUs do not fit the {resources.get('CPU', 0):g} "
+                "logical CPUs of this Ray; lower --engine.workers or --engine.cpus-per-worker."
+            )
+        threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
+        # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
+        trainer = TorchTrainer(
+            _ray_worker,  # type: ignore[arg-type]
+            train_loop_config={"task": task, "config": config, "out": out, "threads": threads},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
+            ),
+            run_config=ray.train.RunConfig(
+                name=out.name,
+                storage_path=str(out / "ray"),
+                failure_config=ray.train.FailureConfig(max_failures=engine.max_failures),
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
+            ),
+        )
+        return trainer.fit().return_value  # type: ignore[attr-defined]
+
+
+def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments["threads"]:
+        torch.set_num_threads(arguments["threads"])
+    return train_loop(arguments["task"], arguments["config"], arguments["out"], RayReporter())
+
+
+@contextmanager
+def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str) -> Iterator[None]:
+    """A progress bar, and the history file's new lines to ``log``, while the workers run.
+
+    The history is tailed here, and not sent by the workers, so that a lost worker, a lost driver
+    or a tracking server that is away leave the same record.
+    """
+    stop = threading.Event()
+    bar = tqdm(desc=title, unit="step", dynamic_ncols=True, smoothing=0.1, leave=True)
+    logged = 0
+
+    def look() -> None:
+        nonlocal logged
+        for row in read_history(out / "history.jsonl"):
+            if row["step"] > logged:
+                logged = row["step"]
+                log({k: v for k, v in row.items() if k != "step"}, logged)
+        progress = _read_progress(out / "progress.json")
+        if progress:
+            bar.total = progress["total"]
+            bar.n = progress["step"]
+            bar.set_postfix_str(f"loss {progress['loss']:.3f}", refresh=True)
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        look()
+        bar.close()
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

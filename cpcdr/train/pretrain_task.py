@@ -1,0 +1,188 @@
+"""The pre-training task: dense SwAV on mosaics with copy-pasted coherent depth regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cpcdr.config import to_plain
+from cpcdr.copy_paste import CopyPasteConfig, Frames, Mosaic, compose
+from cpcdr.dataset import PreparedDataset, Sample, epoch_items
+from cpcdr.errors import InputError
+from cpcdr.loss import LossConfig, copy_paste_loss
+from cpcdr.model import ModelConfig, SegmentationNetwork
+from cpcdr.train.prefetch import prefetch
+
+
+class PretrainModule(nn.Module):
+    """The network with its loss: ``forward`` is what DDP wraps."""
+
+    def __init__(self, model: ModelConfig, loss: LossConfig) -> None:
+        super().__init__()
+        self.network = SegmentationNetwork(model)
+        self.loss_config = loss
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        features = self.network(batch["images"])
+        with torch.autocast(features.device.type, enabled=False):
+            metrics = copy_paste_loss(
+                features.float(),
+                self.network.prototypes,
+                batch,
+                (batch["point_image"], batch["point_xy"]),
+                self.loss_config,
+            )
+        return metrics | {"pasted_share": batch["pasted_share"]}
+
+
+@dataclass(frozen=True)
+class PretrainTask:
+    """Pre-training on a dataset folder; implements `cpcdr.train.task.Task`.
+
+    Attributes:
+        data: the prepared dataset.
+        frames_per_item: M; an item has 2M mixed images.
+        items: items a worker and step.
+        seed: of the order of frames and of every random draw.
+    """
+
+    data: Path
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
+    frames_per_item: int = 8
+    items: int = 1
+    seed: int = 0
+    kind: str = "pretrain"
+
+    def build(self) -> nn.Module:
+        """Network and loss, randomly initialised."""
+        return PretrainModule(self.model, self.loss)
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """Whole steps in an epoch; the rest of the frames waits for the next epoch's shuffle."""
+        items = len(PreparedDataset(self.data)) // self.frames_per_item
+        steps = items // (self.items * world_size)
+        if steps < 1:
+            raise InputError(
+                f"{self.data}: has frames for {items} mosaics of {self.frames_per_item}, but one "
+                f"step of {world_size} workers needs {self.items * world_size}; prepare more "
+                "frames, or lower --frames-per-item or --engine.workers."
+            )
+        return steps
+
+    def batches(
+        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+    ) -> Iterator[dict[str, Any]]:
+        """Mosaics of the epoch: item ``(step * world + rank) * items + i`` of the global order."""
+        dataset = PreparedDataset(self.data)
+        order = epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
+        steps = range(first_step, len(order) // (self.items * world_size))
+
+        def read(step: int) -> tuple[list[int], list[Sample]]:
+            first = (step * world_size + rank) * self.items
+            numbers = list(range(first, first + self.items))
+            return numbers, dataset.samples(order[numbers].reshape(-1).tolist())
+
+        for numbers, samples in prefetch(read, steps):
+            frames = stack_frames(samples, self.items, device)
+            keys = [(self.seed, epoch, number) for number in numbers]
+            yield self._batch(compose(frames, self.copy_paste, keys), keys, device)
+
+    def _batch(
+        self, mosaic: Mosaic, keys: list[tuple[int, int, int]], device: torch.device
+    ) -> dict[str, Any]:
+        image, xy = draw_points(mosaic.regions.shape, len(keys), keys, self.loss)
+        return {
+            "images": mosaic.images,
+            "regions": mosaic.regions.long(),
+            "appearances": mosaic.appearances.long(),
+            "transforms": mosaic.transforms,
+            "image_of": mosaic.image_of,
+            "point_image": image.to(device, non_blocking=True),
+            "point_xy": xy.to(device, non_blocking=True),
+            "pasted_share": (mosaic.appearances >= mosaic.rounds).float().mean(),
+        }
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """All parameters at one learning rate."""
+        return [{"params": list(model.parameters())}]
+
+    def after_step(self, model: nn.Module) -> None:
+        """Prototypes go back onto the unit sphere."""
+        assert isinstance(model, PretrainModule)
+        model.network.normalise_prototypes()
+
+    def config(self) -> dict[str, Any]:
+        """Everything that rebuilds the network and repeats the run, with the dataset's hash."""
+        manifest = PreparedDataset(self.data).manifest
+        names = ("model", "loss", "copy_paste", "frames_per_item", "items", "seed")
+        plain = {name: to_plain(getattr(self, name)) for name in names}
+        return {**plain, "dataset": {"hash": manifest["hash"], "size": manifest["size"]}}
+
+    def example(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Mosaic, its region ids, and features, for figures."""
+        assert isinstance(model, PretrainModule)
+        with torch.no_grad():
+            features = model.network(batch["images"])
+        return {"images": batch["images"], "regions": batch["regions"], "features": features}
+
+
+def draw_points(
+    shape: torch.Size, items: int, keys: list[tuple[int, int, int]], loss: LossConfig
+) -> tuple[Tensor, Tensor]:
+    """Uniform random pixels: first all images' pixel points, then all images' region points.
+
+    Args:
+        shape: [items * N, H, W] of the mixed images.
+
+    Returns:
+        int64 [P] mixed image, int64 [P, 2] (x, y).
+    """
+    images, height, width = shape
+    per_item = images // items
+    drawn: list[list[Tensor]] = [[], []]
+    for number, (seed, epoch, item) in enumerate(keys):
+        # Key words of their own: the compositor draws from (seed, epoch, item) as well.
+        bits = np.random.Philox(np.random.SeedSequence([seed, epoch, item, 0x90]))
+        generator = np.random.Generator(bits)
+        for part, points in zip(drawn, (loss.pixel_points, loss.region_points), strict=True):
+            n = np.repeat(np.arange(number * per_item, (number + 1) * per_item), points)
+            x = generator.integers(0, width, len(n))
+            y = generator.integers(0, height, len(n))
+            part.append(torch.from_numpy(np.stack([n, x, y], axis=1)))
+    table = torch.cat([*drawn[0], *drawn[1]])
+    return table[:, 0].contiguous(), table[:, 1:].contiguous()
+
+
+def stack_frames(samples: list[Sample], items: int, device: torch.device) -> Frames:
+    """Samples of ``items`` items, one after the other, as the compositor's input.
+
+    Raises:
+        InputError: the frames differ in size.
+    """
+    sizes = {sample.image.shape[:2]: sample.frame_id for sample in samples}
+    if len(sizes) > 1:
+        (a, first), (b, second) = list(sizes.items())[:2]
+        raise InputError(
+            f"frames {first} ({a[0]}x{a[1]}) and {second} ({b[0]}x{b[1]}) differ in size; "
+            "prepare the dataset with one --size."
+        )
+
+    def stack(arrays: list[np.ndarray]) -> Tensor:
+        tensor = torch.from_numpy(np.stack(arrays)).unflatten(0, (items, -1))
+        if device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
+    return Frames(
+        images=stack([s.image.transpose(2, 0, 1) for s in samples]),
+        disparity=stack([s.disparity for s in samples]),
+        regions=stack([s.regions.astype(np.int32) for s in samples]),
+    )

@@ -1,0 +1,49 @@
+"""What the one worker loop trains: depth, pre-training and fine-tuning each are a `Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+
+
+class Task(Protocol):
+    """A picklable description of a training: sent to every worker, which then builds it.
+
+    Attributes:
+        kind: ``depth``, ``pretrain`` or ``finetune``; stored in checkpoints so that a checkpoint
+            of another network is refused with a sentence.
+    """
+
+    @property
+    def kind(self) -> str:
+        """See above."""
+
+    def build(self) -> nn.Module:
+        """The module to train. ``forward(batch)`` returns a dict of scalar tensors: ``loss`` (with
+        gradient) and any number of health metrics. Weights are seeded by the loop beforehand."""
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """Optimiser steps in an epoch, equal on all ranks."""
+
+    def batches(
+        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """This rank's batches of the epoch from ``first_step`` on: a function of its arguments and
+        of the seed alone, so that a resumed run sees what an uninterrupted one would have."""
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Optimiser groups: dicts with ``params`` (list) and optional ``lr_scale`` (float)."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """Called on the bare module after each optimiser step (prototype normalisation)."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain nested dict that rebuilds the network: goes into the checkpoint's config.yaml."""
+
+    def example(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Tensors for figures of one batch (may be empty)."""

@@ -1,0 +1,13 @@
+"""Frames of a video, folder or dataset -> disparity -> coherent depth regions -> Parquet.
+
+Examples:
+  python experiments/prepare.py
+  python experiments/prepare.py --frames video:drive.mp4 --depth network:runs/depth/checkpoint \\
+      --size 384 768 --out runs/drive
+"""
+
+from cpcdr.cli import main
+from cpcdr.prepare import PrepareConfig, prepare
+
+if __name__ == "__main__":
+    main(PrepareConfig, prepare, __doc__)

@@ -1,0 +1,64 @@
+"""What all tests share: a quiet environment, one local Ray, real data where it is present."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+# Before anything imports torch, ray or mlflow.
+for _key, _value in {
+    "OMP_NUM_THREADS": "1",
+    "RAY_AUTH_MODE": "disabled",  # no token file in the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}.items():
+    os.environ.setdefault(_key, _value)
+os.environ.pop("RAY_ADDRESS", None)  # never somebody's cluster
+
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that a test records go into a database of its own, never into the working folder's."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[Any]:
+    """One local Ray for the whole test session; `cpcdr.session.ray_session` joins it."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        object_store_memory=150 * 2**20,
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real driving frames in ``shared/data`` beside the repository; not part of the project."""
+    folder = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real frames: there is no shared/data folder beside the repository")
+    return folder.resolve()

@@ -1,0 +1,124 @@
+"""Sinkhorn codes: against a float64 transcription, and over two processes.
+
+Run as a script, this file is one of those processes: ``test_sinkhorn.py FOLDER RANK``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from cpcdr.loss import LossConfig, swapped_prediction
+from cpcdr.loss.sinkhorn import sinkhorn
+
+SPLITS = [(40, 24), (63, 1), (64, 0)]
+"""Samples of rank 0 and of rank 1."""
+
+
+def cosine(samples: int, prototypes: int, seed: int = 0) -> torch.Tensor:
+    """Cosine similarities of random features in clumps, as a network gives."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(5, 16, generator=generator)
+    which = torch.randint(0, 5, (samples,), generator=generator)
+    noise = torch.randn(samples, 16, generator=generator)
+    features = torch.nn.functional.normalize(centres[which] + 0.7 * noise, dim=1)
+    directions = torch.randn(prototypes, 16, generator=generator)
+    return features @ torch.nn.functional.normalize(directions, dim=1).t()
+
+
+def transcription(similarity: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
+    """SwAV's listing 1 word for word, in float64: Q is [K, S] and sums to 1."""
+    q = np.exp(similarity.astype(np.float64).T / epsilon)
+    q /= q.sum()
+    prototypes, samples = q.shape
+    for _ in range(iterations):
+        q /= q.sum(axis=1, keepdims=True)
+        q /= prototypes
+        q /= q.sum(axis=0, keepdims=True)
+        q /= samples
+    return (q * samples).T
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 10])
+@pytest.mark.parametrize(("samples", "prototypes"), [(1, 1), (1, 7), (300, 1), (200, 30), (10, 50)])
+def test_equals_the_papers_listing(samples: int, prototypes: int, iterations: int) -> None:
+    similarity = cosine(samples, prototypes)
+    codes = sinkhorn(similarity, 0.05, iterations).numpy()
+    expected = transcription(similarity.numpy(), 0.05, iterations)
+    np.testing.assert_allclose(codes, expected, rtol=2e-5, atol=1e-7)
+
+
+def test_rows_are_distributions_and_every_prototype_is_used_alike() -> None:
+    codes = sinkhorn(cosine(600, 20), iterations=60)
+    torch.testing.assert_close(codes.sum(dim=1), torch.ones(600))
+    torch.testing.assert_close(codes.sum(dim=0), torch.full((20,), 30.0), rtol=0.05, atol=0)
+    three = sinkhorn(cosine(600, 20), iterations=3).sum(dim=0)
+    assert three.min() > 0.5 * 30
+    assert three.max() < 1.5 * 30
+
+
+def test_extreme_similarities_stay_finite() -> None:
+    codes = sinkhorn(torch.tensor([[1.0, -1.0], [1.0, -1.0], [-1.0, -1.0]]), iterations=3)
+    assert codes.isfinite().all()
+    torch.testing.assert_close(codes.sum(dim=1), torch.ones(3))
+
+
+def test_half_precision_input_is_computed_in_float32() -> None:
+    similarity = cosine(50, 10)
+    codes = sinkhorn(similarity.bfloat16())
+    assert codes.dtype == torch.float32
+    torch.testing.assert_close(codes, sinkhorn(similarity.bfloat16().float()))
+
+
+def test_no_samples_and_no_gradient() -> None:
+    assert sinkhorn(torch.zeros(0, 5)).shape == (0, 5)
+    similarity = cosine(5, 4).requires_grad_()
+    assert not sinkhorn(similarity).requires_grad
+    before = similarity.detach().clone()
+    sinkhorn(similarity)
+    assert torch.equal(similarity, before), "the input is left as it was"
+
+
+def worker(folder: Path, rank: int) -> None:
+    """One of two processes: codes, loss and gradient of its share of each split."""
+    torch.set_num_threads(1)
+    store = f"file://{folder / 'rendezvous'}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    results = []
+    for split in SPLITS:
+        start, size = rank * split[0], split[rank]
+        codes = sinkhorn(cosine(64, 10)[start : start + size])
+        features = cosine(64, 12, seed=1)[start : start + size].clone().requires_grad_()
+        group = torch.arange(size) // 2
+        prototypes = cosine(10, 12, seed=2)
+        loss, _ = swapped_prediction(features, prototypes, group, LossConfig())
+        loss.backward()
+        results.append((codes, loss.detach()))
+    torch.save(results, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_get_the_codes_of_one(tmp_path: Path) -> None:
+    command = [sys.executable, __file__, str(tmp_path)]
+    processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    whole = sinkhorn(cosine(64, 10))
+    for (first, loss), (second, other_loss), split in zip(*ranks, SPLITS, strict=True):
+        assert (len(first), len(second)) == split
+        torch.testing.assert_close(torch.cat([first, second]), whole, rtol=1e-5, atol=1e-7)
+        assert loss.isfinite()
+        assert other_loss == 0 if split[1] == 0 else other_loss.isfinite()
+    # The test would notice Sinkhorn that is not distributed.
+    alone = torch.cat([sinkhorn(cosine(64, 10)[:40]), sinkhorn(cosine(64, 10)[40:])])
+    assert (alone - whole).abs().max() > 1e-3
+
+
+if __name__ == "__main__":
+    worker(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,127 @@
+import pickle
+
+import numpy as np
+import pytest
+from reference_grouping import reference_distances
+
+from cpcdr.errors import FrameError, InputError
+from cpcdr.regions import RegionConfig, superpixel_graph
+
+INTRINSICS = np.array([60.0, 55.0, 32.0, 20.0], np.float32)
+
+
+def textured(height=40, width=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def ramp(height=40, width=64):
+    """Disparity of a ground plane that falls off to the sides."""
+    v, u = np.mgrid[:height, :width]
+    return (0.02 + 0.4 * v / height + 0.1 * u / width).astype(np.float32)
+
+
+def test_distances_are_those_of_the_plain_formula():
+    config = RegionConfig(superpixels=10000)
+    disparity = ramp()
+    graph = superpixel_graph(textured(), disparity, INTRINSICS, config)
+    expected = reference_distances(graph.superpixels, disparity, INTRINSICS)
+    assert [tuple(e) for e in graph.edges.tolist()] == list(expected)
+    spacing = np.sqrt(config.superpixel_count(40, 64) / 10000)
+    assert np.allclose(graph.distance, spacing * np.array(list(expected.values())), rtol=1e-5)
+    assert graph.superpixels.dtype == np.uint16 and graph.edges.dtype == np.int32
+    assert graph.distance.dtype == np.float32
+
+
+def test_thresholds_mean_the_same_at_every_size():
+    """The same surface, seen in twice the resolution, has the same edge distances."""
+    medians = []
+    for scale in (1, 2):
+        v, u = np.mgrid[: 128 * scale, : 256 * scale] / scale
+        disparity = (0.05 + 0.003 * v + 0.0002 * u).astype(np.float32)
+        intrinsics = np.array([200, 200, 128, 64], np.float32) * scale
+        image = np.full((128 * scale, 256 * scale, 3), 99, np.uint8)
+        graph = superpixel_graph(image, disparity, intrinsics, RegionConfig())
+        medians.append(np.median(graph.distance))
+    # spacing halves (the distance too) and the factor doubles it again
+    assert medians[1] == pytest.approx(medians[0], rel=0.1)
+
+
+def test_superpixel_count_keeps_their_area():
+    assert RegionConfig().superpixel_count(384, 768) == 10000
+    assert RegionConfig().superpixel_count(128, 256) == 1111
+    assert RegionConfig().superpixel_count(4000, 6000) == 32767
+
+
+def test_holes_take_the_nearest_valid_disparity():
+    disparity = ramp()
+    holed = disparity.copy()
+    holed[3, 5], holed[20, 30], holed[0, 0], holed[39, 63] = np.nan, 0.0, np.inf, -1.0
+    whole = superpixel_graph(textured(), disparity, INTRINSICS, RegionConfig())
+    filled = superpixel_graph(textured(), holed, INTRINSICS, RegionConfig())
+    assert np.isfinite(filled.distance).all()
+    assert np.abs(filled.distance - whole.distance).max() < 0.05
+
+
+def test_colour_term_sees_paint_and_not_much_else():
+    image = np.full((40, 64, 3), 60, np.uint8)
+    image[:, 32:] = (230, 60, 40)
+    plain = superpixel_graph(image, ramp(), INTRINSICS, RegionConfig(sigma=0))
+    painted = superpixel_graph(image, ramp(), INTRINSICS, RegionConfig(sigma=0, colour_weight=1))
+    added = painted.distance - plain.distance
+    flat = plain.superpixels.ravel()
+    side = np.bincount(flat, np.tile(np.arange(64), 40)) / np.bincount(flat) > 31.5
+    across = side[plain.edges[:, 0]] != side[plain.edges[:, 1]]
+    assert across.any() and added[across].min() > 0.05
+    assert np.abs(added[~across]).max() < 1e-3
+
+
+def test_plane_term_sees_the_fold_between_two_planes():
+    """A wall on a floor: no step in depth where they meet, yet one plane ends there."""
+    v, _ = np.mgrid[:40, :64]
+    wall = 1.0 / 6.0
+    floor = (v - 20.0) / 55.0  # of a plane one unit below the camera
+    disparity = np.maximum(floor, wall).astype(np.float32)
+    image = np.full((40, 64, 3), 99, np.uint8)
+    graph = superpixel_graph(image, disparity, INTRINSICS, RegionConfig())
+    folded = superpixel_graph(image, disparity, INTRINSICS, RegionConfig(plane_weight=1.0))
+    added = folded.distance - graph.distance
+    on_wall = np.bincount(graph.superpixels.ravel(), (floor <= wall).ravel()) / np.bincount(
+        graph.superpixels.ravel()
+    )
+    kind = on_wall[graph.edges]
+    same = (kind == 0).all(axis=1) | (kind == 1).all(axis=1)
+    assert added[same].max() < 1e-3  # within a plane nothing is added
+    assert added[~same].max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("disparity", "says"),
+    [
+        (np.full((40, 64), 0.3, np.float32), "flat"),
+        (np.full((40, 64), 0.001, np.float32), "flat"),
+        (np.zeros((40, 64), np.float32), "no valid pixel"),
+        (np.full((40, 64), np.nan, np.float32), "no valid pixel"),
+        (ramp(20, 64), "does not fit"),
+    ],
+)
+def test_useless_disparity_rejects_the_frame(disparity, says):
+    with pytest.raises(FrameError, match=says) as caught:
+        superpixel_graph(textured(), disparity, INTRINSICS, RegionConfig())
+    assert caught.value.stage == "regions"
+    assert pickle.loads(pickle.dumps(caught.value)).stage == "regions"
+
+
+def test_useless_image_or_intrinsics_reject_the_frame():
+    with pytest.raises(FrameError, match="uint8"):
+        superpixel_graph(textured()[..., 0], ramp(), INTRINSICS, RegionConfig())
+    with pytest.raises(FrameError, match="focal"):
+        superpixel_graph(textured(), ramp(), np.array([0, 1, 2, 3], np.float32), RegionConfig())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"superpixels": 0}, {"compactness": 0.0}, {"separation": 1.5}, {"preferred_modules": -1}],
+)
+def test_senseless_configuration_is_refused(wrong):
+    with pytest.raises(InputError):
+        RegionConfig(**wrong)

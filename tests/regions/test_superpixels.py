@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation
+from scipy.ndimage import label as components
+from skimage.segmentation import find_boundaries, slic
+
+from cpcdr.regions.superpixels import superpixels
+
+
+def street(height=192, width=384, seed=0):
+    """Overlapping coloured boxes and discs with noise: an image and the map of its objects."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[:height, :width]
+    objects = np.zeros((height, width), int)
+    for k in range(1, 40):
+        y, x, r = rng.integers(0, height), rng.integers(0, width), rng.integers(6, 40)
+        near = (np.hypot(v - y, u - x) if k % 2 else np.maximum(abs(v - y), abs(u - x))) < r
+        objects[near] = k
+    image = rng.integers(30, 226, (40, 3))[objects] + rng.normal(0, 8, (height, width, 3))
+    return np.clip(image, 0, 255).astype(np.uint8), objects
+
+
+def leakage(ids, objects):
+    """Share of pixels outside the object that most of their superpixel belongs to."""
+    table = np.zeros((int(ids.max()) + 1, objects.max() + 1))
+    np.add.at(table, (ids.ravel().astype(int), objects.ravel()), 1)
+    return 1 - table.max(axis=1).sum() / ids.size
+
+
+def border_recall(ids, objects):
+    border = find_boundaries(objects, mode="inner")
+    found = binary_dilation(find_boundaries(ids, mode="inner"), np.ones((3, 3)))
+    return (found & border).sum() / border.sum()
+
+
+def test_as_true_to_objects_as_scikit_images():
+    image, objects = street()
+    theirs = slic(image, n_segments=2500, compactness=10, sigma=1, start_label=0)
+    ours = superpixels(image, 2600).astype(int)
+    assert ours.max() == pytest.approx(theirs.max(), rel=0.1)
+    assert leakage(ours, objects) <= leakage(theirs, objects)
+    assert border_recall(ours, objects) >= border_recall(theirs, objects) - 0.01
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (5, 6), (37, 53), (128, 256)])
+@pytest.mark.parametrize("count", [1, 10, 1000])
+def test_ids_are_contiguous_and_connected(shape, count):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    ids = superpixels(image, count)
+    present = np.unique(ids)
+    assert ids.dtype == np.uint16 and np.array_equal(present, np.arange(len(present)))
+    assert len(present) <= 4 * count + 1
+    assert all(components(ids == i)[1] == 1 for i in present)
+
+
+def test_a_plain_image_becomes_a_grid_of_about_count():
+    ids = superpixels(np.full((384, 768, 3), 90, np.uint8), 10000).astype(int)
+    assert ids.max() + 1 == pytest.approx(10000, rel=0.02)
+    assert np.bincount(ids.ravel()).max() <= 2 * 29.5

@@ -1,0 +1,209 @@
+"""Prepared samples: random access, 16-bit images, damaged folders, the order of an epoch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cpcdr.dataset import (
+    INDEX_SCHEMA,
+    PREPARED_SCHEMA,
+    ROWS_PER_GROUP,
+    PreparedDataset,
+    decode_png16,
+    decode_sample,
+    encode_disparity,
+    encode_png16,
+    epoch_items,
+)
+from cpcdr.errors import InputError
+
+H, W = 12, 18
+
+
+def prepared_row(sequence: str, index: int) -> dict[str, Any]:
+    """A row whose every number tells the frame index."""
+    image = np.full((H, W, 3), index, np.uint8)
+    regions = np.zeros((H, W), np.uint16)
+    regions[:, W // 2 :] = 1
+    return {
+        "sequence": sequence,
+        "frame_index": index,
+        "frame_id": f"{sequence}/{index:08d}",
+        "image": cv2.imencode(".png", image)[1].tobytes(),
+        "height": H,
+        "width": W,
+        "intrinsics": [10.0, 10.0, 9.0, 6.0],
+        "source": "test:",
+        "disparity": encode_disparity(np.full((H, W), (index + 1) / 100, np.float32)),
+        "regions": encode_png16(regions),
+        "num_regions": 2,
+        "superpixels": encode_png16(regions),
+        "edges": [0, 1],
+        "edge_distance": [0.5],
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eleven frames in two part files, and not in the order of their ids."""
+    folder = tmp_path / "dataset"
+    (folder / "data").mkdir(parents=True)
+    index = []
+    for part, frames in (("b.parquet", [10, 3, 4, 9, 1, 0]), ("a.parquet", [2, 8, 7, 6, 5])):
+        rows = [prepared_row("s", i) for i in frames]
+        table = pa.Table.from_pylist(rows, schema=PREPARED_SCHEMA)
+        pq.write_table(table, folder / "data" / part, row_group_size=ROWS_PER_GROUP)
+        index += [
+            {"frame_id": row["frame_id"], "part": part, "row": at, "num_regions": 2}
+            for at, row in enumerate(rows)
+        ]
+    pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), folder / "frames.parquet")
+    (folder / "manifest.json").write_text(json.dumps({"hash": "h", "frames": 11}))
+    return folder
+
+
+def test_frames_come_in_the_order_of_their_ids_or_as_asked(folder: Path) -> None:
+    dataset = PreparedDataset(folder)
+    assert len(dataset) == 11
+    assert dataset.frame_ids == [f"s/{i:08d}" for i in range(11)]
+    asked = [7, 0, 10, 3, 3, 5]
+    for i, sample in zip(asked, dataset.samples(asked), strict=True):
+        assert sample.frame_id == f"s/{i:08d}"
+        assert (sample.image == i).all()
+        assert sample.image.shape == (H, W, 3)
+        assert np.allclose(sample.disparity, (i + 1) / 100, atol=1 / 65535)
+        assert sample.regions.dtype == np.uint16
+        assert sample.regions.max() == 1
+
+
+def test_only_the_row_groups_asked_for_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = pq.ParquetFile.read_row_group
+
+    def counting(self: pq.ParquetFile, group: int, **kwargs: Any) -> pa.Table:
+        read.append(group)
+        return real(self, group, **kwargs)
+
+    dataset = PreparedDataset(folder)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counting)
+    rows = dataset.rows([10, 3, 4, 9], ["frame_index"])  # the first row group of b.parquet
+    assert [row["frame_index"] for row in rows] == [10, 3, 4, 9]
+    assert read == [0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40))
+def test_sixteen_bit_images_come_back(seed: int, height: int, width: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 65536, (height, width)).astype(np.uint16)
+    back = decode_png16(encode_png16(values))
+    assert back is not None
+    assert np.array_equal(back, values)
+
+
+def test_other_bytes_are_no_sixteen_bit_image() -> None:
+    eight_bit = cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()
+    for data in (eight_bit, b"junk", encode_png16(np.zeros((9, 9), np.uint16))[:20]):
+        assert decode_png16(data) is None
+
+
+def test_invalid_disparity_is_zero_and_valid_disparity_never_is() -> None:
+    disparity = np.array([[np.nan, np.inf, -1.0, 0.0, 1e-9, 0.5, 1.0, 2.0]], np.float32)
+    values = decode_png16(encode_disparity(disparity))
+    assert values is not None
+    assert values.tolist() == [[0, 0, 0, 0, 1, 32768, 65535, 65535]]
+
+
+@pytest.mark.parametrize("column", ["image", "disparity", "regions"])
+def test_a_damaged_image_in_a_row_names_the_frame(column: str) -> None:
+    row = prepared_row("s", 3) | {column: b"not an image"}
+    with pytest.raises(InputError, match=r"s/00000003: .*damaged"):
+        decode_sample(row)
+    other = encode_png16(np.zeros((H, W + 1), np.uint16))
+    if column != "image":
+        with pytest.raises(InputError, match=r"s/00000003: .*differ in size"):
+            decode_sample(prepared_row("s", 3) | {column: other})
+
+
+def test_what_is_no_dataset_is_said_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not a prepared dataset; make one with .*prepare\.py"):
+        PreparedDataset(tmp_path / "none")
+    (tmp_path / "half.partial").mkdir()
+    with pytest.raises(InputError, match="unfinished: run the same"):
+        PreparedDataset(tmp_path / "half")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"a"', "{}", '{"hash": "h"}', "null"])
+def test_a_damaged_manifest_is_said(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest\.json: is damaged"):
+        PreparedDataset(folder)
+
+
+def test_damaged_and_missing_files_are_named(folder: Path) -> None:
+    dataset = PreparedDataset(folder)
+    part = folder / "data" / "a.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read"):
+        dataset.samples([2])
+    part.unlink()
+    with pytest.raises(InputError, match=r"a\.parquet"):
+        dataset.samples([2])
+    assert dataset.samples([0])[0].frame_id == "s/00000000"
+    (folder / "frames.parquet").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"frames\.parquet"):
+        PreparedDataset(folder)
+
+
+frames_and_items = st.integers(1, 9).flatmap(
+    lambda m: st.tuples(st.integers(m, 200), st.just(m), st.integers(0, 99), st.integers(0, 99))
+)
+
+
+@settings(deadline=None)
+@given(frames_and_items)
+def test_an_epoch_uses_no_frame_twice_and_takes_them_from_far_apart(
+    drawn: tuple[int, int, int, int],
+) -> None:
+    frames, per_item, seed, epoch = drawn
+    items = epoch_items(frames, per_item, seed, epoch)
+    assert items.shape == (frames // per_item, per_item)
+    assert len(np.unique(items)) == items.size
+    assert items.min() >= 0
+    assert items.max() < frames
+    # Each frame of an item is from a stretch of its own. Cut the circle where the epoch cuts it:
+    # frames of neighbouring stretches may touch, those of stretches further apart cannot.
+    stretch = frames // per_item
+    for item in items:
+        for i, j in itertools.combinations(range(per_item), 2):
+            apart = (item[j] - item[i]) % frames
+            assert (j - i - 1) * stretch < apart < (j - i + 1) * stretch
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    first = epoch_items(100, 8, seed=1, epoch=2)
+    assert np.array_equal(first, epoch_items(100, 8, seed=1, epoch=2))
+    assert not np.array_equal(first, epoch_items(100, 8, seed=1, epoch=3))
+    assert not np.array_equal(first, epoch_items(100, 8, seed=2, epoch=2))
+
+
+def test_every_frame_is_seen_in_a_few_epochs() -> None:
+    seen = {int(i) for epoch in range(25) for i in epoch_items(101, 8, 0, epoch).reshape(-1)}
+    assert seen == set(range(101))
+
+
+def test_too_few_frames_for_one_item_is_said() -> None:
+    with pytest.raises(InputError, match="7 frames, but a mosaic needs 8"):
+        epoch_items(7, 8, 0, 0)

@@ -1,0 +1,164 @@
+"""Training under Ray Train: whole, and with a worker killed in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cpcdr.checkpoint import read_checkpoint
+from cpcdr.errors import InputError
+from cpcdr.train.engine import EngineConfig, train
+from cpcdr.train.history import read_history
+from cpcdr.train.loop import TrainConfig, hash_seed
+
+pytestmark = pytest.mark.slow
+
+PER_EPOCH = 8
+CONFIG = TrainConfig(epochs=4, lr=0.05, log_every=3, checkpoint_every=5, channels_last=False)
+TOTAL = CONFIG.epochs * PER_EPOCH
+RAY = EngineConfig(engine="ray", workers=2, cpus_per_worker=0.5)
+
+
+class Linear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        noisy = self.norm(batch["x"]) + 0.1 * torch.randn_like(batch["x"])
+        return {"loss": (self.layer(noisy).squeeze(1) - batch["x"].sum(dim=1)).square().mean()}
+
+
+@dataclass
+class LinearTask:
+    """Seeded data of (epoch, step, rank). ``pause`` seconds a step leave time to kill a worker."""
+
+    pause: float = 0.0
+    kind: str = "linear"
+
+    def build(self) -> nn.Module:
+        return Linear()
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        return PER_EPOCH
+
+    def batches(
+        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+    ) -> Iterator[dict[str, Any]]:
+        for step in range(first_step, PER_EPOCH):
+            time.sleep(self.pause)
+            generator = torch.Generator().manual_seed(hash_seed(epoch, step, rank))
+            yield {"x": torch.randn(8, 4, generator=generator) + rank}
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters())}]
+
+    def after_step(self, model: nn.Module) -> None:
+        pass
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def example(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers_get_this_module_by_value(ray_local: Any) -> Iterator[None]:
+    import ray.cloudpickle
+
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, _workers_get_this_module_by_value: None
+) -> Path:
+    """An uninterrupted run of two workers."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert train(LinearTask(), CONFIG, RAY, out) == out / "checkpoint"
+    return out
+
+
+def assert_same_run(out: Path, whole: Path) -> None:
+    expected = read_checkpoint(whole / "checkpoint", "linear")[1]
+    for name, value in read_checkpoint(out / "checkpoint", "linear")[1].items():
+        assert torch.equal(value, expected[name]), name
+    assert losses(out) == losses(whole)
+
+
+def losses(out: Path) -> list[tuple[int, float]]:
+    return [(row["step"], row["loss"]) for row in read_history(out / "history.jsonl")]
+
+
+def test_two_workers_finish_with_a_whole_history(whole: Path) -> None:
+    expected = sorted({*range(3, TOTAL + 1, 3), *range(5, TOTAL + 1, 5), TOTAL})
+    lines = losses(whole)
+    assert [step for step, _ in lines] == expected
+    assert lines[-1][1] < lines[0][1] / 2
+
+
+def test_a_killed_worker_costs_no_more_than_time(tmp_path: Path, whole: Path) -> None:
+    out, killed, logged = tmp_path / "run", [], []
+
+    def kill_in_the_middle() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            time.sleep(0.02)
+            with contextlib.suppress(OSError, ValueError):
+                progress = json.loads((out / "progress.json").read_text())
+                if progress["step"] >= 12:
+                    os.kill(progress["pid"], signal.SIGKILL)
+                    killed.append(progress["pid"])
+                    return
+
+    thread = threading.Thread(target=kill_in_the_middle)
+    thread.start()
+    train(LinearTask(pause=0.1), CONFIG, RAY, out, lambda metrics, step: logged.append(step))
+    thread.join()
+    assert killed, "the run was over before its worker could be killed"
+    assert os.getpid() not in killed
+    assert json.loads((out / "progress.json").read_text())["pid"] not in killed
+    assert_same_run(out, whole)
+    assert logged == [step for step, _ in losses(out)], "once each, also after the recovery"
+
+
+def test_the_same_command_after_the_driver_died_goes_on(tmp_path: Path, whole: Path) -> None:
+    out = tmp_path / "run"
+    short = dataclasses.replace(CONFIG, checkpoint_every=5)
+
+    class Dies(LinearTask):
+        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
+            for step, batch in enumerate(super().batches(epoch, first_step, *args), first_step):
+                if epoch == 1 and step == 6:
+                    os._exit(9)
+                yield batch
+
+    with pytest.raises(Exception, match=r".+"):
+        train(Dies(), short, dataclasses.replace(RAY, max_failures=0), out)
+    assert not (out / "checkpoint").exists()
+    train(LinearTask(), short, RAY, out)
+    assert_same_run(out, whole)
+
+
+def test_more_workers_than_the_machine_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="99 workers x 1 CPUs do not fit"):
+        train(LinearTask(), CONFIG, EngineConfig(workers=99), tmp_path / "run")

@@ -1,0 +1,285 @@
+"""The worker loop with a tiny task: resuming is exact, whatever is killed and wherever."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import cpcdr.train.schedule
+from cpcdr.checkpoint import newest_checkpoint, read_checkpoint, step_folder
+from cpcdr.errors import InputError
+from cpcdr.train.engine import EngineConfig, LocalReporter, train
+from cpcdr.train.history import append_history, cut_history, read_history
+from cpcdr.train.loop import TrainConfig, hash_seed, make_optimizer, train_loop
+
+PER_EPOCH = 5
+LOCAL = EngineConfig(engine="local")
+CONFIG = TrainConfig(
+    epochs=4, lr=0.05, log_every=2, checkpoint_every=3, channels_last=False, seed=4
+)
+TOTAL = CONFIG.epochs * PER_EPOCH
+
+
+class Linear(nn.Module):
+    """Linear regression with noise drawn inside, as dropout would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        noisy = self.norm(batch["x"]) + 0.1 * torch.randn_like(batch["x"])
+        error = self.layer(noisy).squeeze(1) - batch["y"]
+        return {"loss": error.square().mean(), "epoch_seen": batch["epoch"]}
+
+
+@dataclass
+class LinearTask:
+    """Data from (seed, epoch, step, rank). ``stop_before`` raises in the middle of an epoch."""
+
+    slope: float = 1.0
+    stop_before: int = -1
+    poison: int = -1
+    kind: str = "linear"
+
+    def build(self) -> nn.Module:
+        return Linear()
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        return PER_EPOCH
+
+    def batches(
+        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+    ) -> Iterator[dict[str, Any]]:
+        for step in range(first_step, PER_EPOCH):
+            number = epoch * PER_EPOCH + step
+            if number == self.stop_before:
+                raise KeyboardInterrupt
+            generator = torch.Generator().manual_seed(hash_seed(epoch, step, rank))
+            x = torch.randn(8, 4, generator=generator)
+            y = self.slope * x.sum(dim=1) + (float("nan") if number == self.poison else 0.0)
+            yield {"x": x, "y": y, "epoch": torch.tensor(float(epoch))}
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters())}]
+
+    def after_step(self, model: nn.Module) -> None:
+        pass
+
+    def config(self) -> dict[str, Any]:
+        return {"slope": self.slope}
+
+    def example(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {}
+
+
+def history(out: Path) -> list[dict[str, Any]]:
+    """The lines without what depends on the clock."""
+    clock = ("seconds_per_step", "data_wait_share")
+    lines = read_history(out / "history.jsonl")
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+
+
+def weights(out: Path) -> dict[str, Tensor]:
+    return read_checkpoint(out / "checkpoint", "linear")[1]
+
+
+def assert_same_run(out: Path, whole: Path) -> None:
+    expected = weights(whole)
+    assert weights(out).keys() == expected.keys()
+    for name, value in weights(out).items():
+        assert torch.equal(value, expected[name]), name
+    assert history(out) == history(whole)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert train(LinearTask(), CONFIG, LOCAL, out) == out / "checkpoint"
+    return out
+
+
+def test_a_run_learns_and_leaves_its_records(whole: Path) -> None:
+    lines = history(whole)
+    # A line every 2 steps, and one at each checkpoint (every 3 steps): none spans a checkpoint.
+    assert [line["step"] for line in lines][:6] == [2, 3, 4, 6, 8, 9]
+    assert lines[-1]["step"] == TOTAL
+    assert lines[-1]["loss"] < lines[0]["loss"] / 2
+    progress = json.loads((whole / "progress.json").read_text())
+    assert (progress["step"], progress["total"]) == (TOTAL, TOTAL)
+    assert newest_checkpoint(whole / "checkpoints") == step_folder(whole / "checkpoints", TOTAL)
+    assert read_checkpoint(whole / "checkpoint", "linear")[0]["config"] == {"slope": 1.0}
+
+
+def test_every_epoch_is_seen_in_its_turn(whole: Path) -> None:
+    # The released code's persistent workers never saw a new epoch.
+    seen = {line["step"]: line["epoch_seen"] for line in history(whole)}
+    assert seen[2] == 0
+    assert seen[TOTAL] == CONFIG.epochs - 1
+    assert seen[6] == 0.5  # the mean of the last step of epoch 0 and the first of epoch 1
+
+
+@pytest.mark.parametrize("stop", range(1, TOTAL))
+def test_stopped_before_any_step_the_result_is_bit_equal(
+    tmp_path: Path, whole: Path, stop: int
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=stop), CONFIG, LOCAL, out)
+    assert not (out / "checkpoint").exists()
+    train(LinearTask(), CONFIG, LOCAL, out)
+    assert_same_run(out, whole)
+
+
+def test_stopped_again_and_again_the_result_is_bit_equal(tmp_path: Path, whole: Path) -> None:
+    out = tmp_path / "run"
+    for stop in (2, 5, 7, 7, 11, 16, 19):
+        with pytest.raises(KeyboardInterrupt):
+            train(LinearTask(stop_before=stop), CONFIG, LOCAL, out)
+    train(LinearTask(), CONFIG, LOCAL, out)
+    assert_same_run(out, whole)
+
+
+def test_a_resumed_run_goes_on_from_its_checkpoint_and_not_from_epoch_0(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=14), CONFIG, LOCAL, out)
+    asked: list[tuple[int, int]] = []
+
+    class Watched(LinearTask):
+        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
+            asked.append((epoch, first_step))
+            return super().batches(epoch, first_step, *args)
+
+    train(Watched(), CONFIG, LOCAL, out)
+    assert asked == [(2, 2), (3, 0)]  # the checkpoint is after step 12 = 2 epochs and 2 steps
+
+
+def test_a_stale_tail_and_a_half_written_line_leave_no_trace(tmp_path: Path, whole: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=11), CONFIG, LOCAL, out)
+    path = out / "history.jsonl"
+    assert history(out)[-1]["step"] == 10  # after the checkpoint of step 9
+    append_history(path, {"step": 11, "loss": 99.0})
+    with path.open("a") as file:
+        file.write('{"step": 12, "lo')
+    train(LinearTask(), CONFIG, LOCAL, out)
+    assert_same_run(out, whole)
+
+
+def test_each_line_is_logged_once_in_order_by_the_command_that_made_it(tmp_path: Path) -> None:
+    out, logged = tmp_path / "run", []
+
+    def log(metrics: dict[str, float], step: int) -> None:
+        assert "step" not in metrics
+        logged.append(step)
+
+    train(LinearTask(), CONFIG, LOCAL, out, log)
+    assert logged == [line["step"] for line in history(out)]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, whole: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (whole / "checkpoints").rglob("*")}
+    train(LinearTask(stop_before=0), CONFIG, LOCAL, whole)
+    assert before == {p: p.stat().st_mtime_ns for p in (whole / "checkpoints").rglob("*")}
+
+
+def test_a_run_folder_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    out, short = tmp_path / "run", dataclasses.replace(CONFIG, steps=2)
+    train(LinearTask(), short, LOCAL, out)
+    with pytest.raises(InputError, match=r"holds a training with another configuration"):
+        train(LinearTask(slope=2.0), short, LOCAL, out)
+    with pytest.raises(InputError, match=r"give another --out"):
+        train(LinearTask(), dataclasses.replace(short, lr=0.1), LOCAL, out)
+    # How often metrics are written is no part of what is trained.
+    train(LinearTask(), dataclasses.replace(short, log_every=1), LOCAL, out)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match=r"loss is nan at step 8; lower --train\.lr"):
+        train(LinearTask(poison=7), CONFIG, LOCAL, out)
+    newest = newest_checkpoint(out / "checkpoints")
+    assert newest == step_folder(out / "checkpoints", 6)
+    assert all(t.isfinite().all() for t in read_checkpoint(newest, "linear")[1].values())
+    assert not (out / "checkpoint").exists()
+
+
+def test_weights_that_do_not_fit_are_said(tmp_path: Path) -> None:
+    class Wide(LinearTask):
+        def build(self) -> nn.Module:
+            return nn.Linear(9, 9)
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=4), CONFIG, LOCAL, out)
+    with pytest.raises(InputError, match="does not fit this configuration"):
+        train_loop(Wide(), CONFIG, out, LocalReporter(device=torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "adam"}, {"precision": "int8"}, {"epochs": 0}, {"log_every": 0}]
+)
+def test_impossible_configurations_are_said(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        dataclasses.replace(CONFIG, **change)
+    with pytest.raises(InputError, match="choose ray or local"):
+        EngineConfig(engine="dask")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_vectors_are_not_decayed_and_groups_keep_their_scale(name: str) -> None:
+    model = Linear()
+    groups: list[dict[str, Any]] = [
+        {"params": list(model.layer.parameters()), "lr_scale": 0.1},
+        {"params": list(model.norm.parameters())},
+    ]
+    optimizer = make_optimizer(groups, dataclasses.replace(CONFIG, optimizer=name))
+    for group in optimizer.param_groups:
+        matrices = all(p.ndim > 1 for p in group["params"])
+        assert group["weight_decay"] == (CONFIG.weight_decay if matrices else 0.0)
+        own = {id(p) for p in model.layer.parameters()}
+        assert group["lr_scale"] == (0.1 if id(group["params"][0]) in own else 1.0)
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == 4
+
+
+def test_seeds_differ_between_neighbours_and_fit_torch() -> None:
+    seeds = [hash_seed(*n) for n in itertools.product(range(10), range(10), range(4))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_history_is_cut_at_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    assert read_history(path) == []
+    cut_history(path, 5)
+    for step in (2, 4, 6):
+        append_history(path, {"step": step})
+    cut_history(path, 4)
+    assert [row["step"] for row in read_history(path)] == [2, 4]
+
+
+def test_the_schedules_example() -> None:
+    results = doctest.testmod(cpcdr.train.schedule)
+    assert results.attempted > 0
+    assert results.failed == 0
+    rates = [cpcdr.train.schedule.learning_rate(s, 100, 8, 0.1, 1e-5) for s in range(100)]
+    assert max(rates) == rates[7] == pytest.approx(0.1)
+    assert rates[-1] == pytest.approx(1e-5)
+    assert all(a <= b for a, b in itertools.pairwise(rates[:8]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[7:]))
