@@ -12,16 +12,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from cpcdr.checkpoint import read_checkpoint
 from cpcdr.config import overlay
 from cpcdr.errors import InputError
+from cpcdr.resnet import BACKBONES, Encoder
 
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,8 @@ class ModelConfig:
     """Sizes of the network.
 
     Attributes:
-        backbone: a torchvision ResNet, randomly initialised.
+        backbone: a ResNet, randomly initialised: resnet10, 18, 34, 50 or 101.
+        width: channels of its first layer; 64 is the published network.
         fpn_channels: channels of the feature pyramid.
         head_channels: channels of the semantic head, a multiple of 32.
         feature_dim: length of the projected, L2-normalised feature of a pixel.
@@ -37,6 +35,7 @@ class ModelConfig:
     """
 
     backbone: str = "resnet50"
+    width: int = 64
     fpn_channels: int = 256
     head_channels: int = 128
     feature_dim: int = 128
@@ -49,24 +48,6 @@ class ModelConfig:
             )
         if self.head_channels % 32:
             raise InputError("head_channels must be a multiple of 32 (GroupNorm of 32 groups).")
-
-
-class Backbone(nn.Module):
-    """A ResNet's stages 1-4, at strides 4, 8, 16 and 32."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        resnet = getattr(torchvision.models, name)(weights=None)
-        self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
-        self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
-        self.channels = [resnet.fc.in_features >> shift for shift in (3, 2, 1, 0)]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        x, levels = self.stem(images), []
-        for stage in self.stages:
-            x = stage(x)
-            levels.append(x)
-        return levels
 
 
 class FeaturePyramid(nn.Module):
@@ -128,14 +109,11 @@ class SemanticHead(nn.Module):
 class SegmentationNetwork(nn.Module):
     """Images to dense features, and features to prototype scores."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone)
-        self.pyramid = FeaturePyramid(self.backbone.channels, config.fpn_channels)
+        self.backbone = Encoder(config.backbone, config.width)
+        self.pyramid = FeaturePyramid(self.backbone.channels[1:], config.fpn_channels)
         self.head = SemanticHead(config.fpn_channels, config.head_channels)
         self.projector = nn.Sequential(
             nn.Conv2d(config.head_channels, config.head_channels, 1, bias=False),
@@ -145,8 +123,6 @@ class SegmentationNetwork(nn.Module):
         )
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.feature_dim))
         self.normalise_prototypes()
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def normalise_prototypes(self) -> None:
@@ -162,7 +138,7 @@ class SegmentationNetwork(nn.Module):
         Returns:
             [N, head_channels, ceil(H/4), ceil(W/4)].
         """
-        return self.head(self.pyramid(self.backbone((images - self.mean) / self.std)))
+        return self.head(self.pyramid(self.backbone(images)[1:]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Projected features, not normalised: [N, C, ceil(H/4), ceil(W/4)]."""

@@ -165,21 +165,7 @@ def part_colour(prims, p, x, y, z, face, footprint):
         return textures.cloth(x, y, z, colour, accent, seed, footprint)
     if material == kinds.TURF:
         return textures.grass(x, z, colour, accent, footprint)
-    tone, mix = 1.0, 0.0
-    if material == kinds.ROOF:
-        tone = 1.0 - 0.45 * lines(v, 0.33, 0.05, footprint) + 0.3 * grain(u, v, 0.4, footprint)
-    elif material == kinds.BARK:
-        turn = 0.8 * math.atan2(z, x)
-        tone = 1.0 + 1.1 * grain(turn, 0.25 * y, 0.09, footprint)
-    elif material == kinds.METAL:
-        tone = 1.0 + 0.12 * grain(0.1 * u, v, 0.3, footprint)
-        mix = max(band(v - 0.5, 0.5, footprint), lines(v, 2.2, 0.06, footprint))
-    elif material == kinds.TYRE:
-        radius = math.sqrt(y * y + z * z) / half[1]
-        mix = 1.0 if radius < 0.62 and face == 1 else 0.0
-        mix *= 0.6 + 0.4 * math.cos(5.0 * math.atan2(z, x))
-    elif material == kinds.FACE:
-        mix = 1.0 if y < -0.15 * half[1] or z < -0.35 * half[2] else 0.0
+    tone, mix = textures.plain(material, x, y, z, u, v, half, face, footprint)
     r, g, b = tone * colour[0], tone * colour[1], tone * colour[2]
     return blend(r, g, b, accent, mix)
 

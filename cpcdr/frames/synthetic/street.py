@@ -58,7 +58,7 @@ class Street:
     moving: tuple[Mover, ...]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def build_street(seed: int, number: int, frames: int) -> Street:
     """The street ``number`` of a seed, long enough for a drive of ``frames`` frames."""
     sources = np.random.SeedSequence([seed, number]).spawn(5)

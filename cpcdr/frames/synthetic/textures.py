@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 from cpcdr.frames.synthetic.noise import band, cell, grain, kernel, lines, noise2, noise3, visible
+from cpcdr.frames.synthetic.primitives import BARK, FACE, METAL, ROOF, TYRE
 
 
 @kernel
@@ -55,30 +56,36 @@ def facade(u, v, top, colour, accent, bays, seed, footprint):
         tone = 1.0 + 0.16 * grain(u, v, 1.7, footprint) + 0.12 * grain(u, 0.3 * v, 0.25, footprint)
     tone *= 1.0 - 0.25 * math.exp(-1.5 * v) + 0.1 * grain(u, v, 5.0, footprint)
     r, g, b = r * tone, g * tone, b * tone
-    bay, floor = bays[0], bays[1]
-    column, storey = math.floor(u / bay), math.floor(v / floor)
-    if v > top - 0.35 * floor:
+    if v > top - 0.35 * bays[1]:
         cornice = band(v - top + 0.25, 0.22, footprint)
         return blend(r, g, b, accent, 0.8 * cornice)
+    return windows(u, v, r, g, b, accent, bays, seed, footprint)
+
+
+@kernel
+def windows(u, v, r, g, b, accent, bays, seed, footprint):
+    """Lay the grid of windows, doors and shop fronts over a front of colour r, g, b."""
+    bay, floor = bays[0], bays[1]
+    column, storey = math.floor(u / bay), math.floor(v / floor)
     x = u - (column + 0.5) * bay
     y = v - (storey + 0.5) * floor
     half_u, half_v = 0.5 * bays[2] * bay, 0.5 * bays[3] * floor
-    pick = cell(int(column) + 7 * (seed & 31), int(storey) + (seed >> 5 & 31))
-    if storey == 0:
-        if seed & 4:
-            half_u, half_v, y = 0.42 * bay, 0.36 * floor, v - 0.42 * floor
-        elif pick > 0.7:
-            half_u, half_v, y = min(0.55, 0.4 * bay), 1.05, v - 1.05
+    pick = cell(column + 7 * (seed & 31), storey + (seed >> 5 & 31))
+    shops = seed & 4
+    door = storey == 0 and pick > 0.7 and not shops
+    if storey == 0 and shops:
+        half_u, half_v, y = 0.42 * bay, 0.36 * floor, v - 0.42 * floor
+    elif door:
+        half_u, half_v, y = min(0.55, 0.4 * bay), 1.05, v - 1.05
     outer = band(x, half_u + 0.09, footprint) * band(y, half_v + 0.09, footprint)
-    r, g, b = blend(r, g, b, accent, outer)
     sill = band(x, half_u + 0.16, footprint) * band(y + half_v + 0.12, 0.06, footprint)
-    r, g, b = blend(r, g, b, accent, sill)
+    r, g, b = blend(r, g, b, accent, max(outer, sill))
     inner = band(x, half_u, footprint) * band(y, half_v, footprint)
     if inner == 0.0:
         return r, g, b
-    if storey == 0 and pick > 0.7 and not seed & 4:
-        door = 0.5 + 0.3 * lines(x, 0.5, 0.03, footprint)
-        return blend(r, g, b, (0.5 * accent[0], door * accent[1], 0.4 * accent[2]), inner)
+    if door:
+        leaf = 0.5 + 0.3 * lines(x, 0.5, 0.03, footprint)
+        return blend(r, g, b, (0.5 * accent[0], leaf * accent[1], 0.4 * accent[2]), inner)
     sheen = 0.06 + 0.16 * pick * pick + 0.14 * (y + half_v) / (2.0 * half_v)
     if pick > 0.8:
         sheen += 0.25 * band(y - half_v, half_v * pick, footprint)
@@ -261,3 +268,22 @@ def cloth(x, y, z, colour, accent, seed, footprint):
     if seed % 3 == 1:
         return blend(r, g, b, accent, band(x + 0.5 * y, 0.035, footprint))
     return r, g, b
+
+
+@kernel
+def plain(material, x, y, z, u, v, half, face, footprint):
+    """The simple materials: (brightness factor, how much of the accent colour)."""
+    if material == ROOF:
+        tiles = 1.0 - 0.45 * lines(v, 0.33, 0.05, footprint)
+        return tiles + 0.3 * grain(u, v, 0.4, footprint), 0.0
+    if material == BARK:
+        return 1.0 + 1.1 * grain(0.8 * math.atan2(z, x), 0.25 * y, 0.09, footprint), 0.0
+    if material == METAL:
+        rings = max(band(v - 0.5, 0.5, footprint), lines(v, 2.2, 0.06, footprint))
+        return 1.0 + 0.12 * grain(0.1 * u, v, 0.3, footprint), rings
+    if material == TYRE:
+        hub = math.sqrt(y * y + z * z) < 0.62 * half[1] and face == 1
+        return 1.0, (0.6 + 0.4 * math.cos(5.0 * math.atan2(z, x)) if hub else 0.0)
+    if material == FACE:
+        return 1.0, (1.0 if y < -0.15 * half[1] or z < -0.35 * half[2] else 0.0)
+    return 1.0, 0.0

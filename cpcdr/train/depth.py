@@ -1,0 +1,111 @@
+"""Depth training as a command: the run, its record and figures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.config import config_hash, to_plain
+from cpcdr.depth import load_depth_network
+from cpcdr.depth.task import TINY, DepthConfig, DepthTask
+from cpcdr.frames import FrameOptions, open_frames
+from cpcdr.tracking import TrackingConfig, open_run
+from cpcdr.train.engine import EngineConfig, train
+from cpcdr.train.history import read_history
+from cpcdr.train.loop import TrainConfig
+from cpcdr.train.pretrain import as_pictures
+from cpcdr.visualize import colour_disparity, contact_sheet, save_png
+
+
+@dataclass(frozen=True)
+class TrainDepthConfig:
+    """Depth and pose networks, self-supervised on consecutive frames of video.
+
+    Attributes:
+        frames: ``KIND:PATH`` of video or frame sequences; several joined by commas.
+        out: run folder; run the same command again to continue.
+        seed: of weights, order and augmentation.
+    """
+
+    frames: str = "synthetic:"
+    out: Path = Path("runs/depth")
+    seed: int = 0
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    options: FrameOptions = field(default_factory=FrameOptions)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=20, optimizer="adamw", lr=1e-4, final_lr=1e-6)
+    )
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @staticmethod
+    def presets() -> dict[str, TrainDepthConfig]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        train = TrainConfig(steps=400, optimizer="adamw", lr=1e-3, checkpoint_every=50)
+        return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
+
+
+def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
+    """Train, or go on; record the run and its figures.
+
+    Returns:
+        ``checkpoint``, ``photometric`` and ``identity`` (the loss of doing nothing), ``triplets``,
+        ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...
+
+    Raises:
+        InputError: the frames cannot be used, or the training had to stop.
+    """
+    start = time.perf_counter()
+    source = open_frames(config.frames, config.options)
+    print(f"{source.spec}: intrinsics {source.intrinsics_note}.")
+    task = DepthTask(replace(config.depth, seed=config.seed), source)
+    print(task.scan.summary())
+    settings = replace(config.train, seed=config.seed)
+    digest = config_hash({"task": task.config(), "train": to_plain(settings)})
+    key = config_hash([digest, str(config.out.absolute())])
+    with open_run(config.tracking, "depth", key, to_plain(config), config.out) as run:
+        run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
+        checkpoint = train(task, settings, config.engine, config.out, run.metrics)
+        sheet = depth_sheet(task, checkpoint)
+        run.figure("depth", sheet)
+        save_png(config.out / "depth.png", sheet)
+        run.artifact(checkpoint / "config.yaml", "checkpoint")
+        run.artifact(checkpoint / "model.safetensors", "checkpoint")
+        last = read_history(config.out / "history.jsonl")[-1]
+        if last["photometric"] >= last["identity"]:
+            print(
+                "warning: predicting motion explains the frames no better than doing nothing; "
+                "train longer, or check the intrinsics and that the camera moves."
+            )
+            run.tags({"cpcdr.alarm": "photometric loss not below identity"})
+        return {
+            "checkpoint": str(checkpoint),
+            "frames": source.spec,
+            "intrinsics": source.intrinsics_note,
+            "triplets": len(task.scan.triplets),
+            "steps": last["step"],
+            "photometric": last["photometric"],
+            "identity": last["identity"],
+            "seconds_per_step": last["seconds_per_step"],
+            "data_wait_share": last["data_wait_share"],
+            "seconds": round(time.perf_counter() - start, 1),
+            "config_hash": digest,
+            "run_id": run.run_id,
+        }
+
+
+def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:
+    """Frames, disparity, the frame made from its neighbour, and the auto-mask."""
+    batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
+    shown = task.example(load_depth_network(checkpoint), batch)
+    images, made = as_pictures(shown["image"]), as_pictures(shown["synthesised"])
+    masks = [np.repeat(m[..., None] * np.uint8(255), 3, axis=2) for m in shown["automask"].numpy()]
+    disparities = [colour_disparity(d) for d in shown["disparity"].numpy()]
+    rows = [list(row) for row in zip(images, disparities, made, masks, strict=True)]
+    return contact_sheet(rows, ["frame", "disparity", "made from the next frame", "pixels used"])
