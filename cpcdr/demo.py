@@ -12,9 +12,13 @@ from cpcdr.errors import InputError
 from cpcdr.evaluate.driver import EvaluateConfig, evaluate
 from cpcdr.frames import FrameOptions
 from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.regions import RegionConfig
 from cpcdr.session import ray_session
 from cpcdr.tracking import TrackingConfig
-from cpcdr.train.pretrain import SMALL, pretrain
+from cpcdr.train.pretrain import SMALL, PretrainConfig, pretrain
+
+SMALL_REGIONS = RegionConfig(superpixels=40000, separation=0.1, plane_weight=1.0)
+"""Frames 200 pixels wide need finer superpixels for objects that are a few pixels wide."""
 
 UNSEEN_STREETS = 1000
 """The demo evaluates on streets whose seed is this much larger: none is in the training."""
@@ -34,20 +38,22 @@ class DemoConfig:
         out: folder of dataset, checkpoint, report and figures.
         seed: of streets, weights, data order and every random draw.
         options: how your frames are read.
+        regions: thresholds of the grouping.
         tracking: where runs are recorded.
     """
 
     frames: str = ""
     depth: str = ""
     evaluate: str = ""
-    size: tuple[int, int] = (128, 256)
+    size: tuple[int, int] = (96, 192)
     steps: int = SMALL.train.steps
     out: Path = Path("runs/demo")
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
+    regions: RegionConfig = field(default_factory=lambda: SMALL_REGIONS)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
-    def stages(self) -> tuple[PrepareConfig, Any, EvaluateConfig]:
+    def stages(self) -> tuple[PrepareConfig, PretrainConfig, EvaluateConfig]:
         """The configurations of prepare, pretrain and evaluate.
 
         Raises:
@@ -58,8 +64,9 @@ class DemoConfig:
                 f"{self.frames}: needs --depth as well; train a network on it with "
                 "experiments/train_depth.py and give --depth network:OUT/checkpoint."
             )
-        street = f"synthetic:seed={self.seed},streets=12,frames=16"
-        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=12,frames=6"
+        shape = f"height={self.size[0]},width={self.size[1]}"
+        street = f"synthetic:seed={self.seed},streets=48,frames=4,{shape}"
+        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=32,frames=2,{shape}"
         out = self.out / (f"seed-{self.seed}" if not self.frames else "own")
         preparation = PrepareConfig(
             frames=self.frames or street,
@@ -67,6 +74,7 @@ class DemoConfig:
             out=out / "dataset",
             size=self.size,
             options=self.options,
+            regions=self.regions,
             tracking=self.tracking,
         )
         training = replace(
@@ -119,7 +127,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         "dataset": prepared["dataset"],
         "checkpoint": trained["checkpoint"],
         "config_hash": config_hash(
-            [s.identity() if hasattr(s, "identity") else s for s in config.stages()]
+            [preparation.identity(), training.task().config(), evaluation.frames]
         ),
         "seconds": round(time.perf_counter() - start, 1),
     }

@@ -20,7 +20,6 @@ from cpcdr.errors import InputError
 from cpcdr.resnet import BACKBONES, Encoder
 
 
-
 @dataclass(frozen=True)
 class ModelConfig:
     """Sizes of the network.

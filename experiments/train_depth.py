@@ -3,7 +3,7 @@
 Examples:
   python experiments/train_depth.py
   python experiments/train_depth.py --frames video:drive.mp4 --out runs/drive-depth
-  python experiments/train_depth.py --preset paper --frames kitti-odometry:KITTI --depth.intrinsics learn
+  python experiments/train_depth.py --preset paper --frames video:a.mp4,video:b.mp4
 """
 
 from cpcdr.cli import main

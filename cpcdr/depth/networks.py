@@ -91,9 +91,11 @@ class DepthNet(nn.Module):
         self.reduce = nn.ModuleList(_conv(i, w) for i, w in zip(inputs, widths, strict=True))
         self.merge = nn.ModuleList(_conv(w + s, w) for w, s in zip(widths, skips, strict=True))
         self.heads = nn.ModuleList(_conv(w, 1) for w in widths[:SCALES])
+        # Start as an empty street: disparity 0.01 at the top to 0.3 at the bottom. The first views
+        # then already fit the road a little, which ends the search for any motion that helps.
+        self.slope = nn.Parameter(torch.full((SCALES,), 2.0))
         for head in self.heads:
-            # Start at disparity 0.12: mid-range in log depth, away from the sigmoid's flat ends.
-            nn.init.constant_(head.bias, -2.0)  # type: ignore[arg-type]
+            nn.init.constant_(head.bias, -2.9)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Disparities of images.
@@ -114,7 +116,7 @@ class DepthNet(nn.Module):
                 x = torch.cat([x, features[i - 1]], dim=1)
             x = functional.elu(self.merge[i](x), inplace=True)
             if i < SCALES:
-                disparities.append(_disparity(self.heads[i], x))
+                disparities.append(_disparity(x, self.heads[i], self.slope[i]))
         return disparities[::-1]
 
 
@@ -129,6 +131,7 @@ class PoseNet(nn.Module):
         super().__init__()
         self.encoder = Encoder("resnet18", width, in_channels=6)
         hidden = 4 * width
+        last = nn.Conv2d(hidden, 6, 1)
         self.layers = nn.Sequential(
             nn.Conv2d(self.encoder.channels[-1], hidden, 1),
             nn.ReLU(inplace=True),
@@ -136,8 +139,13 @@ class PoseNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, hidden, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, 6, 1),
+            last,
         )
+        # Start by driving forward (what lies ahead comes nearer): it settles the sign of motion,
+        # and with it which way depth has to be learned.
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        last.bias.data[5] = -3.0
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """The motion that maps points of the first camera into the second's coordinates.
@@ -151,15 +159,17 @@ class PoseNet(nn.Module):
         features = self.encoder(torch.cat([first, second], dim=1))[-1]
         with torch.autocast(features.device.type, enabled=False):
             motion = self.layers(features.float()).mean(dim=(2, 3))
-        # Small motions at the start. Depth starts near 8 units, hence the larger translations:
+        # Small motions at the start. Depth starts near 10 units, hence the larger translations:
         # both then move pixels alike.
         return 0.01 * motion[:, :3], 0.1 * motion[:, 3:]
 
 
-def _disparity(head: nn.Module, features: Tensor) -> Tensor:
+def _disparity(features: Tensor, head: nn.Module, slope: Tensor) -> Tensor:
     # The last step in full precision: rounded to 8 bits of bfloat16, disparity comes in stairs.
     with torch.autocast(features.device.type, enabled=False):
-        return MIN_DISPARITY + (1 - MIN_DISPARITY) * torch.sigmoid(head(features.float()))
+        height = torch.linspace(-1, 1, features.shape[2], device=features.device)
+        logit = head(features.float()) + slope * height[:, None]
+        return MIN_DISPARITY + (1 - MIN_DISPARITY) * torch.sigmoid(logit)
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -229,7 +229,7 @@ class Network:
             same = [i for i, s in enumerate(sizes) if s == size]
             results |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
         return [
-            check_disparity(results[i], f"{frame.ref.frame_id} in {self.name}")
+            _check_network(results[i], f"{frame.ref.frame_id} in {self.name}")
             for i, frame in enumerate(frames)
         ]
 
@@ -246,6 +246,17 @@ class Network:
             functional.interpolate(d[None], f.image.shape[:2], mode="bilinear")[0, 0].cpu().numpy()
             for d, f in zip(disparities, frames, strict=True)
         ]
+
+
+def _check_network(disparity: NDArray, what: str) -> Disparity:
+    # Networks start from a slope over the rows: one that shows no more than that ignores its image.
+    if float(np.ptp(disparity, axis=1).max()) < 1e-3 * float(disparity.mean()):
+        raise FrameError(
+            f"{what}: disparity is the same along every row, the network has collapsed: train it "
+            "longer, on more video or with another seed.",
+            "depth",
+        )
+    return check_disparity(disparity, what)
 
 
 def _network_size(shape: tuple[int, ...], config: DepthConfig) -> tuple[int, int]:

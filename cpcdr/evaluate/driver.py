@@ -55,6 +55,7 @@ class EvaluateConfig:
         clustering: how prototypes become classes: average, ward, kmeans, spherical.
         out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
         engine: ``ray`` or ``local``.
+        baselines: score the untrained network and colour k-means as well.
         seed: of the colour baseline and of k-means clusterings.
     """
 
@@ -65,6 +66,7 @@ class EvaluateConfig:
     clustering: str = "average"
     out: Path = Path()
     engine: str = "ray"
+    baselines: bool = True
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -152,11 +154,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def _segmenters(
     config: EvaluateConfig, source: FrameSource, size: tuple[int, int], clusters: int
 ) -> dict[str, Segmenter]:
+    method, seed = config.clustering, config.seed
+    network = prototype_segmenter(config.checkpoint, clusters, True, method, seed)
+    if not config.baselines:
+        return {NETWORK: network}
     some = [frame.image for frame in spread_frames(source, size, 40)]
     colour = fit_colour_position(some, clusters, config.seed)
-    method, seed = config.clustering, config.seed
     return {
-        NETWORK: prototype_segmenter(config.checkpoint, clusters, True, method, seed),
+        NETWORK: network,
         UNTRAINED: prototype_segmenter(config.checkpoint, clusters, False, method, seed),
         COLOUR: ColourSegmenter(colour),
     }
@@ -248,7 +253,8 @@ def _report(
         "cluster_entropy": float(entropy),
     }
     for name, prefix in ((NETWORK, ""), (UNTRAINED, "untrained_"), (COLOUR, "colour_")):
-        score = scores(match(totals[name]).fold(totals[name])) if protocol else None
+        scored = protocol is not None and name in totals
+        score = scores(match(totals[name]).fold(totals[name])) if scored else None
         result[f"{prefix}miou"] = score.miou if score else None
         result[f"{prefix}accuracy"] = score.accuracy if score else None
     if protocol:

@@ -117,6 +117,15 @@ _CAMVID: tuple[tuple[str, tuple[int, int, int]], ...] = (
 )
 _CAMVID_VOID = 11
 
+_CATEGORIES = {
+    "flat": ("road", "sidewalk"),
+    "construction": ("building", "wall", "fence"),
+    "object": ("pole", "traffic light", "traffic sign"),
+    "nature": ("vegetation", "terrain"),
+    "sky": ("sky",),
+    "human": ("person", "rider"),
+    "vehicle": ("car",),
+}
 _SYNTHETIC_CLASSES = 14
 """The synthetic street's classes are the first 14 train ids of Cityscapes."""
 
@@ -175,9 +184,28 @@ def _camvid() -> Protocol:
 
 
 def _synthetic() -> Protocol:
-    rows = [row for row in _CITYSCAPES if row[1] < _SYNTHETIC_CLASSES]
+    """The official Cityscapes categories: what can be told apart in a frame 200 pixels wide."""
+    rows = {name: colour for _, _, name, colour in _CITYSCAPES}
     return Protocol(
         "synthetic",
+        "synthetic",
+        tuple(_CATEGORIES),
+        _colours([rows[members[0]] for members in _CATEGORIES.values()]),
+        _mapping(
+            {
+                row[1]: train_id
+                for train_id, members in enumerate(_CATEGORIES.values())
+                for row in _CITYSCAPES
+                if row[2] in members and row[1] < _SYNTHETIC_CLASSES
+            }
+        ),
+    )
+
+
+def _synthetic_14() -> Protocol:
+    rows = [row for row in _CITYSCAPES if row[1] < _SYNTHETIC_CLASSES]
+    return Protocol(
+        "synthetic-14",
         "synthetic",
         tuple(row[2] for row in rows),
         _colours([row[3] for row in rows]),
@@ -193,6 +221,7 @@ PROTOCOLS: dict[str, Protocol] = {
         _cityscapes("kitti-19"),
         _camvid(),
         _synthetic(),
+        _synthetic_14(),
     )
 }
 

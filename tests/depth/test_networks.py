@@ -7,6 +7,15 @@ from torchvision.models import resnet18
 from cpcdr.depth.networks import DepthNet, Encoder, PoseNet
 
 
+def test_starts_as_a_drive_through_an_empty_street():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        disparity = DepthNet(width=16)(torch.rand(4, 3, 64, 96))[0].mean(dim=(0, 1, 3))
+        _, translation = PoseNet(16)(*torch.rand(2, 4, 3, 64, 96))
+    assert float(disparity[:8].max()) < 0.05 < 0.15 < float(disparity[-8:].min())
+    assert (translation[:, 2] < -0.1).all()
+
+
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 8), ("resnet50", 16)])
 def test_disparities_at_four_scales(backbone, channels):
     net = DepthNet(backbone, channels)

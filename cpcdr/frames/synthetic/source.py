@@ -10,6 +10,7 @@ from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import given_or_assumed
+from cpcdr.frames.protocols import get_protocol
 from cpcdr.frames.stored import select
 from cpcdr.frames.synthetic.street import build_street, render
 
@@ -28,6 +29,7 @@ class SyntheticStreet:
         frames: frames of each sequence, 0.4 to 0.9 m apart.
         height, width: size of the image in pixels.
         seed: another seed, other streets.
+        protocol: ``synthetic`` (Cityscapes' 7 categories) or ``synthetic-14`` (its classes).
     """
 
     spec: str = "synthetic:"
@@ -37,7 +39,7 @@ class SyntheticStreet:
     height: int = 128
     width: int = 256
     seed: int = 0
-    protocol: str = field(default="synthetic", init=False)
+    protocol: str = "synthetic"
     intrinsics_note: str = field(default="given by the renderer", init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +72,7 @@ class SyntheticStreet:
                     f"key=number with the keys {', '.join(_KEYS)}, such as streets=4,frames=8."
                 )
             values[key] = int(text)
-        return cls(spec, options, **values)
+        return cls(spec, options, **values)  # type: ignore[arg-type]
 
     def refs(self) -> list[FrameRef]:
         """Every frame that stride and limit keep, sorted by ``frame_id``."""
@@ -101,7 +103,7 @@ class SyntheticStreet:
             image=decode_image(encoded, ref.frame_id),
             intrinsics=intrinsics.astype(np.float32),
             source=self.spec,
-            labels=rendered.labels,
+            labels=get_protocol(self.protocol).train_ids(rendered.labels, ref.frame_id),
             disparity=rendered.disparity,
             pose=rendered.pose,
         )

@@ -1,0 +1,183 @@
+"""Prepare end to end on Ray Data: contract, rejection, resume, re-grouping."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cpcdr.config import to_plain
+from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
+from cpcdr.depth.sources import open_depth
+from cpcdr.errors import InputError
+from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.prepare.parts import finish, finished_ids
+from cpcdr.prepare.regroup import regroup
+from cpcdr.prepare.stages import (
+    REF_SCHEMA,
+    EstimateDepth,
+    GroupRegions,
+    ReadFrames,
+    WriteParts,
+)
+from cpcdr.regions import RegionConfig
+from cpcdr.tracking import TrackingConfig
+
+STREET = "synthetic:streets=2,frames=3,height=64,width=128,seed=7"
+REGIONS = RegionConfig(superpixels=20000)
+
+
+def run_here(source: FrameSource, out: Path, size: tuple[int, int] = (0, 0)) -> list[dict]:
+    """The stages in this process, all frames in one part."""
+    rows = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()]
+    stages = [
+        ReadFrames(source, size),
+        EstimateDepth(open_depth("ground-truth")),
+        GroupRegions(REGIONS),
+    ]
+    for stage in stages:
+        rows = stage(rows)
+    (out / "data").mkdir(parents=True, exist_ok=True)
+    WriteParts(out)(rows)
+    return rows
+
+
+def test_rows_keep_the_contract(tmp_path: Path) -> None:
+    rows = run_here(open_frames(STREET), tmp_path)
+    index, rejected = finish(tmp_path)
+    assert index.num_rows == 6 and rejected.num_rows == 0
+    assert index["frame_id"].to_pylist() == sorted(row["frame_id"] for row in rows)
+    (part,) = (tmp_path / "data").glob("*.parquet")
+    table = pq.read_table(part)
+    assert table.schema.equals(PREPARED_SCHEMA)
+    row = table.to_pylist()[0]
+    regions = cv2.imdecode(np.frombuffer(row["regions"], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert regions.dtype == np.uint16 and regions.shape == (row["height"], row["width"])
+    assert np.array_equal(np.unique(regions), np.arange(row["num_regions"]))
+    assert len(row["edges"]) == 2 * len(row["edge_distance"])
+    disparity = cv2.imdecode(np.frombuffer(row["disparity"], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert disparity.dtype == np.uint16 and disparity.min() > 0
+
+
+def test_bad_frames_are_rejected_with_a_reason_and_the_rest_arrives(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    street = open_frames(STREET)
+    for i, ref in enumerate(street.refs()[:3]):
+        (folder / f"{i:03d}.jpg").write_bytes(street.read(ref).encoded)
+    (folder / "003.png").write_bytes(b"")
+    truncated = cv2.imencode(".png", np.zeros((64, 128, 3), np.uint8))[1].tobytes()
+    (folder / "004.png").write_bytes(truncated[: len(truncated) // 2])
+    source = open_frames(f"images:{folder}")
+    rows = ReadFrames(source, (0, 0))(
+        [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()]
+    )
+    assert [bool(row.get("reason")) for row in rows] == [False, False, False, True, True]
+    assert all("00" in row["reason"] and row["stage"] == "frames" for row in rows[3:])
+    # No exact disparity in image files: depth rejects each of them, and says what to do.
+    rows = EstimateDepth(open_depth("ground-truth"))(rows)
+    assert [row["stage"] for row in rows] == ["depth"] * 3 + ["frames"] * 2
+
+
+def test_a_frame_written_twice_is_in_the_index_once(tmp_path: Path) -> None:
+    source = open_frames(STREET)
+    rows = run_here(source, tmp_path)
+    WriteParts(tmp_path)(rows[:2])
+    assert len(list((tmp_path / "data").glob("*.parquet"))) == 2
+    index, _ = finish(tmp_path)
+    assert index.num_rows == 6 and len(set(index["frame_id"].to_pylist())) == 6
+
+
+def test_half_written_parts_do_not_count(tmp_path: Path) -> None:
+    run_here(open_frames(STREET), tmp_path)
+    (part,) = (tmp_path / "data").glob("*.parquet")
+    part.rename(part.with_name(f".{part.name}.123.partial"))
+    assert finished_ids(tmp_path) == set()
+
+
+def config(tmp_path: Path, **changes: object) -> PrepareConfig:
+    return PrepareConfig(
+        frames=STREET,
+        out=tmp_path / "dataset",
+        regions=REGIONS,
+        frames_per_part=2,
+        tracking=TrackingConfig("none"),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.slow
+def test_prepare_resumes_and_equals_an_uninterrupted_run(tmp_path: Path, ray_local: object) -> None:
+    whole = prepare(config(tmp_path))
+    assert whole["frames"] == 6 and whole["rejected"] == 0 and whole["reused_frames"] == 0
+    first = PreparedDataset(tmp_path / "dataset")
+    assert prepare(config(tmp_path))["reused_frames"] == 6
+
+    # What a killed run leaves: the folder under its partial name, some parts, a torn one.
+    other = tmp_path / "again"
+    other.mkdir()
+    partial = other / "dataset.partial"
+    (tmp_path / "dataset").rename(partial)
+    for name in ("manifest.json", "frames.parquet", "rejected.parquet"):
+        (partial / name).unlink()
+    parts = sorted((partial / "data").glob("*.parquet"))
+    kept = pq.read_table(parts[0]).num_rows
+    parts[1].rename(parts[1].with_name(f".{parts[1].name}.1.partial"))
+    for part in parts[2:]:
+        part.unlink()
+    result = prepare(config(other))
+    assert result["reused_frames"] == kept and result["frames"] == 6
+    assert result["hash"] == whole["hash"]
+    second = PreparedDataset(other / "dataset")
+    columns = PREPARED_SCHEMA.names
+    assert second.frame_ids == first.frame_ids
+    prepare(config(tmp_path))
+    first = PreparedDataset(tmp_path / "dataset")
+    assert second.rows(range(6), columns) == first.rows(range(6), columns)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    partial = tmp_path / "dataset.partial"
+    partial.mkdir()
+    (partial / "config.yaml").write_text("hash: something-else\n")
+    with pytest.raises(InputError, match="another configuration"):
+        prepare(config(tmp_path))
+
+
+def test_regroup_equals_grouping_from_scratch(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "regrouped"
+    run_here(open_frames(STREET), data)
+    finish(data)
+    manifest = {"hash": "a", "config_hash": "b", "frames": 6}
+    manifest["config"] = {"regions": to_plain(REGIONS)}  # type: ignore[assignment]
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    new = RegionConfig(superpixels=20000, separation=0.4, gain=30.0)
+    made = regroup(data, out, new)
+    assert made["regrouped_from"] == "a"
+    scratch = GroupRegions(new)(
+        EstimateDepth(open_depth("ground-truth"))(
+            ReadFrames(open_frames(STREET), (0, 0))(
+                [
+                    {name: getattr(ref, name) for name in REF_SCHEMA.names}
+                    for ref in open_frames(STREET).refs()
+                ]
+            )
+        )
+    )
+    rows = PreparedDataset(out).rows(range(6), ["frame_id", "regions", "num_regions"])
+    for row, expected in zip(rows, sorted(scratch, key=lambda r: r["frame_id"]), strict=True):
+        assert row["regions"] == expected["regions"]
+    assert read_manifest(out)["config"]["regions"]["separation"] == 0.4
+    with pytest.raises(InputError, match="superpixels"):
+        regroup(data, tmp_path / "other", RegionConfig(superpixels=500))
+
+
+def test_no_frame_at_all_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        open_frames(f"images:{tmp_path / 'empty'}", FrameOptions())
