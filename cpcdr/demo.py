@@ -65,8 +65,8 @@ class DemoConfig:
                 "experiments/train_depth.py and give --depth network:OUT/checkpoint."
             )
         shape = f"height={self.size[0]},width={self.size[1]}"
-        street = f"synthetic:seed={self.seed},streets=48,frames=4,{shape}"
-        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=32,frames=2,{shape}"
+        street = f"synthetic:seed={self.seed},streets=96,frames=2,{shape}"
+        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=24,frames=2,{shape}"
         out = self.out / (f"seed-{self.seed}" if not self.frames else "own")
         preparation = PrepareConfig(
             frames=self.frames or street,

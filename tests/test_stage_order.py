@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpcdr"
 ORDER = [
-    *["errors", "config", "cli", "session", "checkpoint"],
+    *["errors", "config", "cli", "session", "checkpoint", "resnet"],
     *["frames", "geometry", "visualize", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
     *["copy_paste", "model", "loss", "train", "evaluate", "tune", "export", "demo"],

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.depth.networks import BACKBONES, DepthNet, PoseNet
+from cpcdr.depth.networks import DepthNet, PoseNet
 from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
 from cpcdr.errors import InputError
 from cpcdr.geometry import invert_pose, pose_matrix
+from cpcdr.resnet import BACKBONES
 
 _ASSUMED_FOCAL = 0.5 / math.tan(math.radians(30))  # of the image width: 60° field of view
 
@@ -23,7 +24,7 @@ class DepthConfig:
     """Self-supervised depth training.
 
     Attributes:
-        backbone: the depth encoder, ``resnet18`` or ``resnet50``; the pose encoder is a ResNet-18.
+        backbone: the depth encoder, resnet10, 18, 34, 50 or 101; the pose encoder is a ResNet-18.
         channels: channels of the encoders' first layer; 64 is the published network.
         height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
             cropped about the centre.
@@ -39,7 +40,7 @@ class DepthConfig:
         seed: of order and augmentation.
     """
 
-    backbone: Literal["resnet18", "resnet50"] = "resnet18"
+    backbone: str = "resnet18"
     channels: int = 64
     height: int = 192
     width: int = 640

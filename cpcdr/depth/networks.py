@@ -9,69 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cpcdr.geometry import MIN_DISPARITY
+from cpcdr.resnet import Encoder
 
 SCALES = 4
 """Disparities come at strides 1, 2, 4 and 8."""
-
-BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-}
-
-
-class Encoder(nn.Module):
-    """ResNet without its classifier; parameter names are torchvision's.
-
-    Args:
-        backbone: a key of ``BACKBONES``.
-        width: channels of the first layer; 64 is the published network.
-        in_channels: 3 for one image, 6 for two.
-
-    Attributes:
-        channels: channels of the five feature maps, strides 2, 4, 8, 16, 32.
-    """
-
-    def __init__(self, backbone: str, width: int, in_channels: int = 3) -> None:
-        super().__init__()
-        block, depths = BACKBONES[backbone]
-        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.channels = [width]
-        previous = width
-        for i, depth in enumerate(depths):
-            planes = width << i
-            self.add_module(f"layer{i + 1}", _stage(block, previous, planes, depth, 1 + (i > 0)))
-            previous = planes * block.expansion
-            self.channels.append(previous)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, C, H, W] in [0, 1] -> five feature maps, finest first."""
-        x = functional.relu(self.bn1(self.conv1((images - 0.45) / 0.225)), inplace=True)
-        features = [x]
-        x = functional.max_pool2d(x, 3, stride=2, padding=1)
-        for i in range(4):
-            x = self.get_submodule(f"layer{i + 1}")(x)
-            features.append(x)
-        return features
-
-
-def _stage(
-    block: type[BasicBlock] | type[Bottleneck], inputs: int, planes: int, depth: int, stride: int
-) -> nn.Sequential:
-    outputs = planes * block.expansion
-    shortcut = None
-    if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
-        )
-    first = block(inputs, planes, stride, shortcut)
-    return nn.Sequential(first, *(block(outputs, planes) for _ in range(depth - 1)))
 
 
 class DepthNet(nn.Module):

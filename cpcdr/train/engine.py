@@ -18,7 +18,7 @@ from cpcdr.checkpoint import newest_checkpoint, publish_checkpoint, read_state
 from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.errors import InputError
 from cpcdr.session import on_cluster, ray_session
-from cpcdr.train.history import read_history
+from cpcdr.train.history import HistoryTail
 from cpcdr.train.loop import TrainConfig, train_loop
 from cpcdr.train.task import Task
 
@@ -151,6 +151,7 @@ def _train_on_ray(
                 f"{workers} workers x {cpus:g} CPUs do not fit the {resources.get('CPU', 0):g} "
                 "logical CPUs of this Ray; lower --engine.workers or --engine.cpus-per-worker."
             )
+        task.steps_per_epoch(workers)  # says now that there is too little data, not in a worker
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
         trainer = TorchTrainer(
@@ -172,7 +173,10 @@ def _train_on_ray(
 def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
-    return train_loop(arguments["task"], arguments["config"], arguments["out"], RayReporter())
+    try:
+        return train_loop(arguments["task"], arguments["config"], arguments["out"], RayReporter())
+    except InputError as error:  # trying again would not help: the driver says the sentence
+        return {"step": 0, "alarm": str(error)}
 
 
 @contextmanager
@@ -184,14 +188,11 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
     """
     stop = threading.Event()
     bar = tqdm(desc=title, unit="step", dynamic_ncols=True, smoothing=0.1, leave=True)
-    logged = 0
+    tail = HistoryTail(out / "history.jsonl")
 
     def look() -> None:
-        nonlocal logged
-        for row in read_history(out / "history.jsonl"):
-            if row["step"] > logged:
-                logged = row["step"]
-                log({k: v for k, v in row.items() if k != "step"}, logged)
+        for row in tail.new_rows():
+            log({k: v for k, v in row.items() if k != "step"}, row["step"])
         progress = _read_progress(out / "progress.json")
         if progress:
             bar.total = progress["total"]

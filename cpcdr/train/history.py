@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,3 +29,31 @@ def cut_history(path: Path, step: int) -> None:
     """Drop the lines after ``step``: a resumed training makes them again."""
     kept = [row for row in read_history(path) if row["step"] <= step]
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+class HistoryTail:
+    """Reads the lines that were added since the last look, however long the history is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset, self.inode, self.step = path, 0, 0, 0
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Rows of later steps than any row returned before, in order."""
+        try:
+            with self.path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if inode != self.inode:  # cut back by a resumed training: a new file
+                    self.inode, self.offset = inode, 0
+                file.seek(self.offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        rows = [json.loads(line) for line in whole.splitlines() if line.endswith(b"}")]
+        fresh = []
+        for row in rows:
+            if row["step"] > self.step:
+                self.step = row["step"]
+                fresh.append(row)
+        return fresh

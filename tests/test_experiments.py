@@ -1,0 +1,112 @@
+"""The scripts as a user runs them: whole processes, exit codes, last lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[1]
+STREET = "synthetic:streets=4,frames=4,height=64,width=128,seed=7"
+RESULT_KEYS = {
+    *("protocol", "miou", "accuracy", "untrained_miou", "colour_miou", "frames"),
+    *("regions_per_frame", "loss_over_lnK", "run_id", "dataset", "checkpoint", "config_hash"),
+}
+
+
+def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / f"{script}.py"), *arguments],
+        cwd=cwd,
+        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"},
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+
+
+def result(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    last = finished.stdout.strip().splitlines()[-1]
+    assert last.startswith("RESULT ")
+    return json.loads(last.removeprefix("RESULT "))
+
+
+@pytest.mark.slow
+def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
+    arguments = ["--frames", STREET, "--depth", "ground-truth", "--size", "64", "128"]
+    arguments += ["--evaluate", STREET, "--steps", "3"]
+    first = result(run("demo", *arguments, cwd=tmp_path))
+    assert set(first) >= RESULT_KEYS
+    assert first["protocol"] == "synthetic" and first["frames"] == 16
+    assert 0 < first["miou"] < 1 and first["loss_over_lnK"] < 1.2
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "cpcdr")
+    runs = {r.data.tags["cpcdr.kind"]: r for r in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"prepare", "pretrain", "evaluate"}
+    assert all(r.info.status == "FINISHED" for r in runs.values())
+    assert runs["evaluate"].data.metrics["miou"] == pytest.approx(first["miou"])
+    assert runs["pretrain"].data.params["model.prototypes"] == "200"
+    history = client.get_metric_history(runs["pretrain"].info.run_id, "loss")
+    assert [point.step for point in history] == [3]
+    figures = {f.path for f in client.list_artifacts(runs["pretrain"].info.run_id, "figures")}
+    assert figures == {"figures/mosaic.png", "figures/features.png"}
+    # The same command again does nothing again, and says the same.
+    again = result(run("demo", *arguments, cwd=tmp_path))
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+
+
+@pytest.mark.slow
+def test_tune_searches_records_children_and_writes_best(tmp_path: Path) -> None:
+    result(run("prepare", "--frames", STREET, "--out", "data", cwd=tmp_path))
+    arguments = ["--data", "data", "--evaluate", STREET, "--trials", "2", "--steps", "3"]
+    found = result(run("tune_regions", *arguments, cwd=tmp_path))
+    assert found["trials"] == 2 and found["protocol"] == "synthetic"
+    best = yaml.safe_load(Path(found["best_config"]).read_text())
+    assert best["model"]["prototypes"] == found["best"]["prototypes"]
+    assert best["regions"]["separation"] == pytest.approx(found["best"]["separation"])
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "cpcdr")
+    children = client.search_runs(
+        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{found['run_id']}'"
+    )
+    assert len(children) == 2 and all("miou" in child.data.metrics for child in children)
+    # best.yaml is what prepare takes.
+    arguments = ["--config", found["best_config"], "--frames", STREET, "--out", "tuned"]
+    tuned = result(run("prepare", *arguments, cwd=tmp_path))
+    manifest = json.loads((tmp_path / "tuned" / "manifest.json").read_text())
+    assert tuned["frames"] == 16
+    assert manifest["config"]["regions"]["gain"] == pytest.approx(found["best"]["gain"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments", "word"),
+    [
+        ("prepare", ["--frames", "video:missing.mp4"], "missing.mp4"),
+        ("prepare", ["--frames", "video:torn.mp4", "--depth", "network:nothing"], "torn.mp4"),
+        ("prepare", ["--frames", "kitti-odometry:."], "kitti-odometry"),
+        ("pretrain", ["--data", "nothing"], "nothing"),
+        ("evaluate", ["--checkpoint", "nothing"], "nothing"),
+        ("demo", ["--frames", "images:."], "images:."),
+        ("train_depth", ["--frames", "synthetic:streets=1,frames=2"], "synthetic"),
+        ("tune_regions", ["--trials", "0"], "--trials"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, script: str, arguments: list[str], word: str
+) -> None:
+    (tmp_path / "torn.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    finished = run(script, *arguments, "--tracking.tracking", "none", cwd=tmp_path)
+    assert finished.returncode == 2, finished.stderr[-2000:]
+    assert "Traceback" not in finished.stderr and "RESULT" not in finished.stdout
+    (sentence,) = (line for line in finished.stderr.splitlines() if line.startswith("error: "))
+    assert word in sentence
