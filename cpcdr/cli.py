@@ -82,9 +82,12 @@ def overlay_sections(default: T, values: Mapping[str, Any], where: str) -> T:
 
 
 def main(
-    config_type: type[T], function: Callable[[T], Mapping[str, Any]], description: str | None
+    config_type: type[T],
+    function: Callable[[T], Mapping[str, Any]],
+    description: str | None,
+    word: str = "RESULT",
 ) -> NoReturn:
-    """Parse the command line, call ``function``, print ``RESULT``; exit with 0, 2 or 130."""
+    """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130."""
     _make_cv2_and_threads_quiet()
     # SIGTERM (a cluster's pre-emption) unwinds like Ctrl-C, so that runs are closed and files kept.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
@@ -95,7 +98,7 @@ def main(
     except KeyboardInterrupt:
         _leave("stopped; run the same command again to continue.", 130)
     sys.stderr.flush()
-    print(f"RESULT {json.dumps(_finite(result))}", flush=True)
+    print(f"{word} {json.dumps(_finite(result))}", flush=True)
     sys.exit(0)
 
 

@@ -17,7 +17,7 @@ ORDER = [
     *["errors", "config", "cli", "session", "checkpoint", "resnet"],
     *["frames", "geometry", "visualize", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
-    *["copy_paste", "model", "loss", "train", "evaluate", "tune", "export", "demo"],
+    *["copy_paste", "model", "loss", "train", "evaluate", "tune", "export", "demo", "benchmark"],
 ]
 RAY = re.compile(r"session|prepare(\..*)?|train\.engine|evaluate\.driver|tune(\..*)?")
 MLFLOW = re.compile(r"tracking\w*(\..*)?")

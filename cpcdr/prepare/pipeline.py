@@ -50,6 +50,7 @@ class PrepareConfig:
         out: the dataset folder to make; run the same command again to continue or re-use it.
         size: height and width of the prepared frames (scaled to cover, then centre-cropped);
             0 0 keeps each frame's own.
+        engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
         workers: actors on CPUs; 0: one for each CPU core that there is. Give the number on a
             cluster that starts its machines on demand.
         gpus: actors on GPUs for depth networks; -1: one for each GPU that there is.
@@ -60,12 +61,17 @@ class PrepareConfig:
     depth: str = "ground-truth"
     out: Path = Path("runs/dataset")
     size: tuple[int, int] = (0, 0)
+    engine: str = "ray"
     workers: int = 0
     gpus: int = -1
     frames_per_part: int = 32
     options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
 
     def identity(self) -> dict[str, Any]:
         """The part of the configuration that decides what is in the dataset."""
@@ -172,18 +178,28 @@ def _run_pipeline(
     with tqdm(total=total, initial=done, desc="prepare", unit="frame", dynamic_ncols=True) as bar:
         if not pending:
             return
-        with ray_session():
-            rejected = 0
-            for batch in _stream(config, stages, pending):
-                rejected += sum(bool(reason) for reason in batch["reason"].to_pylist())
-                bar.set_postfix_str(f"{rejected} rejected" if rejected else "")
-                bar.update(batch.num_rows)
+        rejected = 0
+        for batch in _stream(config, stages, pending):
+            rejected += sum(bool(reason) for reason in batch["reason"].to_pylist())
+            bar.set_postfix_str(f"{rejected} rejected" if rejected else "")
+            bar.update(batch.num_rows)
 
 
 def _stream(
     config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
 ) -> Iterator[pa.Table]:
-    """Frames to part files. A block is one part from end to end: ``batch_size=None``.
+    """Tables of the frames that were written, part by part."""
+    if config.engine == "local":
+        yield from map(RunStages(stages), _blocks(pending, config.frames_per_part, 1))
+        return
+    with ray_session():
+        yield from _stream_on_ray(config, stages, pending)
+
+
+def _stream_on_ray(
+    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
+) -> Iterator[pa.Table]:
+    """The same on Ray Data. A block is one part from end to end: ``batch_size=None``.
 
     On CPUs the stages of a frame run in one actor, which saves every copy between them. With GPUs
     depth gets actors of its own, and what comes before and after runs on CPUs beside them.
@@ -245,7 +261,7 @@ def _write_manifest(
         "protocol": source.protocol,
         "intrinsics": source.intrinsics_note,
         "depth": depth,
-        "versions": {n: version(n) for n in ("cpcdr", "torch", "numpy", "scikit-image", "ray")},
+        "versions": {n: version(n) for n in ("cpcdr", "torch", "numpy", "opencv-python-headless")},
     }
     write_atomic(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 

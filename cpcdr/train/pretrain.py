@@ -138,7 +138,8 @@ def mosaic_sheet(task: PretrainTask) -> np.ndarray:
         images[half : half + shown],
         regions[half : half + shown],
     ]
-    return contact_sheet(rows, ["round 1", "its regions", "round 2", "its regions"])
+    titles = ["round 1", "regions of round 1", "round 2", "regions of round 2"]
+    return contact_sheet(rows, row_titles=titles)
 
 
 def feature_sheet(task: PretrainTask, checkpoint: Path, frames: int = 4) -> np.ndarray:
@@ -150,7 +151,8 @@ def feature_sheet(task: PretrainTask, checkpoint: Path, frames: int = 4) -> np.n
     tensor = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         features = torch.nn.functional.normalize(network(tensor), dim=1)
-    return contact_sheet([images, list(colour_features(features.numpy()))], ["frame", "features"])
+    rows = [images, list(colour_features(features.numpy()))]
+    return contact_sheet(rows, row_titles=["frames", "features, first three components"])
 
 
 def as_pictures(images: torch.Tensor) -> list[np.ndarray]:
