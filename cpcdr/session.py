@@ -22,6 +22,7 @@ _QUIET_ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side writes hints to our standard error
     "RAY_TRAIN_V2_ENABLED": "1",
 }
 
@@ -94,4 +95,4 @@ def _quiet_ray_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # cpcdr draws one bar of its own, in frames
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
