@@ -17,7 +17,7 @@ from cpcdr.session import ray_session
 from cpcdr.tracking import TrackingConfig
 from cpcdr.train.pretrain import SMALL, PretrainConfig, pretrain
 
-SMALL_REGIONS = RegionConfig(superpixels=40000, separation=0.1, plane_weight=1.0)
+SMALL_REGIONS = RegionConfig(superpixels=40000, plane_weight=1.0)
 """Frames 200 pixels wide need finer superpixels for objects that are a few pixels wide."""
 
 UNSEEN_STREETS = 1000
@@ -65,8 +65,8 @@ class DemoConfig:
                 "experiments/train_depth.py and give --depth network:OUT/checkpoint."
             )
         shape = f"height={self.size[0]},width={self.size[1]}"
-        street = f"synthetic:seed={self.seed},streets=96,frames=2,{shape}"
-        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=24,frames=2,{shape}"
+        street = f"synthetic:seed={self.seed},streets=48,frames=4,{shape}"
+        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=64,frames=1,{shape}"
         out = self.out / (f"seed-{self.seed}" if not self.frames else "own")
         preparation = PrepareConfig(
             frames=self.frames or street,

@@ -54,7 +54,9 @@ def test_a_part_of_a_nested_configuration_changes_alone() -> None:
         ({"steps": True}, ["steps", "int"]),
         ({"name": 5}, ["name", "str"]),
         ({"inner": {"on": 1}}, ["on", "bool"]),
-        ({"inner": {"scale": 3.0}}, ["scale", "tuple"]),
+        ({"inner": {"scale": 3.0}}, ["scale", "list of 2 values"]),
+        ({"inner": {"scale": [1.0]}}, ["scale", "list of 2 values"]),
+        ({"inner": {"scale": ["a", 1.0]}}, ["scale", "float"]),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(values: dict[str, Any], words: list[str]) -> None:

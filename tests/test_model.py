@@ -33,9 +33,9 @@ def test_shapes_at_any_size(network: SegmentationNetwork, size: tuple[int, int])
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 def test_backbone_levels_are_at_strides_4_to_32(backbone: str) -> None:
-    model = SegmentationNetwork(ModelConfig(backbone, 16, 32, 8, 5))
+    model = SegmentationNetwork(ModelConfig(backbone, 16, 16, 32, 8, 5))
     levels = model.backbone(torch.rand(1, 3, 64, 128))
-    assert [tuple(x.shape[-2:]) for x in levels] == [(16, 32), (8, 16), (4, 8), (2, 4)]
+    assert [tuple(x.shape[-2:]) for x in levels[1:]] == [(16, 32), (8, 16), (4, 8), (2, 4)]
     assert [x.shape[1] for x in levels] == model.backbone.channels
 
 
@@ -70,11 +70,14 @@ def test_assign_takes_the_prototype_of_highest_cosine(network: SegmentationNetwo
 
 
 def test_images_in_0_to_1_are_standardised_inside(network: SegmentationNetwork) -> None:
-    grey = network.mean.expand(1, 3, 64, 64)
+    seen = []
+    hook = network.backbone.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     with torch.no_grad():
-        inside = network.head(network.pyramid(network.backbone(torch.zeros(1, 3, 64, 64))))
-        torch.testing.assert_close(network.embed(grey), inside)
-    assert "mean" not in network.state_dict()
+        network.embed(torch.full((1, 3, 64, 64), 0.45))
+        network.embed(torch.full((1, 3, 64, 64), 0.45 + 0.225))
+    hook.remove()
+    torch.testing.assert_close(seen[0][0], torch.zeros(1, 3, 64, 64))
+    torch.testing.assert_close(seen[1][0], torch.ones(1, 3, 64, 64))
 
 
 def save(folder: Path, model: SegmentationNetwork, config: ModelConfig) -> Path:
@@ -98,7 +101,7 @@ def test_a_checkpoint_gives_the_same_network_back(
 def test_weights_of_another_network_are_refused(
     tmp_path: Path, network: SegmentationNetwork
 ) -> None:
-    other = ModelConfig("resnet18", 16, 32, 8, prototypes=6)
+    other = ModelConfig("resnet18", 64, 16, 32, 8, prototypes=6)
     with pytest.raises(InputError, match=r"model\.safetensors: its weights do not fit"):
         load_network(save(tmp_path, network, other))
 
@@ -112,7 +115,7 @@ def test_a_checkpoint_without_a_model_section_is_refused(
 
 
 def test_impossible_configurations_are_said() -> None:
-    with pytest.raises(InputError, match="'vgg' is unknown; choose resnet18"):
+    with pytest.raises(InputError, match="'vgg' is unknown; choose resnet10"):
         ModelConfig(backbone="vgg")
     with pytest.raises(InputError, match="multiple of 32"):
         ModelConfig(head_channels=100)

@@ -73,7 +73,7 @@ SMALL = PretrainConfig(
     loss=LossConfig(pixel_points=200, region_points=400, epsilon=0.015),
     copy_paste=CopyPasteConfig(colour=_MILD, view=ViewConfig(zoom=(1.0, 1.5), colour=_MILD)),
     train=TrainConfig(
-        steps=150, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
+        steps=160, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
     ),
 )
 
