@@ -1,4 +1,4 @@
-"""SLIC superpixels, several times faster than scikit-image's and as true to object borders.
+"""SLIC superpixels, as true to object borders as scikit-image's.
 
 Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods", IEEE TPAMI
 34(11). k-means over colour and position, started on a grid. A pixel is compared with the nine
