@@ -19,16 +19,27 @@ class RecordTrials(Callback):
         tracking: where to record.
         parent: MLflow id of the search's run.
         key: identifies the search; a resumed search goes on in the same child runs.
-        bar: counts the finished trials.
+        total: trials of the whole search, for the progress bar.
     """
 
-    def __init__(self, tracking: TrackingConfig, parent: str, key: str, bar: tqdm) -> None:
-        self.tracking, self.parent, self.key, self.bar = tracking, parent, key, bar
+    def __init__(self, tracking: TrackingConfig, parent: str, key: str, total: int) -> None:
+        self.tracking, self.parent, self.key, self.total = tracking, parent, key, total
         self.runs: dict[str, Run] = {}
+        self.ended = 0
+        self._shown: tqdm | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks to resume; a progress bar and open runs stay behind.
-        return {**vars(self), "bar": None, "runs": {}}
+        return {**vars(self), "_shown": None, "runs": {}}
+
+    @property
+    def bar(self) -> tqdm:
+        """Counts the finished trials, those of an earlier start included."""
+        if self._shown is None:
+            self._shown = tqdm(
+                total=self.total, initial=self.ended, desc="tune", unit="trial", dynamic_ncols=True
+            )
+        return self._shown
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -44,15 +55,20 @@ class RecordTrials(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the trial's run."""
-        self._run(trial).close("FINISHED")
-        self.bar.update()
+        self._end(trial, "FINISHED")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the trial's run as failed, and say why."""
         error = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
         tqdm.write(f"trial {trial.trial_id} failed: {error}")
-        self._run(trial).close("FAILED")
+        self._end(trial, "FAILED")
+
+    def _end(self, trial: Any, status: str) -> None:
+        self._run(trial).close(status)
         self.bar.update()
+        self.ended += 1
+        if self.ended >= self.total:
+            self.bar.close()
 
     def _run(self, trial: Any) -> Run:
         if trial.trial_id not in self.runs:

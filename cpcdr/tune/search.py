@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from cpcdr.checkpoint import newest_checkpoint
 from cpcdr.config import config_hash, overlay, to_plain, write_yaml
@@ -230,40 +229,32 @@ def _search(config: TuneConfig, data: Path, run: Run, key: str) -> Any:
         tune.with_parameters(run_trial, config=config, data=data), {"cpu": cpus}
     )
     folder = config.out / "search"
-    with tqdm(total=config.trials, desc="tune", unit="trial", dynamic_ncols=True) as bar:
-        record = RecordTrials(config.tracking, run.run_id, key, bar)
-        if tune.Tuner.can_restore(str(folder)):
-            tuner = tune.Tuner.restore(
-                str(folder), trainable=trainable, resume_unfinished=True, restart_errored=True
-            )
-            tuner._local_tuner._run_config.callbacks = [record]  # type: ignore[union-attr]
-        else:
-            every = -(-config.steps // 3)
-            tuner = tune.Tuner(
-                trainable,
-                param_space=space,
-                tune_config=tune.TuneConfig(
-                    metric="miou",
-                    mode="max",
-                    num_samples=config.trials,
-                    max_concurrent_trials=config.concurrent,
-                    search_alg=OptunaSearch(seed=config.seed),
-                    scheduler=ASHAScheduler(
-                        time_attr="step",
-                        max_t=config.steps,
-                        grace_period=every,
-                        reduction_factor=2,
-                    ),
-                ),
-                run_config=tune.RunConfig(
-                    name="search",
-                    storage_path=str(config.out),
-                    verbose=0,
-                    callbacks=[record],
-                    failure_config=tune.FailureConfig(max_failures=1),
-                ),
-            )
-        return tuner.fit()
+    if tune.Tuner.can_restore(str(folder)):
+        return tune.Tuner.restore(
+            str(folder), trainable=trainable, resume_unfinished=True, restart_errored=True
+        ).fit()
+    every = -(-config.steps // 3)
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric="miou",
+            mode="max",
+            num_samples=config.trials,
+            max_concurrent_trials=config.concurrent,
+            search_alg=OptunaSearch(seed=config.seed),
+            scheduler=ASHAScheduler(
+                time_attr="step", max_t=config.steps, grace_period=every, reduction_factor=2
+            ),
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(config.out),
+            verbose=0,
+            callbacks=[RecordTrials(config.tracking, run.run_id, key, config.trials)],
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
+    ).fit()
 
 
 def _row(result: Any) -> dict[str, Any] | None:
