@@ -129,7 +129,7 @@ def test_invalid_disparity_is_zero_and_valid_disparity_never_is() -> None:
 @pytest.mark.parametrize("column", ["image", "disparity", "regions"])
 def test_a_damaged_image_in_a_row_names_the_frame(column: str) -> None:
     row = prepared_row("s", 3) | {column: b"not an image"}
-    with pytest.raises(InputError, match=r"s/00000003.*(damaged|not a whole|no image|cannot)"):
+    with pytest.raises(InputError, match=r"s/00000003.* damaged"):
         decode_sample(row)
     other = encode_png16(np.zeros((H, W + 1), np.uint16))
     if column != "image":

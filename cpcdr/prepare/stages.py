@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,8 +26,8 @@ from cpcdr.dataset import (
 from cpcdr.depth.sources import DepthSource
 from cpcdr.errors import FrameError
 from cpcdr.frames import Frame, FrameRef, FrameSource
-from cpcdr.frames.decode import decode_image
 from cpcdr.frames.resize import fit
+from cpcdr.frames.row import frame_from_row, frame_row
 from cpcdr.prepare.parts import write_part
 from cpcdr.regions import RegionConfig, regions_of_frame
 
@@ -100,14 +100,8 @@ def frame_of_row(row: Row) -> Frame:
     """The frame of a flowing row; its exact disparity is there if the source knew it."""
     ref = FrameRef(**{name: row[name] for name in REF_SCHEMA.names})
     exact = decode_png16(row["disparity"]) if row["disparity"] else None
-    return Frame(
-        ref=ref,
-        encoded=row["image"],
-        image=decode_image(row["image"], row["frame_id"]),
-        intrinsics=np.asarray(row["intrinsics"], np.float32),
-        source=row["source"],
-        disparity=None if exact is None else exact.astype(np.float32) / 65535.0,
-    )
+    disparity = None if exact is None else exact.astype(np.float32) / 65535.0
+    return replace(frame_from_row(row), ref=ref, disparity=disparity)
 
 
 @dataclass(frozen=True)
@@ -133,13 +127,7 @@ class ReadFrames:
         if min(self.size) > 0:
             frame = fit(frame, self.size)
         exact = None if frame.disparity is None else encode_disparity(frame.disparity)
-        return row | {
-            "image": frame.encoded,
-            "height": frame.image.shape[0],
-            "width": frame.image.shape[1],
-            "intrinsics": frame.intrinsics.tolist(),
-            "disparity": exact,
-        }
+        return row | frame_row(frame) | {"disparity": exact}
 
 
 @dataclass(frozen=True)

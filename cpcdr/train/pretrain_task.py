@@ -126,13 +126,6 @@ class PretrainTask:
         plain = {name: to_plain(getattr(self, name)) for name in names}
         return {**plain, "dataset": {"hash": manifest["hash"], "size": manifest["size"]}}
 
-    def example(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Mosaic, its region ids, and features, for figures."""
-        assert isinstance(model, PretrainModule)
-        with torch.no_grad():
-            features = model.network(batch["images"])
-        return {"images": batch["images"], "regions": batch["regions"], "features": features}
-
 
 def draw_points(
     shape: torch.Size, items: int, keys: list[tuple[int, int, int]], loss: LossConfig

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 Batch = dict[str, Any]
 
@@ -44,6 +44,3 @@ class Task(Protocol):
 
     def config(self) -> dict[str, Any]:
         """Plain nested dict that rebuilds the network: goes into the checkpoint's config.yaml."""
-
-    def example(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Tensors for figures of one batch (may be empty)."""
