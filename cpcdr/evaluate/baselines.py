@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from cpcdr.errors import InputError
 
@@ -59,6 +58,8 @@ def fit_colour_position(
     Raises:
         InputError: there is no image, or fewer pixels than clusters.
     """
+    from sklearn.cluster import KMeans  # not where frames are only segmented
+
     if not images:
         raise InputError("The colour-position baseline needs at least one frame to fit on.")
     random = np.random.default_rng(seed)

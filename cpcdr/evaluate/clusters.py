@@ -1,10 +1,12 @@
-"""Prototypes -> clusters: as many groups of prototypes as the protocol has classes, label-free."""
+"""Prototypes -> clusters: as many groups of prototypes as the protocol has classes, label-free.
+
+scikit-learn is imported where it clusters: actors that only segment start seconds earlier.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import AgglomerativeClustering, KMeans, kmeans_plusplus
 
 from cpcdr.errors import InputError
 
@@ -42,6 +44,8 @@ def cluster_prototypes(
     directions = prototypes / norms
     if num_clusters == len(prototypes):
         return np.arange(num_clusters, dtype=np.int64)
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
     if method == "average":
         clustering = AgglomerativeClustering(num_clusters, metric="cosine", linkage="average")
         return clustering.fit_predict(directions).astype(np.int64)
@@ -68,6 +72,8 @@ def _spherical_run(
     random: np.random.RandomState,
     max_rounds: int = 300,
 ) -> tuple[float, NDArray[np.int64]]:
+    from sklearn.cluster import kmeans_plusplus
+
     centres, _ = kmeans_plusplus(directions, num_clusters, random_state=random)
     assigned = np.full(len(directions), -1, np.int64)
     for _ in range(max_rounds):

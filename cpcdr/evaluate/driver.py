@@ -41,6 +41,7 @@ from cpcdr.visualize import save_png
 
 NETWORK, UNTRAINED, COLOUR = "network", "untrained", "colour"
 CLUSTERS_WITHOUT_LABELS = 19
+FRAMES_WORTH_AN_ACTOR = 64  # an actor needs about as long to start as for so many small frames
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _stream(engine: str, refs: list[FrameRef], arguments: tuple[Any, ...]) -> It
         from ray.data import ActorPoolStrategy
 
         gpus = int(ray.cluster_resources().get("GPU", 0))
-        workers = gpus or max(1, min(len(refs), os.cpu_count() or 1))
+        workers = gpus or min(-(-len(refs) // FRAMES_WORTH_AN_ACTOR), os.cpu_count() or 1)
         size = max(1, min(16, -(-len(refs) // (4 * workers))))
         table = pa.Table.from_pylist([vars(ref) for ref in refs])
         blocks = [table.slice(start, size) for start in range(0, len(refs), size)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -190,7 +191,7 @@ def _stream(
 ) -> Iterator[pa.Table]:
     """Tables of the frames that were written, part by part."""
     if config.engine == "local":
-        yield from map(RunStages(stages), _blocks(pending, config.frames_per_part, 1))
+        yield from map(RunStages(stages, uuid4().hex), _blocks(pending, config.frames_per_part, 1))
         return
     with ray_session():
         yield from _stream_on_ray(config, stages, pending)
@@ -214,13 +215,14 @@ def _stream_on_ray(
     cores = config.workers or max(1, cores)
     blocks = _blocks(pending, config.frames_per_part, cores)
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+    run = uuid4().hex
     pools: list[tuple[list[Stage], int, int]] = [(stages, cores, 0)]
     if gpus:
         pools = [(stages[:1], cores, 0), (stages[1:2], gpus, 1), (stages[2:], cores, 0)]
     for chosen, most_actors, gpu in pools:
         dataset = dataset.map_batches(
             RunStages,
-            fn_constructor_args=(chosen,),
+            fn_constructor_args=(chosen, run),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(most_actors, len(blocks)))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from cpcdr.errors import FrameError
 from cpcdr.frames import Frame, FrameRef, FrameSource
 from cpcdr.frames.resize import fit
 from cpcdr.frames.row import frame_from_row, frame_row
+from cpcdr.prepare.compile_once import first_alone
 from cpcdr.prepare.parts import write_part
 from cpcdr.regions import RegionConfig, regions_of_frame
 
@@ -65,18 +67,25 @@ class Stage(Protocol):
 
 
 class RunStages:
-    """The actor: one or more stages, one after the other, on the rows of a table."""
+    """The actor: one or more stages, one after the other, on the rows of a table.
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self.stages = stages
+    Args:
+        stages: what is done to the rows.
+        run: a name that the actors of one run share.
+    """
+
+    def __init__(self, stages: Sequence[Stage], run: str) -> None:
+        self.stages, self.run, self.compiled = stages, run, False
         for stage in stages:
             stage.start()
         _single_threaded()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        rows = table.to_pylist()
-        for stage in self.stages:
-            rows = stage(rows)
+        with nullcontext() if self.compiled else first_alone(self.run):
+            rows = table.to_pylist()
+            for stage in self.stages:
+                rows = stage(rows)
+        self.compiled = True
         return pa.Table.from_pylist(rows, schema=FLOW_SCHEMA)
 
 

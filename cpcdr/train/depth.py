@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.config import config_hash, to_plain
-from cpcdr.depth import load_depth_network
+from cpcdr.depth.network import load_depth_network
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
 from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.tracking import TrackingConfig, open_run

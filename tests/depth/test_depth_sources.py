@@ -11,9 +11,10 @@ import yaml
 from plane_world import PlaneWorld
 from safetensors.torch import save_file
 
-from cpcdr.depth import TINY, load_depth_network, open_depth
 from cpcdr.depth.model import DepthModel
-from cpcdr.depth.sources import check_disparity
+from cpcdr.depth.network import load_depth_network
+from cpcdr.depth.sources import check_disparity, open_depth
+from cpcdr.depth.task import TINY
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.frame import FrameRef
 

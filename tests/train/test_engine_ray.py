@@ -141,7 +141,7 @@ def test_a_killed_worker_costs_no_more_than_time(tmp_path: Path, whole: Path) ->
     assert logged == [step for step, _ in losses(out)], "once each, also after the recovery"
 
 
-def test_the_same_command_after_the_driver_died_goes_on(tmp_path: Path, whole: Path) -> None:
+def test_the_same_command_after_a_failed_run_goes_on(tmp_path: Path, whole: Path) -> None:
     out = tmp_path / "run"
     short = dataclasses.replace(CONFIG, checkpoint_every=5)
 

@@ -248,9 +248,9 @@ def shade(prims, ground, surface, light, camera, depth, part, mixed, lit, contac
             red, green, blue = 0.0, 0.0, 0.0
             for s in range(4):
                 j, i = a + (s >> 1), b + (s & 1)
-                r, g, bl = radiance(
-                    prims, ground, surface, light, camera, i, j, depth[j, i],
-                    part[j, i], lit[j, i], contact[j, i],
+                r, g, bl = radiance(  # floats as above: one compilation serves both calls
+                    prims, ground, surface, light, camera, float(i), float(j),
+                    float(depth[j, i]), part[j, i], lit[j, i], contact[j, i],
                 )  # fmt: skip
                 red, green, blue = red + 0.25 * r, green + 0.25 * g, blue + 0.25 * bl
             out[v, u, 0], out[v, u, 1], out[v, u, 2] = red, green, blue

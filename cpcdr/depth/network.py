@@ -1,0 +1,106 @@
+"""Disparity from a network that depth training wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from cpcdr.checkpoint import read_checkpoint
+from cpcdr.depth.model import DepthConfig, DepthModel
+from cpcdr.depth.sources import Disparity, check_disparity
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames.frame import Frame
+
+
+def load_depth_network(folder: Path | str) -> DepthModel:
+    """The model of a checkpoint that depth training wrote, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: missing files, a checkpoint of another kind, or damaged weights.
+    """
+    values, weights = read_checkpoint(Path(folder), "depth")
+    fields = DepthConfig.__dataclass_fields__
+    try:
+        config = DepthConfig(**{k: v for k, v in values["config"].items() if k in fields})
+        model = DepthModel(config)
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"{folder}: the weights do not fit the network in config.yaml; give a checkpoint "
+            "folder as depth training wrote it."
+        ) from error
+    return model.eval()
+
+
+class Network:
+    """Disparity from a trained `DepthNet`, on the GPU where there is one.
+
+    Loaded on the first call, so that only the configuration travels between processes.
+
+    Args:
+        name: the text the user gave.
+        folder: the checkpoint.
+
+    Raises:
+        InputError: it is not one of depth training.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        read_checkpoint(folder, "depth")  # say now what would fail in every actor later
+        self.name = name
+        self.folder = folder
+        self._model: DepthModel | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_model": None}
+
+    def __call__(self, frames: list[Frame]) -> list[Disparity]:
+        if self._model is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self._model = load_depth_network(self.folder).to(device)
+        sizes = [_network_size(frame.image.shape[:2], self._model.config) for frame in frames]
+        results: dict[int, Disparity] = {}
+        for size in set(sizes):
+            same = [i for i, s in enumerate(sizes) if s == size]
+            results |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
+        return [
+            _check_network(results[i], f"{frame.ref.frame_id} in {self.name}")
+            for i, frame in enumerate(frames)
+        ]
+
+    @torch.inference_mode()
+    def _infer(self, frames: list[Frame], size: tuple[int, int]) -> list[Disparity]:
+        assert self._model is not None
+        images = np.stack(
+            [cv2.resize(f.image, size[::-1], interpolation=cv2.INTER_AREA) for f in frames]
+        )
+        device = next(self._model.parameters()).device
+        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+        disparities = self._model.depth(pixels)[0]
+        return [
+            functional.interpolate(d[None], f.image.shape[:2], mode="bilinear")[0, 0].cpu().numpy()
+            for d, f in zip(disparities, frames, strict=True)
+        ]
+
+
+def _check_network(disparity: NDArray, what: str) -> Disparity:
+    # Networks start from a slope over the rows: one that shows no more than that ignores its image.
+    if float(np.ptp(disparity, axis=1).max()) < 1e-3 * float(disparity.mean()):
+        raise FrameError(
+            f"{what}: disparity is the same along every row, the network has collapsed: train it "
+            "longer, on more video or with another seed.",
+            "depth",
+        )
+    return check_disparity(disparity, what)
+
+
+def _network_size(shape: tuple[int, ...], config: DepthConfig) -> tuple[int, int]:
+    """The whole frame at the scale that training saw, in the multiples of 32 the network takes."""
+    scale = max(config.height / shape[0], config.width / shape[1])
+    height, width = (max(32, 32 * round(side * scale / 32)) for side in shape)
+    return height, width
