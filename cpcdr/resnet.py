@@ -1,21 +1,27 @@
 """ResNet encoders with a free width, from torchvision's blocks (He et al., CVPR 2016).
 
 One code for the published networks (width 64) and for small ones that train on CPU cores.
+torchvision is imported where a network is built: its import takes as long as PyTorch's own.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
-BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    "resnet10": (BasicBlock, (1, 1, 1, 1)),
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+BACKBONES = {
+    "resnet10": ("BasicBlock", (1, 1, 1, 1)),
+    "resnet18": ("BasicBlock", (2, 2, 2, 2)),
+    "resnet34": ("BasicBlock", (3, 4, 6, 3)),
+    "resnet50": ("Bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("Bottleneck", (3, 4, 23, 3)),
 }
+"""Block of `torchvision.models.resnet` and number of blocks in the four layers."""
 
 
 class Encoder(nn.Module):
@@ -32,7 +38,10 @@ class Encoder(nn.Module):
 
     def __init__(self, backbone: str, width: int, in_channels: int = 3) -> None:
         super().__init__()
-        block, depths = BACKBONES[backbone]
+        from torchvision.models import resnet
+
+        name, depths = BACKBONES[backbone]
+        block = getattr(resnet, name)
         self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.channels = [width]
