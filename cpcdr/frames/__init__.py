@@ -68,8 +68,9 @@ def open_frames(spec: str, options: FrameOptions = _DEFAULTS) -> FrameSource:
 
     Args:
         spec: ``KIND:PATH`` with a kind of `KINDS`, or several joined by commas.
-        options: intrinsics, stride and limit. In a joined source the limit counts all parts, and
-            ``intrinsics`` may name a camera for each part between semicolons.
+        options: intrinsics, window, stride and limit. In a joined source the limit counts all
+            parts, and ``intrinsics`` and ``window`` may have a value for each part between
+            semicolons.
 
     Returns:
         A picklable source with at least one frame.
@@ -112,19 +113,26 @@ def with_protocol(source: FrameSource, name: str) -> FrameSource:
 
 
 def _join(spec: str, texts: list[str], options: FrameOptions) -> Any:
-    cameras = options.intrinsics.split(";")
-    if len(cameras) == 1:
-        cameras *= len(texts)
-    if len(cameras) != len(texts):
-        raise InputError(
-            f"--intrinsics names {len(cameras)} cameras for {len(texts)} sources: give one for "
-            "all, or one for each between semicolons (empty: its own calibration)."
-        )
+    cameras = _for_each("intrinsics", options.intrinsics, len(texts))
+    windows = _for_each("window", options.window, len(texts))
     parts = [
-        _open_one(text, replace(options, intrinsics=camera.strip(), limit=0))
-        for text, camera in zip(texts, cameras, strict=True)
+        _open_one(text, replace(options, intrinsics=camera, window=window, limit=0))
+        for text, camera, window in zip(texts, cameras, windows, strict=True)
     ]
     return JoinedSources(spec, tuple(parts), options)
+
+
+def _for_each(option: str, text: str, count: int) -> list[str]:
+    """The values of an option for several sources, given once for all or between semicolons."""
+    values = [value.strip() for value in text.split(";")]
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise InputError(
+            f"--{option} has {len(values)} values for {count} sources: give one for all, or one "
+            "for each between semicolons (it may be empty)."
+        )
+    return values
 
 
 def _open_one(spec: str, options: FrameOptions) -> FrameSource:
@@ -134,6 +142,8 @@ def _open_one(spec: str, options: FrameOptions) -> FrameSource:
             f"{spec!r} does not name a source of frames: give KIND:PATH with KIND one of "
             f"{', '.join(KINDS)}.{_did_you_mean(spec)}"
         )
+    if ";" in options.window:
+        raise InputError(f"--window {options.window} is for several sources, but there is one.")
     if options.intrinsics:
         parse_intrinsics(options.intrinsics)
     source = KINDS[kind](argument, options)

@@ -103,12 +103,15 @@ class FrameOptions:
         intrinsics: ``fx,fy,cx,cy`` in pixels of the source image; empty: read from the source's
             calibration files, or assumed from ``fov``.
         fov: horizontal field of view in degrees, assumed where no intrinsics are given or found.
+        window: ``first:last`` of each sequence's frames, as Python slices count: ``:-40`` leaves
+            the last forty out, ``-40:`` keeps only them; empty keeps all.
         stride: keep every stride-th frame of each sequence.
         limit: keep at most this many frames in all, spread evenly over the sequences; 0 keeps all.
     """
 
     intrinsics: str = ""
     fov: float = 60.0
+    window: str = ""
     stride: int = 1
     limit: int = 0
 
@@ -117,3 +120,21 @@ class FrameOptions:
             raise InputError(f"--fov {self.fov} is not a field of view: give degrees in 1..179.")
         if self.stride < 1 or self.limit < 0:
             raise InputError("--stride must be at least 1 and --limit at least 0.")
+        for window in self.window.split(";"):
+            parse_window(window)
+
+
+def parse_window(text: str) -> slice:
+    """The slice that ``first:last`` means; everything for an empty text.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    parts = text.strip().split(":") if text.strip() else ["", ""]
+    try:
+        first, last = (int(part) if part.strip() else None for part in parts)
+    except ValueError as error:
+        raise InputError(
+            f"--window {text!r} is not first:last: give whole numbers, such as 0:500 or :-40."
+        ) from error
+    return slice(first, last)

@@ -35,7 +35,8 @@ class JoinedSources:
             for position, part in enumerate(self.parts)
             for ref in part.refs()
         ]
-        return select(refs, replace(self.options, stride=1))  # the parts have applied the stride
+        own = replace(self.options, stride=1, window="")  # the parts have applied theirs
+        return select(refs, own)
 
     def read(self, ref: FrameRef) -> Frame:
         position, _, sequence = ref.sequence.partition("/")

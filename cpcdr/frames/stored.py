@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import image_size, read_image, read_label_map
-from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
+from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, parse_window
 from cpcdr.frames.intrinsics import Intrinsics, check_inside
 from cpcdr.frames.protocols import get_protocol
 
@@ -115,14 +115,24 @@ def frame_indices(stems: list[str]) -> list[int]:
 
 
 def select(refs: Iterable[FrameRef], options: FrameOptions) -> list[FrameRef]:
-    """The frames that ``stride`` and ``limit`` keep, sorted by ``frame_id``.
+    """The frames that ``window``, ``stride`` and ``limit`` keep, sorted by ``frame_id``.
 
     Indices and ids stay those of the recording, so that a frame has one name whatever is kept.
+
+    Raises:
+        InputError: the window holds no frame of any sequence.
     """
+    window = parse_window(options.window)
     sequences: dict[str, list[FrameRef]] = defaultdict(list)
     for ref in sorted(refs, key=lambda ref: ref.frame_id):
         sequences[ref.sequence].append(ref)
-    kept = [ref for sequence in sequences.values() for ref in sequence[:: options.stride]]
+    chosen = [sequence[window][:: options.stride] for sequence in sequences.values()]
+    kept = [ref for sequence in chosen for ref in sequence]
+    if sequences and not kept:
+        longest = max(map(len, sequences.values()))
+        raise InputError(
+            f"--window {options.window} keeps no frame: the longest sequence has {longest}."
+        )
     kept.sort(key=lambda ref: ref.frame_id)
     if 0 < options.limit < len(kept):
         kept = [kept[i * len(kept) // options.limit] for i in range(options.limit)]

@@ -95,6 +95,21 @@ def test_stride_and_limit_keep_names(tmp_path):
     ]
 
 
+def test_window_is_a_slice_of_each_sequence(tmp_path):
+    for folder in "ab":
+        for i in range(10):
+            write_image(tmp_path / folder / f"{i}.png")
+    spec = f"images:{tmp_path}"
+    rest = open_frames(spec, FrameOptions(window="6:", stride=2)).refs()
+    assert [ref.frame_index for ref in rest] == [6, 8] * 2
+    two = f"images:{tmp_path}/a,images:{tmp_path}/b"
+    joined = open_frames(two, FrameOptions(window=";:-7")).refs()
+    assert [ref.frame_index for ref in joined] == [*range(10), 0, 1, 2]
+    for window, words in (("10:", "keeps no frame"), ("1-2", "first:last"), (":;:3", "several")):
+        with pytest.raises(InputError, match=words):
+            open_frames(spec, FrameOptions(window=window))
+
+
 def test_a_frame_of_another_size_is_refused(tmp_path):
     write_image(tmp_path / "1.png")
     write_image(tmp_path / "2.png", (24, 64))
@@ -335,7 +350,7 @@ def test_joined_sources(tmp_path):
     assert with_protocol(source, "camvid-11").protocol == "camvid-11"
     assert len(open_frames(f"images:{tmp_path}/plain, with comma").refs()) == 1
     assert len(open_frames(f"images:{tmp_path}/plain, with comma, {spec}").parts) == 3
-    with pytest.raises(InputError, match="2 cameras for 3 sources"):
+    with pytest.raises(InputError, match="2 values for 3 sources"):
         open_frames(f"{spec},camvid:{tmp_path}/one", FrameOptions(intrinsics="50,50,30,20;"))
 
 
