@@ -46,13 +46,17 @@ class Network:
         name: the text the user gave.
         folder: the checkpoint.
 
+    Attributes:
+        metrics: the last ones of its training.
+
     Raises:
         InputError: it is not one of depth training.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
-        read_checkpoint(folder, "depth")  # say now what would fail in every actor later
+        values, _ = read_checkpoint(folder, "depth")  # says now what would fail in every actor
         self.name = name
+        self.metrics: dict[str, float] = values.get("metrics") or {}
         self.folder = folder
         self._model: DepthModel | None = None
 

@@ -1,6 +1,7 @@
-"""Where a frame's disparity comes from: exact, stored as PNG files, or a trained network.
+"""Where a frame's disparity comes from: the one protocol of all sources, and opening one.
 
-PyTorch is imported only for a network: processes that need none start seconds earlier.
+Each kind is imported only when it is asked for: processes that need no PyTorch start seconds
+earlier without it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,11 +37,22 @@ class DepthSource(Protocol):
         """
 
 
+KINDS = {
+    "ground-truth": "exact disparity of the synthetic street",
+    "precomputed:ROOT": "16-bit PNG: the released code's tree, Cityscapes disparity, KITTI depth",
+    "network:CHECKPOINT": "a network that train_depth.py trained",
+    "stereo:": "semi-global matching on the right images of Cityscapes or KITTI",
+    "velodyne:": "laser scans of KITTI raw recordings, sparse",
+    "hf:FOLDER-or-name": "any depth-estimation model of transformers (pip install 'cpcdr[hf]')",
+}
+"""What ``--depth`` may be, and what it means."""
+
+
 def open_depth(spec: str) -> DepthSource:
     """The depth source that a user named.
 
     Args:
-        spec: ``ground-truth``, ``precomputed:ROOT`` or ``network:CHECKPOINT``.
+        spec: one of `KINDS`.
 
     Raises:
         InputError: unknown kind, missing folder, or not a checkpoint of depth training.
@@ -50,15 +61,26 @@ def open_depth(spec: str) -> DepthSource:
     if kind == "ground-truth" and not argument:
         return GroundTruth()
     if kind == "precomputed":
+        from cpcdr.depth.precomputed import Precomputed
+
         return Precomputed(spec, _existing_folder(kind, argument))
     if kind == "network":
         from cpcdr.depth.network import Network
 
         return Network(spec, _existing_folder(kind, argument))
-    raise InputError(
-        f"--depth {spec} is unknown: give ground-truth, precomputed:ROOT (16-bit PNG files) or "
-        "network:CHECKPOINT (a folder written by depth training)."
-    )
+    if kind == "stereo" and not argument:
+        from cpcdr.depth.stereo import Stereo
+
+        return Stereo()
+    if kind == "velodyne" and not argument:
+        from cpcdr.depth.velodyne import Velodyne
+
+        return Velodyne()
+    if kind == "hf" and argument:
+        from cpcdr.depth.huggingface import HuggingFace
+
+        return HuggingFace(spec, argument)
+    raise InputError(f"--depth {spec} is unknown: give one of {', '.join(KINDS)}.")
 
 
 def _existing_folder(kind: str, argument: str) -> Path:
@@ -110,69 +132,3 @@ class GroundTruth:
                 "depth",
             )
         return check_disparity(frame.disparity, frame.ref.frame_id)
-
-
-class Precomputed:
-    """Disparity in 16-bit PNG files, value / 65535, 0 = invalid.
-
-    A frame's file is the first that exists of, under ROOT and under ROOT/disp,
-    ``{sequence}/{frame_index:08d}.png``, ``{sequence}/{stem}.png`` and ``{stem}.png``, where
-    ``stem`` is the name of the frame's image file without its ending.
-
-    Args:
-        name: the text the user gave.
-        root: the folder.
-    """
-
-    def __init__(self, name: str, root: Path) -> None:
-        self.name = name
-        self.root = root
-
-    def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        return [self._of(frame) for frame in frames]
-
-    def _of(self, frame: Frame) -> Disparity:
-        path = self._path(frame)
-        stored = _read_png16(path)
-        height, width = frame.image.shape[:2]
-        if stored.shape != (height, width):
-            if abs(stored.shape[1] * height / (stored.shape[0] * width) - 1) > 0.01:
-                raise FrameError(
-                    f"{path} is {stored.shape[0]}×{stored.shape[1]}, another shape than its "
-                    f"{height}×{width} frame: give disparity of the same view.",
-                    "depth",
-                )
-            stored = cv2.resize(stored, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return check_disparity(stored / np.float32(65535), str(path))
-
-    def _path(self, frame: Frame) -> Path:
-        ref = frame.ref
-        names = [f"{ref.frame_id}.png"]
-        if ref.path:
-            stem = Path(ref.path).stem
-            names += [f"{ref.sequence}/{stem}.png", f"{stem}.png"]
-        for name in names:
-            for path in (self.root / name, self.root / "disp" / name):
-                if path.is_file():
-                    return path
-        raise FrameError(
-            f"{self.root / names[0]} is missing: remake the disparity of this frame or leave it "
-            "out.",
-            "depth",
-        )
-
-
-def _read_png16(path: Path) -> NDArray:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FrameError(f"{path} cannot be read ({error.strerror}): fix it.", "depth") from error
-    # OpenCV fills the missing rows of a truncated file and says nothing.
-    if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
-        raise FrameError(f"{path} is no whole PNG file: remake or remove it.", "depth")
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
-        raise FrameError(
-            f"{path} is not a 16-bit grey PNG: write disparity as uint16, value · 65535.", "depth"
-        )
-    return stored

@@ -94,11 +94,17 @@ def cityscapes_intrinsics(path: Path, width: int) -> Intrinsics:
 
 
 def kitti_projection(path: Path, key: str) -> NDArray[np.float64]:
-    """A 3×4 projection matrix [pixels] of a KITTI calibration file.
+    """The 3×4 projection matrix [pixels] ``P_rect_02`` or ``P2``, say; see `kitti_matrix`."""
+    return kitti_matrix(path, key, (3, 4))
+
+
+def kitti_matrix(path: Path, key: str, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """A matrix of a KITTI calibration file.
 
     Args:
-        path: ``calib_cam_to_cam.txt`` (raw) or ``calib.txt`` (odometry).
-        key: ``P_rect_02`` or ``P2``, say.
+        path: ``calib_cam_to_cam.txt`` (raw), ``calib.txt`` (odometry) or the like.
+        key: the name at the beginning of its line.
+        shape: its rows and columns.
 
     Raises:
         InputError: the file is missing, or has no such matrix.
@@ -114,11 +120,12 @@ def kitti_projection(path: Path, key: str) -> NDArray[np.float64]:
         name, _, numbers = line.partition(":")
         if name.strip() == key:
             try:
-                return np.array(numbers.split(), np.float64).reshape(3, 4)
+                return np.array(numbers.split(), np.float64).reshape(shape)
             except ValueError:
                 break
     raise InputError(
-        f"{path} has no line {key} of 12 numbers: replace it, or give --intrinsics fx,fy,cx,cy."
+        f"{path} has no line {key} of {shape[0] * shape[1]} numbers: replace it, or give "
+        "--intrinsics fx,fy,cx,cy."
     )
 
 

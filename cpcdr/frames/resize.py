@@ -70,6 +70,17 @@ def fit_intrinsics(
     )
 
 
+def cover_scale(size: tuple[int, ...], new_size: tuple[int, ...]) -> float:
+    """How much `fit` magnifies a frame of ``size`` horizontally."""
+    return _cover(size, (new_size[0], new_size[1]))[0][1] / size[1]
+
+
+def cover_and_crop(array: NDArray, size: tuple[int, ...], interpolation: int) -> NDArray:
+    """Any map [h, w, ...] of a frame, to the pixels of the frame that was fit to ``size``."""
+    new_size = (size[0], size[1])
+    return _resize_and_crop(array, *_cover(array.shape, new_size), new_size, interpolation)
+
+
 def _cover(
     size: tuple[int, ...], new_size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -23,6 +23,7 @@ from cpcdr.dataset import PreparedDataset, read_manifest
 from cpcdr.depth.sources import open_depth
 from cpcdr.errors import InputError
 from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
+from cpcdr.prepare.checks import check_depth, some_frames
 from cpcdr.prepare.figures import dataset_sheet
 from cpcdr.prepare.parts import finish, finished_ids, publish
 from cpcdr.prepare.stages import (
@@ -36,7 +37,7 @@ from cpcdr.prepare.stages import (
 )
 from cpcdr.regions import RegionConfig
 from cpcdr.session import on_cluster, ray_session
-from cpcdr.tracking import TrackingConfig, open_run
+from cpcdr.tracking import Run, TrackingConfig, open_run
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class PrepareConfig:
     Attributes:
         frames: ``KIND:PATH``; kinds are synthetic, video, images, cityscapes, kitti-raw,
             kitti-odometry, kitti-semantics, camvid.
-        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from train_depth.py)
-            or ``precomputed:ROOT`` (16-bit PNG tree).
+        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from train_depth.py),
+            ``precomputed:ROOT`` (16-bit PNG: the released code's tree, Cityscapes' disparity or
+            KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers).
         out: the dataset folder to make; run the same command again to continue or re-use it.
         size: height and width of the prepared frames (scaled to cover, then centre-cropped);
             0 0 keeps each frame's own.
@@ -56,6 +58,7 @@ class PrepareConfig:
             cluster that starts its machines on demand.
         gpus: actors on GPUs for depth networks; -1: one for each GPU that there is.
         frames_per_part: frames that one part file holds, and that a kill can cost.
+        allow_poor_depth: go on although a look at some frames says that the depth is bad.
     """
 
     frames: str = "synthetic:"
@@ -66,6 +69,7 @@ class PrepareConfig:
     workers: int = 0
     gpus: int = -1
     frames_per_part: int = 32
+    allow_poor_depth: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -98,7 +102,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             _check_same(config.out, digest)
             reused = read_manifest(config.out)["frames"]
         else:
-            reused = _make(config, digest)
+            reused = _make(config, digest, run)
         manifest = read_manifest(config.out)
         seconds = time.perf_counter() - start
         sheet = dataset_sheet(PreparedDataset(config.out))
@@ -128,10 +132,12 @@ def _check_same(out: Path, digest: str) -> None:
         )
 
 
-def _make(config: PrepareConfig, digest: str) -> int:
+def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = open_frames(config.frames, config.options)
     depth = open_depth(config.depth)
+    frames = some_frames(source, config.size)
+    check_depth(depth, frames, config.allow_poor_depth, run)
     refs = source.refs()
     partial = config.out.absolute().with_name(config.out.name + ".partial")
     _claim(partial, config, digest)

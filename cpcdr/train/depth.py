@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.config import config_hash, to_plain
+from cpcdr.depth.health import training_alarms
 from cpcdr.depth.network import load_depth_network
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
 from cpcdr.frames import FrameOptions, open_frames
@@ -78,12 +79,9 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
         run.artifact(checkpoint / "config.yaml", "checkpoint")
         run.artifact(checkpoint / "model.safetensors", "checkpoint")
         last = read_history(config.out / "history.jsonl")[-1]
-        if last["photometric"] >= last["identity"]:
-            print(
-                "warning: predicting motion explains the frames no better than doing nothing; "
-                "train longer, or check the intrinsics and that the camera moves."
-            )
-            run.tags({"cpcdr.alarm": "photometric loss not below identity"})
+        for alarm in training_alarms(last):
+            print(f"warning: {alarm}.")
+            run.tags({"cpcdr.alarm": alarm})
         return {
             "checkpoint": str(checkpoint),
             "frames": source.spec,

@@ -251,7 +251,7 @@ class _Session:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
             }
-            config = {"kind": self.task.kind, "config": self.task.config()}
+            config = {"kind": self.task.kind, "config": self.task.config(), "metrics": self.last}
             write_checkpoint(root, done, config, self.model.state_dict(), state)
             prune_checkpoints(root)
         if self.reporter.world_size > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,21 @@ def config(tmp_path: Path, **changes: object) -> PrepareConfig:
         tracking=TrackingConfig("none"),
         **changes,  # type: ignore[arg-type]
     )
+
+
+def test_poor_depth_is_refused_unless_allowed(tmp_path: Path) -> None:
+    source, folder = open_frames(STREET), tmp_path / "maps"
+    slope = np.linspace(500, 20000, 64).astype(np.uint16)[:, None].repeat(128, axis=1)
+    for i, ref in enumerate(source.refs()):
+        path = folder / f"{ref.frame_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        slope[30 + i, 3] += 1
+        assert cv2.imwrite(str(path), slope)
+    poor = config(tmp_path, depth=f"precomputed:{folder}", engine="local")
+    with pytest.raises(InputError, match=r"ignores its images.*--allow-poor-depth"):
+        prepare(poor)
+    assert not (tmp_path / "dataset").exists()
+    assert prepare(replace(poor, allow_poor_depth=True))["frames"] == 6
 
 
 @pytest.mark.slow

@@ -1,0 +1,134 @@
+"""Disparity that somebody else computed: three layouts of 16-bit PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.depth.sources import Disparity, check_disparity
+from cpcdr.errors import FrameError
+from cpcdr.frames.decode import image_size
+from cpcdr.frames.frame import Frame, FrameRef
+from cpcdr.frames.resize import cover_and_crop, cover_scale
+
+CITYSCAPES_BASELINE = 0.209313
+"""Metres between the cameras of Cityscapes' stereo rig, as in all of its camera files."""
+
+Decode = Callable[[NDArray[np.uint16], float], NDArray[np.float32]]
+"""Stored values and the focal length in their pixels -> disparity 1 / z, 0 = invalid."""
+
+
+def decode_released(stored: NDArray[np.uint16], focal: float) -> NDArray[np.float32]:
+    """The layout of the released code and of our datasets: value / 65535."""
+    return (stored / 65535).astype(np.float32)
+
+
+def decode_cityscapes(stored: NDArray[np.uint16], focal: float) -> NDArray[np.float32]:
+    """Cityscapes' own maps: pixels of disparity = (value - 1) / 256, value 0 = invalid."""
+    pixels = (stored.astype(np.float32) - 1) / 256
+    inverse_depth = pixels / np.float32(CITYSCAPES_BASELINE * focal)
+    return np.where(stored > 0, np.clip(inverse_depth, 1e-4, 1), 0).astype(np.float32)
+
+
+def decode_kitti(stored: NDArray[np.uint16], focal: float) -> NDArray[np.float32]:
+    """KITTI's depth maps: metres = value / 256, value 0 = no laser return."""
+    depth = np.maximum(stored.astype(np.float32) / 256, 1)
+    return np.where(stored > 0, 1 / depth, 0).astype(np.float32)
+
+
+class Precomputed:
+    """Disparity in 16-bit PNG files.
+
+    A frame's file is the first that exists of these under ROOT (``stem`` is the name of the frame's
+    image file without its ending):
+
+    - the released code's layout, also under ``ROOT/disp``: ``{sequence}/{frame_index:08d}.png``,
+      ``{sequence}/{stem}.png``, ``{stem}.png``;
+    - Cityscapes, also under ``ROOT/disparity``: ``{split}/{city}/..._disparity.png``;
+    - KITTI's annotated depth, also under ``ROOT/train`` and ``ROOT/val``:
+      ``{drive}/proj_depth/groundtruth/{camera}/{stem}.png`` or ``velodyne_raw``.
+
+    Args:
+        name: the text the user gave.
+        root: the folder.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.root = root
+
+    def __call__(self, frames: list[Frame]) -> list[Disparity]:
+        """One map a frame, scaled and cropped as the frame was."""
+        return [self._of(frame) for frame in frames]
+
+    def _of(self, frame: Frame) -> Disparity:
+        path, decode = self._find(frame)
+        stored = _read_png16(path)
+        size = frame.image.shape[:2]
+        if not _same_view(stored.shape, size, frame.ref):
+            raise FrameError(
+                f"{path} is {stored.shape[0]}×{stored.shape[1]}, another shape than its "
+                f"{size[0]}×{size[1]} frame: give disparity of the same view.",
+                "depth",
+            )
+        focal = float(frame.intrinsics[0]) / cover_scale(stored.shape, size)
+        disparity = decode(stored, focal)
+        nearest = cv2.INTER_NEAREST_EXACT  # holes must not bleed into what is measured
+        return check_disparity(cover_and_crop(disparity, size, nearest), str(path))
+
+    def _find(self, frame: Frame) -> tuple[Path, Decode]:
+        for name, decode in _candidates(frame.ref):
+            if (self.root / name).is_file():
+                return self.root / name, decode
+        raise FrameError(
+            f"{self.root / frame.ref.frame_id}.png is missing, and so is the frame's file of every "
+            "other layout: remake the disparity of this frame or leave it out.",
+            "depth",
+        )
+
+
+def _candidates(ref: FrameRef) -> Iterator[tuple[str, Decode]]:
+    stem = Path(ref.path).stem
+    names = [f"{ref.frame_id}.png"]
+    names += [f"{ref.sequence}/{stem}.png", f"{stem}.png"] if ref.path else []
+    for name in names:
+        yield name, decode_released
+        yield f"disp/{name}", decode_released
+    if stem.lower().endswith("_leftimg8bit"):
+        folder = ref.sequence.rpartition("/")[0]
+        name = f"{folder}/{stem[: -len('_leftImg8bit')]}_disparity.png"
+        yield name, decode_cityscapes
+        yield f"disparity/{name}", decode_cityscapes
+    drive, camera = ref.sequence.rpartition("/")[2], Path(ref.path).parent.parent.name
+    for kind in ("groundtruth", "velodyne_raw"):
+        for split in ("", "train/", "val/"):
+            yield f"{split}{drive}/proj_depth/{kind}/{camera}/{stem}.png", decode_kitti
+
+
+def _same_view(stored: tuple[int, ...], size: tuple[int, ...], ref: FrameRef) -> bool:
+    """Whether a map has the shape of the frame, or of the image file it was cut from."""
+    shapes = [size]
+    original = image_size(Path(ref.path)) if ref.path and Path(ref.path).is_file() else None
+    shapes += [original] if original else []
+    return any(abs(stored[1] * h / (stored[0] * w) - 1) <= 0.01 for h, w in shapes)
+
+
+def _read_png16(path: Path) -> NDArray[Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path} cannot be read ({error.strerror}): fix it.", "depth") from error
+    # OpenCV fills the missing rows of a truncated file and says nothing.
+    if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
+        raise FrameError(f"{path} is no whole PNG file: remake or remove it.", "depth")
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
+        raise FrameError(
+            f"{path} is not a 16-bit grey PNG: write disparity as uint16, value · 65535.", "depth"
+        )
+    return stored

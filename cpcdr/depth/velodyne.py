@@ -1,0 +1,85 @@
+"""Sparse disparity from the laser scans of KITTI raw recordings, for measuring depth networks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.depth.sources import Disparity, check_disparity
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames.frame import Frame
+from cpcdr.frames.intrinsics import kitti_matrix
+from cpcdr.geometry import MIN_DISPARITY
+
+
+class Velodyne:
+    """Projects ``DRIVE/velodyne_points/data/*.bin`` into the frame's camera.
+
+    The calibration is ``calib_velo_to_cam.txt`` and ``calib_cam_to_cam.txt`` of the date's folder.
+    """
+
+    name = "velodyne:"
+
+    def __call__(self, frames: list[Frame]) -> list[Disparity]:
+        """One map a frame: 1 / z where a laser return falls, 0 elsewhere."""
+        return [self._of(frame) for frame in frames]
+
+    def _of(self, frame: Frame) -> Disparity:
+        image = Path(frame.ref.path)
+        drive = image.parents[2]
+        scan = drive / "velodyne_points" / "data" / f"{image.stem}.bin"
+        if not scan.is_file():
+            raise FrameError(
+                f"{scan} is missing: --depth velodyne: reads KITTI raw recordings with their "
+                "velodyne_points.",
+                "depth",
+            )
+        points = np.fromfile(scan, np.float32)
+        if points.size == 0 or points.size % 4:
+            raise FrameError(
+                f"{scan} is no KITTI scan (x, y, z, reflectance): replace it.", "depth"
+            )
+        try:
+            to_camera = _scanner_to_camera(drive.parent, image.parent.parent.name[-2:])
+        except InputError as error:
+            raise FrameError(str(error), "depth") from error
+        seen = points.reshape(-1, 4)[:, :3] @ to_camera[:3, :3].T + to_camera[:3, 3]
+        return check_disparity(splat(seen, frame.intrinsics, frame.image.shape[:2]), str(scan))
+
+
+def splat(
+    points: NDArray[np.floating], intrinsics: NDArray[np.floating], size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Points [P, 3] in camera coordinates to 1 / z, float32 [H, W], the nearest where several fall.
+
+    >>> splat(np.array([[0, 0, 4.0], [0, 0, 2.0]]), np.array([1, 1, 0, 0]), (1, 2)).tolist()
+    [[0.5, 0.0]]
+    """
+    fx, fy, cx, cy = (float(value) for value in intrinsics)
+    points = points[points[:, 2] > 1]
+    z = points[:, 2]
+    u = np.round(fx * points[:, 0] / z + cx).astype(np.int64)
+    v = np.round(fy * points[:, 1] / z + cy).astype(np.int64)
+    inside = (u >= 0) & (u < size[1]) & (v >= 0) & (v < size[0])
+    disparity = np.zeros(size, np.float32)
+    nearest = np.maximum(1 / z[inside], MIN_DISPARITY).astype(np.float32)
+    np.maximum.at(disparity, (v[inside], u[inside]), nearest)
+    return disparity
+
+
+@lru_cache(maxsize=16)
+def _scanner_to_camera(date: Path, camera: str) -> NDArray[np.float64]:
+    """Scanner coordinates to those of the rectified camera: shift along the rig · R0 · [R | t]."""
+    scanner = date / "calib_velo_to_cam.txt"
+    cameras = date / "calib_cam_to_cam.txt"
+    to_camera, rectify = np.eye(4), np.eye(4)
+    to_camera[:3, :3] = kitti_matrix(scanner, "R", (3, 3))
+    to_camera[:3, 3] = kitti_matrix(scanner, "T", (3, 1))[:, 0]
+    rectify[:3, :3] = kitti_matrix(cameras, "R_rect_00", (3, 3))
+    projection = kitti_matrix(cameras, f"P_rect_{camera}", (3, 4))
+    along = np.eye(4)
+    along[:3, 3] = np.linalg.solve(projection[:, :3], projection[:, 3])
+    return along @ rectify @ to_camera
