@@ -1,9 +1,9 @@
-"""Figures: arrays in, uint8 [H, W, 3] RGB arrays out. Nothing is shown or written but by
-`save_png`, and Matplotlib is imported only by the functions that need it."""
+"""Pictures: arrays in, uint8 [H, W, 3] RGB arrays out. Nothing is shown or written but by
+`save_png`; plots are in `cpcdr.plots`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,6 @@ from cpcdr.errors import InputError
 from cpcdr.frames.frame import IGNORE
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from PIL.ImageFont import FreeTypeFont
 
 Image = NDArray[np.uint8]
@@ -25,7 +23,6 @@ Image = NDArray[np.uint8]
 
 _GAP = 6  # pixels between the cells of a sheet
 _TEXT = (35, 35, 35)
-_ACCENT = "#3b6ea8"
 
 
 def save_png(path: Path, image: Image) -> None:
@@ -195,92 +192,6 @@ def legend(classes: Sequence[str], palette: NDArray[np.uint8], width: int = 720)
     return _write(image, texts)
 
 
-def confusion_figure(
-    confusion: NDArray[np.int64], classes: Sequence[str], title: str = ""
-) -> Image:
-    """A confusion table, each label's pixels = 100 %.
-
-    Args:
-        confusion: int64 [K, K] or [K+1, K], rows predicted, columns labels (as `evaluate` counts);
-            drawn the other way round, one line for each label. Row K is "no class".
-        classes: K names.
-        title: above the table.
-    """
-    names = [*classes, "no class"][: len(confusion)]
-    share = confusion.T / np.maximum(confusion.sum(0), 1)[:, None]
-    figure = _figure(0.42 * len(names) + 2.4, 0.36 * len(classes) + 1.6)
-    axes = figure.add_subplot()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(share):
-        if value >= 0.005:
-            colour = "white" if value > 0.55 else "#222222"
-            text = f"{100 * value:.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="predicted (% of the label's pixels)", ylabel="label")
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.tick_params(length=0, labelsize=8)
-    axes.spines[:].set_visible(False)
-    return _rendered(figure)
-
-
-def per_class_bars(
-    values: NDArray[np.floating],
-    classes: Sequence[str],
-    palette: NDArray[np.uint8] | None = None,
-    title: str = "",
-) -> Image:
-    """Horizontal bars of per-class scores in 0..1, with their mean; NaN is written as "absent".
-
-    Args:
-        values: float [K].
-        classes: K names.
-        palette: uint8 [K, 3] RGB, the bars' colours; one blue where there is none.
-        title: above the bars.
-    """
-    figure = _figure(6.4, 0.27 * len(classes) + 1.1)
-    axes = figure.add_subplot()
-    colours = _ACCENT if palette is None else palette / 255
-    heights = np.nan_to_num(np.asarray(values, np.float64))
-    axes.barh(range(len(classes)), heights, color=colours, edgecolor="#555555", linewidth=0.4)
-    for k, value in enumerate(values):
-        text = f"{100 * value:.1f}" if np.isfinite(value) else "absent"
-        axes.text(heights[k] + 0.01, k, text, va="center", fontsize=8, color="#333333")
-    if np.isfinite(values).any():
-        mean = float(np.nanmean(values))
-        axes.axvline(mean, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-        axes.set_xlabel(f"IoU in %, dashed: mean {100 * mean:.1f}", fontsize=9)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set_xticks(np.linspace(0, 1, 6), [f"{v:.0f}" for v in np.linspace(0, 100, 6)])
-    axes.set(xlim=(0, 1.08), ylim=(len(classes) - 0.4, -0.6))
-    return _finished(figure, axes, title)
-
-
-def curve(
-    steps: Sequence[float], values: Sequence[float] | Mapping[str, Sequence[float]], title: str = ""
-) -> Image:
-    """Lines over training steps.
-
-    Args:
-        steps: positions on the horizontal axis.
-        values: one series, or several by name, each as long as ``steps``; NaN leaves a gap.
-        title: above the plot.
-    """
-    series = values if isinstance(values, Mapping) else {"": values}
-    figure = _figure(6.4, 3.4)
-    axes = figure.add_subplot()
-    marker = "o" if len(steps) <= 30 else ""
-    for name, line in series.items():
-        axes.plot(steps, line, label=name or None, linewidth=1.6, marker=marker, markersize=3)
-    if any(series):
-        axes.legend(frameon=False, fontsize=8)
-    axes.set_xlabel("step", fontsize=9)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return _finished(figure, axes, title)
-
-
 @cache
 def _magma() -> NDArray[np.uint8]:
     from matplotlib import colormaps
@@ -324,25 +235,3 @@ def _scaled(image: Image, height: int) -> Image:
 
 def _mixed(over: Image, under: Image, opacity: float) -> Image:
     return cv2.addWeighted(over, opacity, under, 1 - opacity, 0).astype(np.uint8)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure of its own, in inches, without pyplot's global state."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
-
-
-def _finished(figure: Figure, axes: Axes, title: str) -> Image:
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.tick_params(labelsize=8, length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    return _rendered(figure)
-
-
-def _rendered(figure: Figure) -> Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

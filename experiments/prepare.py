@@ -4,6 +4,7 @@ Examples:
   python experiments/prepare.py
   python experiments/prepare.py --frames video:drive.mp4 --depth network:runs/depth/checkpoint \\
       --size 384 768 --out runs/drive
+  python experiments/prepare.py --regroup runs/drive --regions.separation 0.3 --out runs/drive-0.3
 """
 
 from cpcdr.cli import main

@@ -108,13 +108,13 @@ def test_atomic_writing_leaves_the_old_file_when_it_fails(
 ) -> None:
     path = tmp_path / "a" / "f.txt"
     write_atomic(path, "old")
-    real = Path.write_text
+    real = Path.write_bytes
 
-    def full_disk(self: Path, text: str, **kwargs: Any) -> int:
-        real(self, text[:2], **kwargs)
+    def full_disk(self: Path, data: bytes) -> int:
+        real(self, data[:2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_atomic(path, "new text")
     monkeypatch.undo()

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpcdr"
 ORDER = [
     *["errors", "config", "cli", "session", "checkpoint", "resnet"],
-    *["frames", "geometry", "visualize", "depth", "regions"],
+    *["frames", "geometry", "visualize", "plots", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
     *["copy_paste", "model", "loss", "train", "evaluate", "tune", "export", "demo", "benchmark"],
 ]

@@ -77,6 +77,15 @@ def depth_errors(
     )
 
 
+def eigen_crop(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Bool [H, W], the part of a KITTI image that published numbers count (Garg et al. 2016)."""
+    height, width = shape
+    inside = np.zeros((height, width), bool)
+    rows = slice(int(0.40810811 * height), int(0.99189189 * height))
+    inside[rows, int(0.03594771 * width) : int(0.96405229 * width)] = True
+    return inside
+
+
 def mean_errors(errors: list[DepthErrors]) -> DepthErrors:
     """The mean over frames of every field: how published numbers are averaged.
 

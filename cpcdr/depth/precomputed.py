@@ -92,11 +92,19 @@ class Precomputed:
         )
 
 
+def tree_names(ref: FrameRef) -> list[str]:
+    """What a frame's file may be called in a tree of the released code's layout, best first."""
+    sequence = ref.sequence.removeprefix("rgb/")  # the images may be such a tree themselves
+    names = [f"{sequence}/{ref.frame_index:08d}.png"]
+    if ref.path:
+        stem = Path(ref.path).stem
+        names += [f"{sequence}/{stem}.png", f"{stem}.png"]
+    return names
+
+
 def _candidates(ref: FrameRef) -> Iterator[tuple[str, Decode]]:
     stem = Path(ref.path).stem
-    names = [f"{ref.frame_id}.png"]
-    names += [f"{ref.sequence}/{stem}.png", f"{stem}.png"] if ref.path else []
-    for name in names:
+    for name in tree_names(ref):
         yield name, decode_released
         yield f"disp/{name}", decode_released
     if stem.lower().endswith("_leftimg8bit"):

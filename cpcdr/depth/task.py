@@ -92,6 +92,18 @@ class DepthTask:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def plain_batches(self, device: torch.device) -> Iterator[dict[str, Any]]:
+        """Every triplet once, in order, as it is: for measuring. The last batch may be smaller."""
+        numbers = np.arange(len(self.scan.triplets))
+        for start in range(0, len(numbers), self.settings.batch_size):
+            images, intrinsics = self._load(
+                numbers[start : start + self.settings.batch_size], False
+            )
+            pixels = images.to(device).permute(0, 1, 4, 2, 3).float() / 255
+            flipped = torch.zeros(len(pixels), dtype=torch.bool, device=device)
+            camera = intrinsics.to(device)
+            yield {"images": pixels, "jittered": pixels, "intrinsics": camera, "flipped": flipped}
+
     def _order(self, epoch: int, world_size: int) -> NDArray[np.int64]:
         """Triplet numbers int64 [steps, world_size · batch_size]."""
         count, step_size = len(self.scan.triplets), self.settings.batch_size * world_size

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.frames import Frame, Protocol
+from cpcdr.plots import confusion_figure, per_class_bars
 from cpcdr.visualize import (
     colour_labels,
-    confusion_figure,
     contact_sheet,
-    per_class_bars,
     region_colours,
 )
 

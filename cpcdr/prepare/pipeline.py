@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
 from cpcdr.prepare.checks import check_depth, some_frames
 from cpcdr.prepare.figures import dataset_sheet
 from cpcdr.prepare.parts import finish, finished_ids, publish
+from cpcdr.prepare.png_tree import check_region_maps
+from cpcdr.prepare.regroup import graph_settings, regroup
 from cpcdr.prepare.stages import (
     REF_SCHEMA,
     EstimateDepth,
@@ -58,6 +60,11 @@ class PrepareConfig:
             cluster that starts its machines on demand.
         gpus: actors on GPUs for depth networks; -1: one for each GPU that there is.
         frames_per_part: frames that one part file holds, and that a kill can cost.
+        region_maps: a folder of region maps in 16-bit PNG files (the released code's ``region/``)
+            that are taken instead of grouping.
+        regroup: a prepared dataset whose cached graphs are grouped again with the thresholds of
+            ``regions`` (gain, bias, separation, preferred-modules); no frame, depth or superpixel
+            is computed, and ``frames`` and ``depth`` are not used.
         allow_poor_depth: go on although a look at some frames says that the depth is bad.
     """
 
@@ -69,6 +76,8 @@ class PrepareConfig:
     workers: int = 0
     gpus: int = -1
     frames_per_part: int = 32
+    region_maps: Path = Path()
+    regroup: Path = Path()
     allow_poor_depth: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
@@ -80,7 +89,10 @@ class PrepareConfig:
 
     def identity(self) -> dict[str, Any]:
         """The part of the configuration that decides what is in the dataset."""
-        names = ("frames", "depth", "size", "options", "regions")
+        if self.regroup != Path():
+            return {"regroup": str(self.regroup.absolute()), "regions": to_plain(self.regions)}
+        names = ["frames", "depth", "size", "options", "regions"]
+        names += ["region_maps"] if self.region_maps != Path() else []
         return {name: to_plain(getattr(self, name)) for name in names}
 
 
@@ -98,7 +110,9 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     start, digest = time.perf_counter(), config_hash(config.identity())
     with open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
         reused = 0
-        if config.out.exists():
+        if config.regroup != Path():
+            reused = _regroup(config)
+        elif config.out.exists():
             _check_same(config.out, digest)
             reused = read_manifest(config.out)["frames"]
         else:
@@ -124,6 +138,20 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         return result
 
 
+def _regroup(config: PrepareConfig) -> int:
+    """Make the dataset from another one's graphs; the number of frames that were re-used."""
+    old = graph_settings(config.regroup)
+    default = RegionConfig()
+    # What the graph was made with stays, unless it was given, which regroup() then refuses.
+    kept = {n: v for n, v in old.items() if getattr(config.regions, n) == getattr(default, n)}
+    manifest = regroup(config.regroup, config.out, replace(config.regions, **kept))
+    print(
+        f"{config.regroup}: the graphs of {manifest['frames']} frames were grouped again; "
+        f"{manifest['regions_per_frame']:.0f} regions a frame."
+    )
+    return manifest["frames"]
+
+
 def _check_same(out: Path, digest: str) -> None:
     if read_manifest(out)["config_hash"] != digest:
         raise InputError(
@@ -146,10 +174,11 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
     if done:
         print(f"{len(refs) - len(pending)} frames are done already; going on.")
+    given = None if config.region_maps == Path() else check_region_maps(config.region_maps)
     stages: list[Stage] = [
         ReadFrames(source, config.size),
         EstimateDepth(depth),
-        GroupRegions(config.regions),
+        GroupRegions(config.regions, given),
         WriteParts(partial),
     ]
     _run_pipeline(config, stages, pending, done=len(refs) - len(pending))

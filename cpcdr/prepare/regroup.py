@@ -35,8 +35,8 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
         InputError: ``regions`` needs another graph, or ``out`` holds something else.
     """
     manifest = read_manifest(data)
-    old = overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
-    changed = [name for name in IN_GRAPH if getattr(old, name) != getattr(regions, name)]
+    settings = graph_settings(data)
+    changed = [name for name in IN_GRAPH if settings[name] != getattr(regions, name)]
     if changed:
         raise InputError(
             f"{data}: its graph was made with other {', '.join(changed)}; "
@@ -66,6 +66,17 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
     write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
     publish(partial, out)
     return new
+
+
+def graph_settings(data: Path) -> dict[str, Any]:
+    """What the superpixel graphs of a dataset were made with: the values of `IN_GRAPH`.
+
+    Raises:
+        InputError: it is no dataset.
+    """
+    manifest = read_manifest(data)
+    old = overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
+    return {name: getattr(old, name) for name in IN_GRAPH}
 
 
 def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:

@@ -31,7 +31,8 @@ from cpcdr.frames.resize import fit
 from cpcdr.frames.row import frame_from_row, frame_row
 from cpcdr.prepare.compile_once import first_alone
 from cpcdr.prepare.parts import write_part
-from cpcdr.regions import RegionConfig, regions_of_frame
+from cpcdr.prepare.png_tree import read_region_map
+from cpcdr.regions import RegionConfig, regions_of_frame, superpixel_graph
 
 Row = dict[str, Any]
 
@@ -174,9 +175,16 @@ class EstimateDepth:
 
 @dataclass(frozen=True)
 class GroupRegions:
-    """Adds the regions and the graph that re-groups them."""
+    """Adds the regions and the graph that re-groups them.
+
+    Attributes:
+        config: thresholds.
+        given: a folder with regions in 16-bit PNG files, ``{sequence}/{frame_index:08d}.png`` or
+            ``{sequence}/{name of the image}.png``, that are taken as they are; None groups.
+    """
 
     config: RegionConfig
+    given: Path | None = None
 
     def start(self) -> None:
         """Nothing to load."""
@@ -187,9 +195,12 @@ class GroupRegions:
     def _group(self, row: Row) -> Row:
         frame = frame_of_row(row)
         assert frame.disparity is not None, "depth comes before regions"
-        regions, graph = regions_of_frame(
-            frame.image, frame.disparity, frame.intrinsics, self.config
-        )
+        arguments = (frame.image, frame.disparity, frame.intrinsics, self.config)
+        if self.given is None:
+            regions, graph = regions_of_frame(*arguments)
+        else:
+            graph = superpixel_graph(*arguments)
+            regions = read_region_map(self.given, frame)
         return row | {
             "regions": encode_png16(regions.astype(np.uint16)),
             "num_regions": int(regions.max()) + 1,

@@ -127,6 +127,25 @@ def test_poor_depth_is_refused_unless_allowed(tmp_path: Path) -> None:
     assert prepare(replace(poor, allow_poor_depth=True))["frames"] == 6
 
 
+def test_regroup_reuses_every_graph(tmp_path: Path) -> None:
+    prepare(config(tmp_path, engine="local"))
+    again = PrepareConfig(
+        regroup=tmp_path / "dataset",
+        out=tmp_path / "again",
+        regions=RegionConfig(separation=0.6),
+        tracking=TrackingConfig("none"),
+    )
+    result = prepare(again)
+    assert result["frames"] == result["reused_frames"] == 6
+    before, after = (PreparedDataset(tmp_path / name) for name in ("dataset", "again"))
+    assert after.frame_ids == before.frame_ids
+    assert after.manifest["config"]["regions"]["superpixels"] == REGIONS.superpixels
+    assert after.manifest["regions_per_frame"] < before.manifest["regions_per_frame"]
+    other = replace(again, regions=RegionConfig(compactness=3.0), out=tmp_path / "other")
+    with pytest.raises(InputError, match="compactness"):
+        prepare(other)
+
+
 @pytest.mark.slow
 def test_prepare_resumes_and_equals_an_uninterrupted_run(tmp_path: Path, ray_local: object) -> None:
     whole = prepare(config(tmp_path))

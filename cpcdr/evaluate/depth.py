@@ -1,0 +1,277 @@
+"""Depth and motion against the truth, and against guesses that have not looked at the images."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cpcdr.config import config_hash, to_plain, write_atomic
+from cpcdr.depth.metrics import DepthErrors, depth_errors, eigen_crop, mean_errors
+from cpcdr.depth.model import DepthModel
+from cpcdr.depth.network import Network, load_depth_network
+from cpcdr.depth.sources import DepthSource, Disparity, open_depth
+from cpcdr.depth.task import DepthTask
+from cpcdr.depth.trajectory import positions, snippet_errors, true_positions
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames import Frame, FrameOptions, FrameRef, FrameSource, fit, open_frames
+from cpcdr.geometry import pose_matrix
+from cpcdr.plots import trajectory_figure
+from cpcdr.tracking import Run, TrackingConfig, open_run
+from cpcdr.visualize import colour_disparity, contact_sheet, save_png
+
+_NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
+
+
+@dataclass(frozen=True)
+class EvaluateDepthConfig:
+    """Measure a depth source where the truth is known, and a network's motion and photometry.
+
+    Attributes:
+        depth: what is measured, as in prepare.py.
+        frames: ``KIND:PATH`` of frames that the training has not seen.
+        truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (KITTI's depth
+            PNGs, say); empty: there is none, only photometry and motion are measured.
+        guess: frames with the same kind of truth whose mean disparity map is the guess that a
+            source has to beat; empty: the evaluated frames' own, the best such guess there is.
+        size: height and width of the frames; 0 0 keeps their own.
+        crop: ``none``, or ``eigen``: the part of a KITTI image that published numbers count.
+        max_depth: farther truth does not count, in metres.
+        out: folder for report.json and figures.
+    """
+
+    depth: str = "network:runs/depth/checkpoint"
+    frames: str = "synthetic:seed=1000,streets=6,frames=8,height=96,width=192"
+    truth: str = "ground-truth"
+    guess: str = ""
+    size: tuple[int, int] = (0, 0)
+    crop: str = "none"
+    max_depth: float = 80.0
+    out: Path = Path("runs/depth-evaluation")
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.crop not in ("none", "eigen"):
+            raise InputError(f"--crop {self.crop} is unknown; choose none or eigen.")
+
+
+def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
+    """Measure, record, draw.
+
+    Returns:
+        the means of Eigen's errors under their names, those of the guess as ``guess_...``,
+        ``photometric`` and ``identity`` (networks), ``trajectory_error`` and ``straight_error``
+        in metres (networks, frames with poses), None where not measured; counts and paths.
+
+    Raises:
+        InputError: frames, depth or truth cannot be used.
+    """
+    start = time.perf_counter()
+    source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
+    plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
+    digest = config_hash({**plain, "network": getattr(depth, "metrics", {})})
+    with open_run(config.tracking, "evaluate-depth", digest, to_plain(config), config.out) as run:
+        result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
+        result |= _against_truth(config, source, depth, run) if config.truth else {}
+        if isinstance(depth, Network):
+            model = load_depth_network(depth.folder)
+            task = DepthTask(model.config, source)
+            result |= _photometry(config, task, model, run)
+            result |= _motion(config, source, task, model, run)
+        run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
+        result |= {"config_hash": digest, "run_id": run.run_id}
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
+        run.artifact(config.out / "report.json")
+        print(_table(result))
+        return result
+
+
+def _against_truth(
+    config: EvaluateDepthConfig, source: FrameSource, depth: DepthSource, run: Run
+) -> dict[str, Any]:
+    truth = open_depth(config.truth)
+    guess = _mean_map(config, open_frames(config.guess) if config.guess else source, truth)
+    found: list[DepthErrors] = []
+    guessed: list[DepthErrors] = []
+    rejected: list[str] = []
+    shown: list[list[NDArray[np.uint8]]] = []
+    refs = source.refs()
+    for index, ref in enumerate(tqdm(refs, desc="depth", unit="frame", dynamic_ncols=True)):
+        try:
+            frame = _read(source, ref, config.size)
+            (true,), (predicted,) = truth([frame]), depth([frame])
+        except FrameError as error:
+            rejected.append(str(error))
+            continue
+        found.append(_errors(config, predicted, true))
+        guessed.append(_errors(config, _resized(guess, true.shape), true))
+        if index % max(1, len(refs) // 5) == 0:
+            shown.append([frame.image, colour_disparity(predicted), colour_disparity(true)])
+    if not found:
+        raise InputError(f"{config.frames}: no frame can be measured, the first: {rejected[0]}")
+    sheet = contact_sheet(shown[:5], ["frame", "disparity", "truth"])
+    run.figure("depth", sheet)
+    save_png(config.out / "depth.png", sheet)
+    means = {n: getattr(mean_errors(found), n) for n in _NAMES}
+    means |= {f"guess_{n}": getattr(mean_errors(guessed), n) for n in _NAMES}
+    return means | {"measured_frames": len(found), "rejected": len(rejected)}
+
+
+def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSource) -> Disparity:
+    """The mean disparity map of a source's frames, over the valid pixels of each place."""
+    total, count = None, None
+    for ref in source.refs():
+        try:
+            (true,) = truth([_read(source, ref, config.size)])
+        except FrameError:
+            continue
+        if total is None or count is None:
+            total, count = np.zeros(true.shape), np.zeros(true.shape)
+        true = _resized(true, total.shape)
+        total += true
+        count += true > 0
+    if total is None or count is None:
+        raise InputError(f"{source.spec}: no frame has a true depth by {config.truth}.")
+    mean = total / np.maximum(count, 1)
+    return np.where(count > 0, mean, mean[count > 0].mean()).astype(np.float32)
+
+
+def _errors(config: EvaluateDepthConfig, predicted: Disparity, true: Disparity) -> DepthErrors:
+    if config.crop == "eigen":
+        true = np.where(eigen_crop(true.shape), true, 0)
+    depth = np.where(true > 0, 1 / np.maximum(true, 1e-6), 0)
+    predicted = np.maximum(predicted, 1e-6)  # holes count as infinitely far
+    return depth_errors(1 / predicted, depth, max_depth=config.max_depth)
+
+
+def _read(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame:
+    frame = source.read(ref)
+    return fit(frame, size) if min(size) > 0 else frame
+
+
+def _resized(disparity: Disparity, shape: tuple[int, ...]) -> Disparity:
+    if disparity.shape == shape:
+        return disparity
+    return cv2.resize(disparity, shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
+
+
+@torch.inference_mode()
+def _photometry(
+    config: EvaluateDepthConfig, task: DepthTask, model: DepthModel, run: Run
+) -> dict[str, Any]:
+    """Reprojection error against that of doing nothing, over all triplets."""
+    sums, pixels = np.zeros(2), 0
+    rows: list[list[NDArray[np.uint8]]] = []
+    for batch in task.plain_batches(torch.device("cpu")):
+        disparities, photometric = model.reconstruct(batch)
+        sums += [float(photometric.error.sum()), float(photometric.identity.sum())]
+        pixels += photometric.error.numel()
+        if len(rows) < 5:
+            image = (batch["images"][0, 1].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+            error = np.clip(photometric.error[0].numpy() / 0.5, 0, 1)
+            mask = np.repeat(photometric.mask[0].numpy()[..., None] * np.uint8(255), 3, axis=2)
+            disparity = colour_disparity(disparities[0][0, 0].numpy())
+            rows.append([image, disparity, colour_disparity(error + 1e-6), mask])
+    sheet = contact_sheet(rows, ["frame", "disparity", "reprojection error", "pixels used"])
+    run.figure("photometry", sheet)
+    save_png(config.out / "photometry.png", sheet)
+    photometric_error, identity = (sums / max(1, pixels)).tolist()
+    return {
+        "photometric": photometric_error,
+        "identity": identity,
+        "below_identity": 1 - photometric_error / identity,
+        "triplets": len(task.scan.triplets),
+        "focal": float(model.log_focal.exp()) if hasattr(model, "log_focal") else None,
+    }
+
+
+def _motion(
+    config: EvaluateDepthConfig,
+    source: FrameSource,
+    task: DepthTask,
+    model: DepthModel,
+    run: Run,
+) -> dict[str, Any]:
+    """Trajectory errors over snippets of five frames, where poses are known."""
+    errors, guesses, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
+    for motions, poses in _drives(source, task, model):
+        found, straight = snippet_errors(motions, poses)
+        errors.append(found)
+        guesses.append(straight)
+        longest = max(longest, (motions, poses), key=lambda pair: len(pair[1]))
+    if not errors or not sum(map(len, errors)):
+        return {"trajectory_error": None, "straight_error": None}
+    way, truth = positions(longest[0]), true_positions(longest[1])
+    scale = float((way * truth).sum() / max(float((way**2).sum()), 1e-12))
+    figure = trajectory_figure({"true": truth, "predicted, one scale": scale * way}, "from above")
+    run.figure("trajectory", figure)
+    save_png(config.out / "trajectory.png", figure)
+    return {
+        "trajectory_error": float(np.concatenate(errors).mean()),
+        "straight_error": float(np.concatenate(guesses).mean()),
+        "snippets": sum(map(len, errors)),
+    }
+
+
+@torch.inference_mode()
+def _drives(
+    source: FrameSource, task: DepthTask, model: DepthModel
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Predicted motions [N - 1, 4, 4] and true poses [N, 4, 4] of each run of frames in a row."""
+    size = (model.config.height, model.config.width)
+    frames: list[Frame] = []
+    for ref in [*source.refs(), None]:
+        frame = None if ref is None else fit(source.read(ref), size)
+        usable = frame is not None and frame.pose is not None
+        last = frames[-1].ref if frames else None
+        follows = (
+            last is not None
+            and ref is not None
+            and (last.sequence, last.frame_index + 1) == (ref.sequence, ref.frame_index)
+        )
+        if frames and not (usable and follows):
+            if len(frames) > 1:
+                yield (
+                    _motions(frames, model),
+                    np.stack([f.pose for f in frames if f.pose is not None]),
+                )
+            frames = []
+        if usable and frame is not None:
+            frames.append(replace(frame, encoded=b""))
+
+
+def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:
+    images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2).float() / 255
+    return pose_matrix(*model.pose(images[:-1], images[1:])).double().numpy()
+
+
+def _table(result: dict[str, Any]) -> str:
+    """What a person reads at the end."""
+    lines = [""]
+    if "abs_rel" in result:
+        lines += ["              " + "".join(f"{name:>9s}" for name in _NAMES)]
+        for title, prefix in (("measured", ""), ("mean map", "guess_")):
+            row = "".join(f"{result[prefix + name]:9.3f}" for name in _NAMES)
+            lines += [f"  {title:12s}{row}"]
+    if "photometric" in result:
+        lines += [
+            f"  reprojection error {result['photometric']:.4f}, of doing nothing "
+            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below"
+        ]
+    if result.get("trajectory_error") is not None:
+        lines += [
+            f"  trajectory over 5 frames {result['trajectory_error']:.3f} m, driving straight "
+            f"{result['straight_error']:.3f} m"
+        ]
+    return "\n".join([*lines, ""])

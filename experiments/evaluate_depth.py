@@ -1,0 +1,15 @@
+"""Measure depth against the truth, and a network's motion and photometry.
+
+Examples:
+  python experiments/evaluate_depth.py --depth network:runs/depth/checkpoint
+  python experiments/evaluate_depth.py --depth network:runs/depth/checkpoint \\
+      --frames kitti-raw:KITTI --truth velodyne: --crop eigen
+  python experiments/evaluate_depth.py --depth network:runs/depth/checkpoint \\
+      --frames video:drive.mp4 --options.window=-40: --truth ''
+"""
+
+from cpcdr.cli import main
+from cpcdr.evaluate.depth import EvaluateDepthConfig, evaluate_depth
+
+if __name__ == "__main__":
+    main(EvaluateDepthConfig, evaluate_depth, __doc__)

@@ -1,0 +1,98 @@
+"""Quality measures: what they must be where the answer is known, and the alternatives' counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
+from cpcdr.regions.quality import (
+    boundary_recall,
+    label_pieces,
+    label_quality,
+    planarity,
+    shape_quality,
+    too_small,
+)
+
+H, W = 96, 192
+
+
+def halves() -> np.ndarray:
+    labels = np.zeros((H, W), np.uint8)
+    labels[:, W // 2 :] = 3
+    labels[:4] = 255
+    return labels
+
+
+def test_perfect_regions() -> None:
+    labels = halves()
+    found = label_quality((labels == 3).astype(int), labels)
+    assert found.accuracy == found.purity == found.boundary_recall == 1.0
+    assert found.undersegmentation == 0.0
+
+
+def test_one_region_for_everything() -> None:
+    labels = halves()
+    found = label_quality(np.zeros((H, W), int), labels)
+    assert found.accuracy == pytest.approx(0.5) == found.purity
+    assert found.boundary_recall == 0.0
+    assert found.undersegmentation == pytest.approx(1.0), "each half leaks into the other"
+    assert shape_quality(np.zeros((H, W), int)).alarms() == ["one region covers 100 % of the image"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40))
+def test_refining_never_hurts(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, 4, (6, 12)), np.ones((8, 8), int)).astype(np.uint8)
+    coarse = np.kron(rng.integers(0, count, (12, 24)), np.ones((4, 4), int))
+    fine = 2 * coarse + np.kron(rng.integers(0, 2, (12, 24)), np.ones((4, 4), int))
+    a, b = label_quality(coarse, labels), label_quality(fine, labels)
+    assert b.accuracy >= a.accuracy
+    assert boundary_recall(fine, labels) >= boundary_recall(coarse, labels)
+    assert 0 <= b.undersegmentation <= 1 and 0 < b.purity <= 1
+
+
+def test_pieces_are_connected_and_of_one_class() -> None:
+    labels = np.array([[1, 1, 2], [2, 1, 2], [2, 2, 1]], np.uint8)
+    pieces = label_pieces(labels)
+    assert len(np.unique(pieces)) == 4
+    assert pieces[0, 0] == pieces[1, 1] != pieces[2, 2]
+    assert pieces[0, 2] == pieces[1, 2] != pieces[1, 0]
+
+
+def test_too_small_follows_the_pasting_rule() -> None:
+    regions = np.zeros((384, 768), int)
+    regions[10:25, 0:100] = 1  # 15 rows
+    regions[50:150, 5:10] = 2  # 5 columns
+    regions[200:231, 5:36] = 3  # below 32 on both sides
+    regions[300:332, 100:140] = 4
+    assert too_small(regions).tolist() == [False, True, True, True, False]
+
+
+def test_planes_have_no_residual_and_steps_lie_on_borders() -> None:
+    rows, columns = np.indices((H, W))
+    regions = (columns >= W // 2).astype(int)
+    disparity = np.where(regions, 0.3, 0.05 + 0.001 * rows)
+    assert planarity(regions, disparity) < 1e-4
+    assert planarity(np.zeros((H, W), int), disparity) > 0.1
+    found = shape_quality(regions, disparity)
+    assert found.discontinuities == 1.0 and found.regions == 2
+    assert shape_quality((rows > H // 2).astype(int), disparity).discontinuities < 0.1
+    assert np.isnan(shape_quality(regions, np.full((H, W), 0.1)).discontinuities)
+
+
+@pytest.mark.parametrize("count", [60, 120])
+def test_alternatives_give_about_the_number_asked(count: int) -> None:
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 255, (8, 16, 3))
+    image = np.kron(blocks, np.ones((12, 12, 1), int)).astype(np.uint8)
+    noise = rng.normal(0, 0.002, (H, W))
+    disparity = np.kron(rng.uniform(0.05, 0.5, (8, 16)), np.ones((12, 12))) + noise
+    for ids in (slic(image, count), felzenszwalb(image, count), depth_components(disparity, count)):
+        assert ids.shape == (H, W)
+        assert np.array_equal(np.unique(ids), np.arange(ids.max() + 1))
+        assert count / 2.5 <= ids.max() + 1 <= 2.5 * count
