@@ -1,4 +1,4 @@
-"""Time a part beside its limit, measured in the same run: benchmark.py regions|copy-paste|step.
+"""Time a part beside its limit, measured in the same run: benchmark.py NAME.
 
 Examples:
   python experiments/benchmark.py regions
@@ -8,7 +8,8 @@ Examples:
 
 import sys
 
-from cpcdr.benchmark import BenchmarkConfig, benchmark
+from cpcdr.benchmark.driver import benchmark
+from cpcdr.benchmark.timing import BenchmarkConfig
 from cpcdr.cli import main
 
 if __name__ == "__main__":

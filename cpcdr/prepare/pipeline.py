@@ -215,18 +215,20 @@ def _run_pipeline(
         if not pending:
             return
         rejected = 0
-        for batch in _stream(config, stages, pending):
+        for batch in stream(config, stages, pending):
             rejected += sum(bool(reason) for reason in batch["reason"].to_pylist())
             bar.set_postfix_str(f"{rejected} rejected" if rejected else "")
             bar.update(batch.num_rows)
 
 
-def _stream(
+def stream(
     config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
 ) -> Iterator[pa.Table]:
     """Tables of the frames that were written, part by part."""
     if config.engine == "local":
-        yield from map(RunStages(stages, uuid4().hex), _blocks(pending, config.frames_per_part, 1))
+        yield from map(
+            RunStages(stages, uuid4().hex), blocks_of(pending, config.frames_per_part, 1)
+        )
         return
     with ray_session():
         yield from _stream_on_ray(config, stages, pending)
@@ -248,7 +250,7 @@ def _stream_on_ray(
     # A local Ray has more logical CPUs than there are cores.
     cores = int(resources.get("CPU", 0)) if on_cluster() else os.cpu_count() or 1
     cores = config.workers or max(1, cores)
-    blocks = _blocks(pending, config.frames_per_part, cores)
+    blocks = blocks_of(pending, config.frames_per_part, cores)
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     run = uuid4().hex
     pools: list[tuple[list[Stage], int, int]] = [(stages, cores, 0)]
@@ -267,7 +269,7 @@ def _stream_on_ray(
     yield from dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
 
 
-def _blocks(pending: list[FrameRef], most: int, cores: int) -> list[pa.Table]:
+def blocks_of(pending: list[FrameRef], most: int, cores: int) -> list[pa.Table]:
     """Consecutive frames together, in parts small enough to keep every core busy to the end."""
     size = max(1, min(most, -(-len(pending) // (4 * cores))))
     rows = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in pending]
