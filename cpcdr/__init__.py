@@ -11,12 +11,36 @@ The modules in the order of the data:
 ``copy_paste``  the compositor that pastes regions into other frames
 ``model``       backbone, feature pyramid, projector, prototypes
 ``loss``        Sinkhorn, correspondences, swapped prediction
-``train``       one worker loop for depth and pre-training, under Ray Train or in this process
-``evaluate``    unsupervised protocols, baselines, confusion
+``train``       one worker loop for every training, under Ray Train or in this process
+``evaluate``    unsupervised protocols, baselines, confusion; depth and regions measured
+``finetune``    supervised training from a pre-trained network
+``segment``     a trained network on images and video
+``export``      ONNX and MLflow's model registry
 ``tune``        search over thresholds and prototypes
 
-Beside the flow: ``errors``, ``config``, ``cli``, ``session`` (Ray), ``tracking`` (MLflow) and
-``visualize`` (figures).
+Beside the flow: ``errors``, ``config``, ``cli``, ``session`` (Ray), ``tracking`` (MLflow),
+``visualize`` (pictures) and ``plots``.
+
+In a notebook::
+
+    network = cpcdr.load("runs/finetune/checkpoint")
+    classes = network.segment(image)          # uint8 [H, W]; names in network.names
+    picture = network.overlay(image)
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpcdr.segment.load import LoadedNetwork
+
 __version__ = "0.1.0"
+
+
+def load(model: str | Path) -> LoadedNetwork:
+    """A trained network, ready to use; see `cpcdr.segment.load.load_network_for_use`."""
+    from cpcdr.segment.load import load_network_for_use
+
+    return load_network_for_use(model)

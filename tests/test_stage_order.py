@@ -17,10 +17,13 @@ ORDER = [
     *["errors", "config", "cli", "session", "checkpoint", "resnet"],
     *["frames", "geometry", "visualize", "plots", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
-    *["copy_paste", "model", "loss", "train", "evaluate", "tune", "export", "demo", "benchmark"],
+    *["copy_paste", "model", "loss", "train", "evaluate", "finetune", "segment", "export"],
+    *["tune", "demo", "benchmark"],
 ]
-RAY = re.compile(r"session|prepare(\..*)?|train\.engine|evaluate\.driver|tune(\..*)?")
-MLFLOW = re.compile(r"tracking\w*(\..*)?")
+RAY = re.compile(
+    r"session|prepare(\..*)?|train\.engine|evaluate\.driver|segment\.video|tune(\..*)?"
+)
+MLFLOW = re.compile(r"(tracking\w*|segment\.load|export)(\..*)?")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -135,7 +135,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
         segmenters = _segmenters(config, source, size, classes)
-        totals = _count_all(config, source, size, segmenters, classes)
+        totals = count_all(config.engine, source, size, segmenters, classes)
         result = _report(totals, protocol, run)
         result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
         frames = spread_frames(source, size, 5)
@@ -185,21 +185,32 @@ def spread_frames(source: FrameSource, size: tuple[int, int], count: int) -> lis
     return frames
 
 
-def _count_all(
-    config: EvaluateConfig,
+def count_all(
+    engine: str,
     source: FrameSource,
     size: tuple[int, int],
-    segmenters: dict[str, Segmenter],
+    segmenters: Mapping[str, Segmenter],
     classes: int,
 ) -> dict[str, NDArray[np.int64]]:
-    """Summed confusions by segmenter, the clusters' ``usage`` and the number of ``frames``."""
+    """Summed confusions by segmenter, the clusters' ``usage`` and the number of ``frames``.
+
+    Args:
+        engine: ``ray`` or ``local``.
+        source: frames, with labels where there are confusions to count.
+        size: height and width at which frames are segmented.
+        segmenters: by name; the one called ``network`` has its clusters' usage counted.
+        classes: of the protocol, and clusters of every segmenter.
+
+    Raises:
+        InputError: no frame can be evaluated.
+    """
     totals: dict[str, NDArray[np.int64]] = {}
     totals |= {name: np.zeros((classes, classes), np.int64) for name in segmenters}
     totals |= {"usage": np.zeros(classes, np.int64), "frames": np.zeros((), np.int64)}
     refs, rejected = source.refs(), []
     arguments = (source, size, segmenters, (classes, classes))
     with tqdm(total=len(refs), desc="evaluate", unit="frame", dynamic_ncols=True) as bar:
-        for row in _stream(config.engine, refs, arguments):
+        for row in _stream(engine, refs, arguments):
             bar.update()
             if row["reason"]:
                 rejected.append(row["reason"])

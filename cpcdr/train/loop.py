@@ -38,7 +38,7 @@ from cpcdr.checkpoint import (
 from cpcdr.config import write_atomic
 from cpcdr.errors import InputError
 from cpcdr.train.history import append_history, cut_history
-from cpcdr.train.schedule import learning_rate
+from cpcdr.train.schedule import SHAPES, learning_rate
 from cpcdr.train.task import Task
 
 
@@ -51,7 +51,8 @@ class TrainConfig:
         steps: optimiser steps in all; 0 takes ``epochs``.
         optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
         lr: peak learning rate.
-        final_lr: learning rate at the end of the cosine.
+        final_lr: learning rate at the end.
+        schedule: ``cosine`` or ``poly``, how it gets there.
         warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
         weight_decay: of weight matrices and kernels.
         clip_norm: largest gradient norm; 0 switches clipping off.
@@ -69,6 +70,7 @@ class TrainConfig:
     optimizer: str = "sgd"
     lr: float = 0.1
     final_lr: float = 1e-5
+    schedule: str = "cosine"
     warmup: float = 0.08
     weight_decay: float = 1e-4
     clip_norm: float = 0.0
@@ -82,6 +84,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "adamw"):
             raise InputError(f"optimizer '{self.optimizer}' is unknown; choose sgd or adamw.")
+        if self.schedule not in SHAPES:
+            raise InputError(f"schedule '{self.schedule}' is unknown; choose cosine or poly.")
         if self.precision not in ("auto", "float32", "bf16", "fp16"):
             raise InputError(
                 f"precision '{self.precision}' is unknown; choose auto, float32, bf16 or fp16."
@@ -200,7 +204,7 @@ class _Session:
 
     def _optimise(self, step: int, batch: dict[str, Any]) -> dict[str, Tensor]:
         c = self.config
-        rate = learning_rate(step, self.total, self.warmup, c.lr, c.final_lr)
+        rate = learning_rate(step, self.total, self.warmup, c.lr, c.final_lr, c.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         with self.precision:

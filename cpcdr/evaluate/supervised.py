@@ -1,0 +1,79 @@
+"""Segmenting with a fine-tuned network: flipped views and sliding windows averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cpcdr.train.finetune_task import load_finetuned
+
+
+@dataclass
+class ClassSegmenter:
+    """Every pixel takes the class with the highest score; implements `Segmenter`.
+
+    Attributes:
+        checkpoint: a fine-tuned checkpoint folder.
+        window: height and width of the windows that slide over larger images; 0 0 sees the whole.
+        flip: average with the mirrored image.
+    """
+
+    checkpoint: Path
+    window: tuple[int, int] = (0, 0)
+    flip: bool = True
+
+    def load(self) -> None:
+        """Load the network on the GPU if there is one."""
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.module = load_finetuned(self.checkpoint)[0].to(self.device)
+
+    @torch.inference_mode()
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Class ids [H, W] of an image uint8 [H, W, 3]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255
+        scores = self.scores(pixels)
+        if self.flip:
+            scores = scores + self.scores(pixels.flip(-1)).flip(-1)
+        return scores[0].argmax(0).cpu().numpy()
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Mean probabilities [1, K, H, W] over the windows that cover each pixel."""
+        size = tuple(pixels.shape[-2:])
+        total = torch.zeros(())
+        count = torch.zeros(1, 1, *size, device=pixels.device)
+        for top, left, height, width in windows(size, self.window):
+            part = pixels[..., top : top + height, left : left + width]
+            logits = self.module.logits(part).float()
+            found = functional.interpolate(logits, (height, width), mode="bilinear").softmax(1)
+            if total.ndim == 0:
+                total = torch.zeros(1, found.shape[1], *size, device=pixels.device)
+            total[..., top : top + height, left : left + width] += found
+            count[..., top : top + height, left : left + width] += 1
+        return total / count
+
+
+def windows(size: tuple[int, ...], window: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """(top, left, height, width) of windows that overlap by a third and cover the image.
+
+    >>> list(windows((10, 20), (0, 0)))
+    [(0, 0, 10, 20)]
+    >>> [left for _, left, _, _ in windows((10, 20), (10, 12))]
+    [0, 8]
+    """
+    height, width = (min(w, s) if w else s for w, s in zip(window, size, strict=True))
+    for top in _starts(size[0], height):
+        for left in _starts(size[1], width):
+            yield top, left, height, width
+
+
+def _starts(side: int, window: int) -> list[int]:
+    step = max(1, 2 * window // 3)
+    return sorted({min(start, side - window) for start in range(0, side - window + step, step)})

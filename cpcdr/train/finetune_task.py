@@ -1,0 +1,303 @@
+"""Supervised fine-tuning of a pre-trained network as a task for the worker loop."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpcdr.checkpoint import read_checkpoint
+from cpcdr.config import overlay, to_plain
+from cpcdr.depth.augment import apply_colour, colour_matrices
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames import IGNORE, FrameRef, FrameSource, fit, get_protocol
+from cpcdr.model import ModelConfig, SegmentationNetwork, load_network
+
+_READERS = 2
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What is trained on which labels.
+
+    Attributes:
+        init: ``scratch``; a checkpoint folder of pretrain.py; or ``torchvision:FILE``, a ResNet's
+            weights on disk for the backbone (safetensors, or .pth of plain tensors).
+        model: sizes of the network where ``init`` does not bring them.
+        fraction: share of the labelled frames that is used, 1/30 to 1; a smaller share is part of
+            every larger one.
+        size: height and width of the training crops.
+        scales: range of random magnification of the frames before the crop.
+        batch_size: crops a worker and step.
+        balanced: weigh classes by 1 / log(1.02 + frequency) (Paszke et al. 2016).
+        jitter: share of the crops with changed colours.
+        head_lr: learning rate of the classifier relative to that of the network.
+        cache_mib: memory for decoded frames.
+        seed: of order and augmentation.
+    """
+
+    init: str = "scratch"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    fraction: float = 1.0
+    size: tuple[int, int] = (384, 768)
+    scales: tuple[float, float] = (0.5, 2.0)
+    batch_size: int = 8
+    balanced: bool = False
+    jitter: float = 0.5
+    head_lr: float = 10.0
+    cache_mib: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"--fraction {self.fraction} must be above 0 and at most 1.")
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise InputError("--scales must be two positive numbers, the smaller one first.")
+
+
+class FinetuneModule(nn.Module):
+    """The network's dense features with a linear classifier on them."""
+
+    def __init__(self, model: ModelConfig, classes: int, weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.network = SegmentationNetwork(model)
+        # The projector and the prototypes belong to pre-training.
+        self.network.projector.requires_grad_(False)
+        self.network.prototypes.requires_grad_(False)
+        self.classifier = nn.Conv2d(model.head_channels, classes, 1)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Class scores [N, K, ceil(H/4), ceil(W/4)] of images [N, 3, H, W] in [0, 1]."""
+        return self.classifier(self.network.embed(images))
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``loss`` (cross-entropy) and ``accuracy`` of ``images`` against ``labels`` [N, H, W]."""
+        labels = batch["labels"]
+        scores = functional.interpolate(
+            self.logits(batch["images"]).float(), labels.shape[-2:], mode="bilinear"
+        )
+        weights = self.class_weights
+        assert weights is None or isinstance(weights, Tensor)
+        loss = functional.cross_entropy(
+            scores, labels, weights, ignore_index=IGNORE, reduction="sum"
+        )
+        known = labels != IGNORE
+        norm = known.sum() if weights is None else weights[labels[known]].sum()
+        right = ((scores.argmax(1) == labels) & known).sum()
+        return {"loss": loss / norm.clamp(min=1e-6), "accuracy": right / known.sum().clamp(min=1)}
+
+
+class FinetuneTask:
+    """Implements `cpcdr.train.task.Task`.
+
+    Args:
+        settings: what to train.
+        source: labelled frames.
+
+    Attributes:
+        refs: the labelled frames that are used, in a fixed order.
+
+    Raises:
+        InputError: no labels, or a start that cannot be loaded.
+    """
+
+    kind = "finetune"
+
+    def __init__(self, settings: FinetuneSettings, source: FrameSource) -> None:
+        if not source.protocol:
+            raise InputError(f"{source.spec}: has no labels; fine-tuning needs labelled frames.")
+        self.settings, self.source = settings, source
+        self.classes = len(get_protocol(source.protocol).classes)
+        self.model = _model_of(settings)
+        self.refs = chosen_refs(source, settings.fraction)
+        self.weights = self._class_weights() if settings.balanced else None
+
+    def build(self) -> nn.Module:
+        """The network with the weights of ``init`` and a new classifier."""
+        weights = None if self.weights is None else torch.tensor(self.weights)
+        module = FinetuneModule(self.model, self.classes, weights)
+        init = self.settings.init
+        if init.startswith("torchvision:"):
+            _load_backbone(module.network, Path(init.partition(":")[2]))
+        elif init != "scratch":
+            module.network.load_state_dict(load_network(Path(init))[0].state_dict())
+        return module
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """At least one: few frames are repeated within a step."""
+        return max(1, len(self.refs) // (self.settings.batch_size * world_size))
+
+    def batches(
+        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+    ) -> Iterator[dict[str, Any]]:
+        """Random crops: ``images`` float32 [B, 3, H, W], ``labels`` int64 [B, H, W]."""
+        s = self.settings
+        order = np.random.default_rng([s.seed, epoch]).permutation(len(self.refs))
+        steps = self.steps_per_epoch(world_size)
+        table = np.resize(order, (steps, s.batch_size * world_size))[:, rank::world_size]
+        reader = LabelledReader(self.source, s.size, s.cache_mib << 20)
+        with ThreadPoolExecutor(_READERS) as pool:
+            for step in range(first_step, steps):
+                rng = np.random.default_rng([s.seed, epoch, step, rank])
+                pairs = list(pool.map(reader.read, [self.refs[i] for i in table[step]]))
+                crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
+                images = torch.from_numpy(np.stack([image for image, _ in crops])).to(device)
+                pixels = images.permute(0, 3, 1, 2).float() / 255
+                colours = colour_matrices(rng, len(pixels), s.jitter).to(device)
+                labels = torch.from_numpy(np.stack([label for _, label in crops]))
+                yield {
+                    "images": apply_colour(colours, pixels[:, None])[:, 0],
+                    "labels": labels.long().to(device),
+                }
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The network, and the classifier at a larger learning rate."""
+        assert isinstance(model, FinetuneModule)
+        return [
+            {"params": [p for p in model.network.parameters() if p.requires_grad]},
+            {"params": list(model.classifier.parameters()), "lr_scale": self.settings.head_lr},
+        ]
+
+    def after_step(self, model: nn.Module) -> None:
+        """Nothing to do."""
+
+    def config(self) -> dict[str, Any]:
+        """Settings, sizes of the network, the labels' protocol and the data."""
+        return {
+            **to_plain(self.settings),
+            "model": to_plain(self.model),
+            "protocol": self.source.protocol,
+            "frames": self.source.spec,
+            "labelled_frames": len(self.refs),
+        }
+
+    def _class_weights(self) -> list[float]:
+        counts = np.zeros(self.classes)
+        for ref in self.refs:
+            labels = self.source.read(ref).labels
+            if labels is not None:
+                counts += np.bincount(labels[labels != IGNORE], minlength=self.classes)
+        share = counts / max(1, counts.sum())
+        return [1 / math.log(1.02 + value) for value in share.tolist()]
+
+
+class LabelledReader:
+    """Frames with labels at a working size, the most recently used ones kept in memory."""
+
+    def __init__(self, source: FrameSource, size: tuple[int, int], capacity: int) -> None:
+        self._pickled = pickle.dumps(source)
+        self._size, self._room = size, max(1, capacity // (4 * size[0] * size[1]))
+        self._kept: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
+
+    def read(self, ref: FrameRef) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image uint8 [H, W, 3] and labels uint8 [H, W]."""
+        found = self._kept.get(ref.frame_id)
+        if found is None:
+            source: FrameSource = pickle.loads(self._pickled)  # bytes that we made ourselves
+            frame = fit(source.read(ref), self._size)
+            if frame.labels is None:
+                raise FrameError(f"{ref.frame_id}: has no label map; leave it out.")
+            found = self._kept[ref.frame_id] = (frame.image, frame.labels)
+            while len(self._kept) > self._room:
+                self._kept.popitem(last=False)
+        return found
+
+
+def chosen_refs(source: FrameSource, fraction: float) -> list[FrameRef]:
+    """A fixed part of a source's labelled frames: a smaller one is part of every larger one."""
+    refs = [ref for ref in source.refs() if ref.label_path or not ref.path]
+    if not refs:
+        raise InputError(f"{source.spec}: no frame has a label map.")
+    order = np.random.default_rng(0).permutation(len(refs))  # one list for all seeds and runs
+    return [refs[i] for i in sorted(order[: max(1, round(fraction * len(refs)))])]
+
+
+def random_crop(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    size: tuple[int, int],
+    scales: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A random magnification, crop and flip; what lies outside the frame is black and ignored.
+
+    Args:
+        image: [h, w, 3].
+        labels: [h, w].
+        size: (H, W) of the crop.
+        scales: range of the magnification, drawn uniformly in its logarithm.
+    """
+    scale = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
+    height, width = (max(1, round(side * scale)) for side in labels.shape)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, (width, height), interpolation=method).astype(np.uint8)
+    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(
+        np.uint8
+    )
+    missing = [max(0, want - have) for want, have in zip(size, (height, width), strict=True)]
+    if any(missing):
+        image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)))
+        labels = np.pad(labels, ((0, missing[0]), (0, missing[1])), constant_values=IGNORE)
+    top, left = (
+        int(rng.integers(0, have - want + 1)) for have, want in zip(labels.shape, size, strict=True)
+    )
+    image = image[top : top + size[0], left : left + size[1]]
+    labels = labels[top : top + size[0], left : left + size[1]]
+    return (image[:, ::-1], labels[:, ::-1]) if rng.random() < 0.5 else (image, labels)
+
+
+def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
+    """The module of a fine-tuned checkpoint in evaluation mode, and the checkpoint's config.
+
+    Raises:
+        InputError: files are missing or damaged, or the checkpoint is of another network.
+    """
+    values, weights = read_checkpoint(folder, "finetune")
+    try:
+        config = overlay(ModelConfig(), values["config"]["model"], f"{folder / 'config.yaml'}")
+        classes = len(get_protocol(values["config"]["protocol"]).classes)
+        module = FinetuneModule(config, classes)
+        module.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: its weights do not fit its config.yaml; give a checkpoint folder written "
+            "by experiments/finetune.py."
+        ) from error
+    return module.eval(), values
+
+
+def _model_of(settings: FinetuneSettings) -> ModelConfig:
+    if settings.init == "scratch" or settings.init.startswith("torchvision:"):
+        return settings.model
+    return load_network(Path(settings.init))[0].config
+
+
+def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
+    """A torchvision ResNet's weights, without its classifier."""
+    try:
+        weights = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        wanted = {k: v for k, v in weights.items() if not k.startswith("fc.")}
+        network.backbone.load_state_dict(wanted)
+    except Exception as error:  # both formats have error classes of their own
+        raise InputError(
+            f"{path}: is not a file of torchvision weights for {network.config.backbone} of width "
+            f"{network.config.width}; give one, with --model.backbone and --model.width to match."
+        ) from error

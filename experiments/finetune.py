@@ -1,0 +1,13 @@
+"""Fine-tune on labelled frames: from a pre-trained checkpoint, torchvision weights, or scratch.
+
+Examples:
+  python experiments/finetune.py
+  python experiments/finetune.py --frames camvid:CamVid/train --evaluate camvid:CamVid/val \\
+      --finetune.init runs/pretrain/checkpoint --finetune.fraction 0.125
+"""
+
+from cpcdr.cli import main
+from cpcdr.finetune import FinetuneConfig, finetune
+
+if __name__ == "__main__":
+    main(FinetuneConfig, finetune, __doc__)

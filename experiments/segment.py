@@ -1,0 +1,14 @@
+"""Run a trained network over video: an overlay video, or label maps as PNG files.
+
+Examples:
+  python experiments/segment.py --model runs/finetune/checkpoint --frames video:drive.mp4 \\
+      --out segmented.mp4
+  python experiments/segment.py --model models:/cpcdr@champion --frames video:drives/ \\
+      --out runs/labels --labels
+"""
+
+from cpcdr.cli import main
+from cpcdr.segment.video import SegmentConfig, segment
+
+if __name__ == "__main__":
+    main(SegmentConfig, segment, __doc__)
