@@ -1,8 +1,8 @@
 """Prepared samples: the Parquet contract, random access to rows, and the order of an epoch.
 
-A dataset folder holds ``manifest.json``, ``frames.parquet`` (one line a frame: where its row is),
-``rejected.parquet`` and ``data/*.parquet``. It is published by one rename, so a folder that has a
-manifest is whole.
+A dataset folder (or ``s3://`` address) holds ``manifest.json``, ``frames.parquet`` (one line a
+frame: where its row is), ``rejected.parquet`` and ``data/*.parquet``. It is published by one
+rename, so a folder that has a manifest is whole.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cpcdr.errors import InputError
 from cpcdr.frames.decode import decode_image
+from cpcdr.storage import location, open_storage, read_file
 
 PREPARED_SCHEMA = pa.schema(
     [
@@ -84,10 +85,11 @@ class PreparedDataset:
         InputError: the folder is missing, unfinished or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
-        index = read_table(self.folder / "frames.parquet", INDEX_SCHEMA).sort_by("frame_id")
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = location(folder)
+        self._system, self._root = open_storage(folder)
+        self.manifest = read_manifest(folder)
+        index = read_table(folder, "frames.parquet", INDEX_SCHEMA).sort_by("frame_id")
         self.frame_ids: list[str] = index["frame_id"].to_pylist()
         self._part: list[str] = index["part"].to_pylist()
         self._row: NDArray[np.int32] = index["row"].to_numpy()
@@ -103,9 +105,9 @@ class PreparedDataset:
             group, offset = divmod(int(self._row[index]), ROWS_PER_GROUP)
             wanted.setdefault((self._part[index], group), []).append((at, offset))
         for (part, group), places in sorted(wanted.items()):
-            path = self.folder / "data" / part
+            path = f"{self._root}/data/{part}"
             try:
-                with pq.ParquetFile(path) as file:
+                with pq.ParquetFile(path, filesystem=self._system) as file:
                     table = file.read_row_group(group, columns=list(columns), use_threads=False)
                 for at, offset in places:
                     result[at] = table.slice(offset, 1).to_pylist()[0]
@@ -163,36 +165,40 @@ def encode_disparity(disparity: NDArray[np.float32]) -> bytes:
     return encode_png16(np.where(valid, np.maximum(scaled, 1), 0).astype(np.uint16))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path | str) -> dict[str, Any]:
     """The manifest of a dataset.
 
     Raises:
         InputError: there is none, or it is not ours.
     """
-    path = Path(folder) / "manifest.json"
-    if not path.is_file():
+    path = f"{location(folder)}/manifest.json"
+    content = read_file(folder, "manifest.json")
+    if content is None:
         hint = "its preparation is unfinished: run the same prepare.py command again"
         partial = Path(f"{folder}.partial").is_dir()
         other = "make one with experiments/prepare.py --out " + str(folder)
         raise InputError(f"{folder}: is not a prepared dataset; {hint if partial else other}.")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(content)
         manifest["hash"], manifest["frames"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is damaged; make the dataset again with prepare.py.") from error
     return manifest
 
 
-def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """A small Parquet file with the given columns.
+def read_table(folder: Path | str, name: str, schema: pa.Schema) -> pa.Table:
+    """A small Parquet file of a dataset, with the given columns.
 
     Raises:
         InputError: it is missing, damaged or has other columns.
     """
+    system, root = open_storage(folder)
     try:
-        return pq.read_table(path, columns=schema.names)
+        return pq.read_table(f"{root}/{name}", columns=schema.names, filesystem=system)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read; make the dataset again.") from error
+        raise InputError(
+            f"{location(folder)}/{name}: cannot be read; make the dataset again."
+        ) from error
 
 
 def epoch_items(frames: int, per_item: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -39,6 +39,7 @@ from cpcdr.prepare.stages import (
 )
 from cpcdr.regions import RegionConfig
 from cpcdr.session import on_cluster, ray_session
+from cpcdr.storage import copy_dataset
 from cpcdr.tracking import Run, TrackingConfig, open_run
 
 
@@ -65,6 +66,8 @@ class PrepareConfig:
         regroup: a prepared dataset whose cached graphs are grouped again with the thresholds of
             ``regions`` (gain, bias, separation, preferred-modules); no frame, depth or superpixel
             is computed, and ``frames`` and ``depth`` are not used.
+        publish: where the finished dataset is copied, such as ``s3://bucket/dataset``; readers see
+            it only when it is whole.
         allow_poor_depth: go on although a look at some frames says that the depth is bad.
     """
 
@@ -78,6 +81,7 @@ class PrepareConfig:
     frames_per_part: int = 32
     region_maps: Path = Path()
     regroup: Path = Path()
+    publish: str = ""
     allow_poor_depth: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
@@ -117,6 +121,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             reused = read_manifest(config.out)["frames"]
         else:
             reused = _make(config, digest, run)
+        if config.publish:
+            copy_dataset(config.out, config.publish)
         manifest = read_manifest(config.out)
         seconds = time.perf_counter() - start
         sheet = dataset_sheet(PreparedDataset(config.out))
@@ -125,7 +131,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         run.artifact(config.out / "rejected.parquet", "dataset")
         run.dataset(config.out, manifest["hash"])
         result = {
-            "dataset": str(config.out),
+            "dataset": config.publish or str(config.out),
             "hash": manifest["hash"],
             "frames": manifest["frames"],
             "rejected": manifest["rejected"],

@@ -15,6 +15,7 @@ from cpcdr.copy_paste import ColourConfig, CopyPasteConfig, ViewConfig
 from cpcdr.dataset import PreparedDataset
 from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig, load_network
+from cpcdr.storage import location
 from cpcdr.tracking import TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 from cpcdr.train.history import read_history
@@ -28,7 +29,7 @@ class PretrainConfig:
     """Dense SwAV on a prepared dataset, with on-the-fly copy-paste of its regions.
 
     Attributes:
-        data: dataset folder made by prepare.py.
+        data: dataset folder made by prepare.py, or an address such as ``s3://bucket/dataset``.
         out: run folder; run the same command again to continue.
         frames_per_item: M, frames of a mosaic; 2M mixed images.
         items: mosaics a worker and step.
@@ -56,7 +57,7 @@ class PretrainConfig:
         """The task that the workers run."""
         names = ("data", "model", "loss", "copy_paste", "frames_per_item", "items", "seed")
         task = PretrainTask(**{name: getattr(self, name) for name in names})
-        return replace(task, data=self.data.absolute())
+        return replace(task, data=location(self.data))
 
 
 _MILD = ColourConfig(

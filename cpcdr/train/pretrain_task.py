@@ -52,7 +52,7 @@ class PretrainTask:
         seed: of the order of frames and of every random draw.
     """
 
-    data: Path
+    data: Path | str
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)

@@ -48,7 +48,7 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     """Rows as the index finds them, in the order of their ids."""
     index = pq.read_table(out / "frames.parquet").to_pylist()
     tables = {
-        part: read_table(out / "data" / part, PREPARED_SCHEMA).to_pylist()
+        part: read_table(out, f"data/{part}", PREPARED_SCHEMA).to_pylist()
         for part in {entry["part"] for entry in index}
     }
     return [tables[entry["part"]][entry["row"]] for entry in index]
