@@ -1,0 +1,166 @@
+"""What frozen features know: linear probes, nearest neighbours, purity of prototypes.
+
+Features are taken at stride 4 before the projector (linear probes) or after it, L2-normalised
+(neighbours); a feature's label is that of the pixel at its centre. Shape letters: P pixels, C
+channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpcdr.frames.frame import IGNORE
+
+
+def grid_labels(labels: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Labels [H, W] at the centres of a coarser grid [h, w].
+
+    >>> grid_labels(np.arange(16, dtype=np.uint8).reshape(4, 4), (2, 2)).tolist()
+    [[5, 7], [13, 15]]
+    """
+    rows, columns = (
+        ((np.arange(n) + 0.5) * side / n).astype(int)
+        for n, side in zip(size, labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+class RidgeProbe:
+    """Least squares from features to one-hot labels, in closed form and one pass over the data.
+
+    Args:
+        channels: C.
+        classes: K.
+        penalty: of the squared weights, relative to the mean squared feature.
+    """
+
+    def __init__(self, channels: int, classes: int, penalty: float = 1e-3) -> None:
+        self.penalty = penalty
+        self.classes = classes
+        self.moment = np.zeros((channels + 1, channels + 1))
+        self.target = np.zeros((channels + 1, classes))
+
+    def add(self, features: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
+        """Take in features [P, C] with labels [P]; 255 is ignored."""
+        known = labels != IGNORE
+        x = _with_one(features[known])
+        self.moment += x.T @ x
+        self.target += x.T @ np.eye(self.classes)[labels[known]]
+
+    def solve(self) -> NDArray[np.float64]:
+        """Weights [C + 1, K]; the last row is the offset, which is not penalised."""
+        size = len(self.moment)
+        pixels = max(self.moment[-1, -1], 1.0)
+        strength = self.penalty * np.trace(self.moment[:-1, :-1]) / max(size - 1, 1)
+        penalty = np.diag([max(strength, 1e-9 * pixels)] * (size - 1) + [1e-9 * pixels])
+        return np.linalg.solve(self.moment + penalty, self.target).astype(np.float64)
+
+
+def linear_classes(
+    weights: NDArray[np.floating], features: NDArray[np.floating]
+) -> NDArray[np.int64]:
+    """The class with the highest linear score: features [P, C] -> [P]."""
+    return (_with_one(features) @ weights).argmax(axis=1)
+
+
+def _with_one(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.concatenate([features, np.ones((len(features), 1))], axis=1).astype(np.float64)
+
+
+def sgd_probe(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    seed: int = 0,
+    epochs: int = 10,
+    lr: float = 0.1,
+) -> NDArray[np.float64]:
+    """Multinomial logistic regression by SGD on standardised features.
+
+    Args:
+        features: float32 [P, C].
+        labels: int64 [P], no 255.
+        classes: K.
+
+    Returns:
+        weights [C + 1, K] for the features as they are, as `RidgeProbe.solve` gives.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
+    x = (features - mean) / deviation
+    layer = nn.Linear(x.shape[1], classes)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    batches = max(1, len(x) // 1024)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+    for _ in range(epochs):
+        order = torch.randperm(len(x), generator=generator)
+        for chosen in order.tensor_split(batches):
+            loss = functional.cross_entropy(layer(x[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    weight = (layer.weight.detach() / deviation).T
+    offset = layer.bias.detach() - mean @ weight
+    return torch.cat([weight, offset[None]]).double().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Labelled features to look up, both L2-normalised: float32 [P, C] and int64 [P]."""
+
+    features: Tensor
+    labels: Tensor
+    classes: int
+    k: int = 20
+    temperature: float = 0.07
+
+    def classify(self, queries: Tensor) -> NDArray[np.int64]:
+        """Weighted vote of the k nearest by cosine (Wu et al. 2018): [Q, C] -> [Q]."""
+        found = []
+        for chunk in functional.normalize(queries, dim=1).split(4096):
+            similarity, index = (chunk @ self.features.T).topk(min(self.k, len(self.labels)))
+            votes = torch.zeros(len(chunk), self.classes)
+            votes.scatter_add_(1, self.labels[index], (similarity / self.temperature).exp())
+            found.append(votes.argmax(1))
+        return torch.cat(found).numpy()
+
+
+def prototype_purity(counts: NDArray[np.integer]) -> float:
+    """Mean over the prototypes of the share of their most frequent class.
+
+    Args:
+        counts: [prototypes, K] pixels of each prototype and class.
+    """
+    used = counts.sum(axis=1) > 0
+    return float((counts[used].max(axis=1) / counts[used].sum(axis=1)).mean())
+
+
+def sample_pixels_of_frames(
+    parts: Iterable[tuple[Tensor, NDArray[np.uint8]]], per_frame: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Labelled features of random places, equally many from each frame.
+
+    Args:
+        parts: for each frame features [C, h, w] and labels [h, w] at the same places.
+
+    Returns:
+        [P, C] and int64 [P].
+    """
+    rng = np.random.default_rng(seed)
+    features, labels = [], []
+    for values, names in parts:
+        known = np.flatnonzero(names.ravel() != IGNORE)
+        chosen = rng.choice(known, min(per_frame, len(known)), replace=False)
+        features.append(values.flatten(1).T[torch.from_numpy(chosen)])
+        labels.append(torch.from_numpy(names.ravel()[chosen].astype(np.int64)))
+    return torch.cat(features), torch.cat(labels)

@@ -1,0 +1,12 @@
+"""What frozen features know: linear probes, nearest neighbours, purity of prototypes.
+
+Example:
+  python experiments/probe.py --checkpoint runs/pretrain/checkpoint \\
+      --frames camvid:CamVid/train --evaluate camvid:CamVid/val
+"""
+
+from cpcdr.cli import main
+from cpcdr.evaluate.probe import ProbeConfig, probe
+
+if __name__ == "__main__":
+    main(ProbeConfig, probe, __doc__)
