@@ -18,12 +18,12 @@ ORDER = [
     *["frames", "geometry", "visualize", "plots", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
     *["copy_paste", "model", "loss", "train", "evaluate", "finetune", "segment", "export"],
-    *["tune", "demo", "benchmark"],
+    *["tune", "demo", "benchmark", "cluster", "compare"],
 ]
 RAY = re.compile(
-    r"session|prepare(\..*)?|train\.engine|evaluate\.driver|segment\.video|tune(\..*)?"
+    r"session|prepare(\..*)?|train\.engine|evaluate\.driver|segment\.video|tune(\..*)?|cluster"
 )
-MLFLOW = re.compile(r"(tracking\w*|segment\.load|export)(\..*)?")
+MLFLOW = re.compile(r"(tracking\w*|segment\.load|export|compare)(\..*)?")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

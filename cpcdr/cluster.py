@@ -1,0 +1,160 @@
+"""Mistakes in a cluster file that Ray's own validation lets pass.
+
+``python -m cpcdr.cluster check cluster.yaml`` prints a sentence for each and exits with 2, or says
+that it found none. Nothing is started and no network is used.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cpcdr.config import read_yaml
+from cpcdr.errors import InputError
+
+_PROVIDER_KEYS = {
+    "aws": {
+        *("type", "region", "availability_zone", "cache_stopped_nodes", "security_group"),
+        *("key_pair", "use_internal_ips", "cloudwatch", "aws_credentials", "module"),
+    },
+    "gcp": {
+        *("type", "region", "availability_zone", "project_id", "cache_stopped_nodes"),
+        *("use_internal_ips", "gcp_credentials", "module"),
+    },
+    "local": {"type", "head_ip", "worker_ips", "coordinator_address", "module"},
+}
+_NODES = ("head", "worker")
+
+
+def check(path: Path) -> list[str]:
+    """Every problem that is found, as a sentence that says what to do.
+
+    Raises:
+        InputError: the file cannot be read as YAML.
+    """
+    cluster = read_yaml(path)
+    checks = (_ray, _provider, _mounts, _ports, _token, _pinned, _storage, _blanks)
+    return [problem for one in checks for problem in one(cluster, path.parent)]
+
+
+def _ray(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    try:
+        validate_config(prepare_config(copy.deepcopy(cluster)))
+    except Exception as error:  # jsonschema's, and whatever a provider's preparation raises
+        yield f"Ray refuses it: {str(error).strip().splitlines()[0]}"
+
+
+def _provider(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    provider = cluster.get("provider") or {}
+    known = _PROVIDER_KEYS.get(provider.get("type", ""))
+    for key in sorted(set(provider) - known) if known else ():
+        yield f"provider.{key} is no setting of {provider['type']} and does nothing: correct it."
+
+
+def _mounts(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    for target, source in (cluster.get("file_mounts") or {}).items():
+        if not source.startswith("~") and not (folder / source).exists():
+            yield f"file_mounts: {source} for {target} does not exist here."
+
+
+def _commands(cluster: dict[str, Any], node: str) -> str:
+    return " ".join(cluster.get(f"{node}_start_ray_commands") or [])
+
+
+def _ports(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    head = _commands(cluster, "head")
+    if "--head" not in head:
+        yield (
+            "head_start_ray_commands: there are none, and the default ones open the dashboard, "
+            "which runs code, to the world: give them with --dashboard-host=127.0.0.1."
+        )
+    elif not re.search(r"--dashboard-host[= ](127\.0\.0\.1|localhost)", head):
+        yield "head_start_ray_commands: add --dashboard-host=127.0.0.1; users tunnel to it."
+    for node in _NODES:
+        if "--ray-client-server-port" in _commands(cluster, node):
+            yield (
+                f"{node}_start_ray_commands: --ray-client-server-port opens a port that runs code: "
+                "leave it out, scripts run on the head."
+            )
+
+
+def _options(cluster: dict[str, Any], node: str) -> str:
+    docker = cluster.get("docker") or {}
+    options = [*(docker.get("run_options") or []), *(docker.get(f"{node}_run_options") or [])]
+    return " ".join([*options, _commands(cluster, node)])
+
+
+def _token(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    for node in _NODES:
+        if "RAY_AUTH_MODE=token" not in _options(cluster, node):
+            yield f"{node}: authentication is off: set RAY_AUTH_MODE=token on every node."
+    if not any("auth_token" in target for target in cluster.get("file_mounts") or {}):
+        yield "file_mounts: ship ~/.ray/auth_token to the nodes (ray get-auth-token --generate)."
+
+
+def _pinned(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    image = (cluster.get("docker") or {}).get("image", "")
+    version = re.search(r":(\d+\.\d+\.\d+)", image)
+    if image and not version:
+        yield f"docker.image {image}: name a version of Ray, never nightly or latest."
+    for command in cluster.get("setup_commands") or []:
+        if "pip install" not in command:
+            continue
+        asked = re.search(r"\bray(\[[^\]]*\])?(==[\d.]+)?(?=['\" ]|$)", command)
+        if asked and not asked[2]:
+            yield "setup_commands: pip may replace Ray: pin it with ==."
+        elif asked and version and asked[2] != f"=={version[1]}":
+            yield f"setup_commands: ray{asked[2]} is not the image's {version[1]}."
+
+
+def _storage(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    if not cluster.get("docker"):
+        return
+    volumes = {
+        node: set(re.findall(r"(?:--volume|-v)[= ](\S+?):\S+", _options(cluster, node)))
+        for node in _NODES
+    }
+    shared = volumes["head"] & volumes["worker"]
+    if not shared:
+        yield "docker: head and workers share no --volume: datasets and checkpoints need one."
+    mounted = " ".join(cluster.get("initialization_commands") or [])
+    for path in sorted(shared):
+        if "mount" not in mounted or path not in mounted:
+            yield f"initialization_commands: {path} is not mounted: every node has its own then."
+    tracking = re.search(r"MLFLOW_TRACKING_URI=sqlite:///(/\S+)", _options(cluster, "head"))
+    if tracking and not any(tracking[1].startswith(f"{path}/") for path in shared):
+        yield f"MLFLOW_TRACKING_URI: {tracking[1]} is lost with the head: put it on shared storage."
+    if "MLFLOW_TRACKING_URI=sqlite" in _options(cluster, "worker"):
+        yield "workers: two machines must not write one SQLite file: set it for the head only."
+
+
+def _blanks(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
+    for blank in sorted(set(re.findall(r"\S*FILL-IN\S*", str(cluster)))):
+        yield f"{blank.strip(chr(39))}: fill this in."
+
+
+def main(arguments: list[str]) -> int:
+    """The command; its exit code."""
+    if len(arguments) != 2 or arguments[0] != "check":
+        print("usage: python -m cpcdr.cluster check FILE.yaml", file=sys.stderr)
+        return 2
+    path = Path(arguments[1])
+    try:
+        problems = check(path)
+    except InputError as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"{path}: {problem}", file=sys.stderr)
+    if not problems:
+        print(f"{path}: no mistake found; nothing was started.")
+    return 2 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
