@@ -95,11 +95,12 @@ class Precomputed:
 def tree_names(ref: FrameRef) -> list[str]:
     """What a frame's file may be called in a tree of the released code's layout, best first."""
     sequence = ref.sequence.removeprefix("rgb/")  # the images may be such a tree themselves
-    names = [f"{sequence}/{ref.frame_index:08d}.png"]
-    if ref.path:
-        stem = Path(ref.path).stem
-        names += [f"{sequence}/{stem}.png", f"{stem}.png"]
-    return names
+    below = sequence.partition("/")[2]  # an image folder's own name need not be repeated
+    names = []
+    for folder in [sequence, *([below] if below else [])]:
+        names.append(f"{folder}/{ref.frame_index:08d}.png")
+        names += [f"{folder}/{Path(ref.path).stem}.png"] if ref.path else []
+    return [*names, *([f"{Path(ref.path).stem}.png"] if ref.path else [])]
 
 
 def _candidates(ref: FrameRef) -> Iterator[tuple[str, Decode]]:

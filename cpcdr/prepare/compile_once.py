@@ -20,8 +20,7 @@ def first_alone(run: str) -> Iterator[None]:
     Args:
         run: a name of the run; blocks after the first of a run do not wait for each other.
     """
-    path = Path(tempfile.gettempdir()) / f"cpcdr-kernels-{os.getuid()}.lock"
-    with path.open("a+", encoding="utf-8") as file:
+    with _lock_file("first").open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when its holder dies
         file.seek(0)
         first = file.read() != run
@@ -31,3 +30,19 @@ def first_alone(run: str) -> Iterator[None]:
         if first:
             file.truncate(0)
             file.write(run)
+
+
+@contextmanager
+def if_nobody_else(what: str) -> Iterator[bool]:
+    """Whether no other process of this machine is in such a block now; never waits."""
+    with _lock_file(what).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _lock_file(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"cpcdr-{name}-{os.getuid()}.lock"

@@ -29,7 +29,7 @@ from cpcdr.errors import FrameError
 from cpcdr.frames import Frame, FrameRef, FrameSource
 from cpcdr.frames.resize import fit
 from cpcdr.frames.row import frame_from_row, frame_row
-from cpcdr.prepare.compile_once import first_alone
+from cpcdr.prepare.compile_once import first_alone, if_nobody_else
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.png_tree import read_region_map
 from cpcdr.regions import RegionConfig, regions_of_frame, superpixel_graph
@@ -187,7 +187,13 @@ class GroupRegions:
     given: Path | None = None
 
     def start(self) -> None:
-        """Nothing to load."""
+        """One process compiles the kernels while another one compiles those of the frames."""
+        with if_nobody_else("regions") as mine:
+            if mine:
+                slope = np.linspace(0.02, 0.5, 32, dtype=np.float32)[:, None].repeat(64, axis=1)
+                image = (255 * slope[..., None]).repeat(3, axis=2).astype(np.uint8)
+                camera = np.array([50, 50, 32, 16], np.float32)
+                regions_of_frame(image, slope, camera, self.config)
 
     def __call__(self, rows: list[Row]) -> list[Row]:
         return _each_good(rows, self._group)

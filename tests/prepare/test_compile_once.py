@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpcdr.prepare.compile_once import first_alone
+from cpcdr.prepare.compile_once import first_alone, if_nobody_else
 
 
 def stay(run: str, folder: Path, seconds: float) -> None:
@@ -52,3 +52,12 @@ def test_a_run_that_dies_does_not_block_the_next(lock_in: Path) -> None:
     start = time.monotonic()
     with first_alone("run"):
         assert time.monotonic() - start < 5.0
+
+
+def test_nobody_waits_for_what_another_process_does(lock_in: Path) -> None:
+    with if_nobody_else("regions") as mine:
+        assert mine
+        with if_nobody_else("regions") as again, if_nobody_else("frames") as other:
+            assert not again and other
+    with if_nobody_else("regions") as mine:
+        assert mine
