@@ -89,8 +89,9 @@ def main(
 ) -> NoReturn:
     """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130."""
     _make_cv2_and_threads_quiet()
-    # SIGTERM (a cluster's pre-emption) unwinds like Ctrl-C, so that runs are closed and files kept.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # SIGTERM (a cluster's pre-emption) unwinds like Ctrl-C, so that runs are closed and files kept;
+    # also in a shell's background, where Ctrl-C itself is ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = function(parse(config_type, (description or "").strip(), sys.argv[1:]))
     except InputError as error:

@@ -124,11 +124,26 @@ def test_an_unknown_option_is_refused_with_code_2(script: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_unwinds_and_says_how_to_go_on(script: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "before"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_IGN),  # in a shell's background, SIGINT is ignored
+    ],
+)
+def test_a_stop_unwinds_and_says_how_to_go_on(
+    script: Path, number: signal.Signals, before: signal.Handlers
+) -> None:
     command = [sys.executable, str(script), "--mode", "wait"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, before),
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         time.sleep(0.1)
