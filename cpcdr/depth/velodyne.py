@@ -28,13 +28,13 @@ class Velodyne:
         return [self._of(frame) for frame in frames]
 
     def _of(self, frame: Frame) -> Disparity:
-        image = Path(frame.ref.path)
-        drive = image.parents[2]
+        image = Path(frame.ref.path)  # DATE/DRIVE/image_02/data/0000000000.png
+        drive = image.parent.parent.parent
         scan = drive / "velodyne_points" / "data" / f"{image.stem}.bin"
-        if not scan.is_file():
+        if not frame.ref.path or not scan.is_file():
             raise FrameError(
-                f"{scan} is missing: --depth velodyne: reads KITTI raw recordings with their "
-                "velodyne_points.",
+                f"{frame.ref.frame_id}: {scan} is missing: --depth velodyne: reads KITTI raw "
+                "recordings with their velodyne_points.",
                 "depth",
             )
         points = np.fromfile(scan, np.float32)

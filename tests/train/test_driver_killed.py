@@ -14,10 +14,12 @@ import pytest
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
+from cpcdr.cli import parse
 from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
 from cpcdr.train.history import read_history
+from cpcdr.train.pretrain import PretrainConfig, pretrain
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +50,9 @@ def wait_for_step(progress: Path, step: int, process: subprocess.Popen[bytes]) -
     raise AssertionError("the training made no progress")
 
 
-def test_a_killed_driver_goes_on_where_it_was_bit_by_bit(tmp_path: Path) -> None:
+def test_a_killed_driver_goes_on_where_it_was_bit_by_bit(
+    tmp_path: Path, ray_local: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     prepare(
         PrepareConfig(
@@ -60,7 +64,8 @@ def test_a_killed_driver_goes_on_where_it_was_bit_by_bit(tmp_path: Path) -> None
         )
     )
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    subprocess.run(command(data, "whole"), cwd=tmp_path, env=environment, check=True, timeout=300)
+    monkeypatch.chdir(tmp_path)
+    pretrain(parse(PretrainConfig, "", command(data, "whole")[2:]))
 
     first = subprocess.Popen(command(data, "killed"), cwd=tmp_path, env=environment)
     wait_for_step(tmp_path / "killed" / "progress.json", KILLED_AT, first)
