@@ -86,6 +86,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     key = config_hash([digest, str(config.out.absolute())])
     with open_run(config.tracking, "finetune", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.init": config.finetune.init})
+        run.tags({"cpcdr.protocol": source.protocol})
         checkpoint = train(task, settings, config.engine, config.out, run.metrics)
         for name in ("config.yaml", "model.safetensors"):
             run.artifact(checkpoint / name, "checkpoint")

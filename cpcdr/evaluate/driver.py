@@ -133,6 +133,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     digest = config_hash({**identity, "training": values["config"], "step": values["step"]})
     out = config.out if config.out != Path() else config.checkpoint.parent / "evaluation"
     with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
+        run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
         segmenters = _segmenters(config, source, size, classes)
         totals = count_all(config.engine, source, size, segmenters, classes)
