@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from cpcdr.loss.correspondences import (
     pixel_correspondences,
     region_correspondences,
 )
-from cpcdr.loss.sinkhorn import sinkhorn
+from cpcdr.loss.sinkhorn import Scales, exponentials, sinkhorn_scales
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,87 @@ class LossConfig:
     sinkhorn_iterations: int = 3
 
 
-def group_mean(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Mean over the rows of each group, given back to every row: [S, K] -> [S, K]."""
-    total = values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
-    count = torch.bincount(group, minlength=groups).clamp_min(1)
-    return (total / count[:, None])[group]
-
-
 def swapped_prediction(
-    features: Tensor, prototypes: Tensor, group: Tensor, config: LossConfig
+    features: Tensor, prototypes: Tensor, group: Tensor, groups: int, config: LossConfig
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each sample's prediction against the mean code of its group.
 
     Args:
         features: [S, C] L2-normalised; S may be 0, but every rank must call.
         prototypes: [K, C] L2-normalised.
-        group: int64 [S].
+        group: int64 [S] in 0..groups-1; some may be empty.
+        groups: how many.
 
     Returns:
-        the scalar loss, and the codes [S, K] (no gradient).
+        the scalar loss, and the prototype each sample's code prefers, int64 [S].
     """
-    similarity = features @ prototypes.t()
-    codes = sinkhorn(similarity.detach(), config.epsilon, config.sinkhorn_iterations)
+    with torch.no_grad():
+        similarity = features @ prototypes.t()
+        scales, codes = sinkhorn_scales(similarity, config.epsilon, config.sinkhorn_iterations)
     if not len(features):
-        return similarity.sum(), codes
-    target = group_mean(codes, group, int(group.max()) + 1)
-    prediction = torch.log_softmax(similarity.float() / config.temperature, dim=1)
-    return -(target * prediction).sum(dim=1).mean(), codes
+        return (features @ prototypes.t()).sum(), codes.new_zeros(0, dtype=torch.long)
+    preferred = codes.argmax(dim=1)
+    target = group_means(codes, group, groups)
+    del codes
+    precision = (config.temperature, config.epsilon)
+    loss = _CrossEntropy.apply(features, prototypes, similarity, group, target, scales, precision)
+    return loss, preferred
+
+
+def group_means(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Mean over the rows of each group: [S, K] -> [groups, K], zeros for an empty one."""
+    total = values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
+    return total.div_(torch.bincount(group, minlength=groups).clamp_min(1)[:, None])
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """-mean_s sum_k target[group[s], k] log softmax(features[s] @ prototypes / temperature)_k.
+
+    The matrices of samples by prototypes are the largest of a training, so none is kept for the
+    way back: similarities, codes and softmax are made again from what is S x C, S or K in size.
+    Products with the targets are taken group by group, on sums of the samples' features. Targets
+    are constants: no gradient flows through the codes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        prototypes: Tensor,
+        similarity: Tensor,
+        group: Tensor,
+        target: Tensor,
+        scales: Scales,
+        precision: tuple[float, float],
+    ) -> Tensor:
+        """``similarity`` is used up: it must not be read afterwards."""
+        temperature, _ = precision
+        together = _group_sums(features, group, len(target)) @ prototypes.t()
+        logits = similarity.div_(temperature)
+        normaliser = torch.logsumexp(logits, dim=1)
+        ctx.save_for_backward(features, prototypes, group, normaliser, *scales)
+        ctx.groups, ctx.precision = len(target), precision
+        return (normaliser.sum() - (target * together).sum() / temperature) / len(features)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, prototypes, group, normaliser, shift, sample, weight = ctx.saved_tensors
+        temperature, epsilon = ctx.precision
+        similarity = features @ prototypes.t()
+        codes = exponentials(similarity, shift, epsilon).mul_(weight).mul_(sample[:, None])
+        target = group_means(codes, group, ctx.groups).to(features.dtype)
+        del codes
+        softmax = similarity.div_(temperature).sub_(normaliser[:, None]).exp_()
+        scale = gradient / (temperature * len(features))
+        towards = (target @ prototypes)[group]
+        of_features = (softmax @ prototypes - towards) * scale
+        sums = _group_sums(features, group, ctx.groups)
+        of_prototypes = (softmax.t() @ features - target.t() @ sums) * scale
+        return of_features, of_prototypes, None, None, None, None, None
+
+
+def _group_sums(features: Tensor, group: Tensor, groups: int) -> Tensor:
+    return features.new_zeros(groups, features.shape[1]).index_add_(0, group, features)
 
 
 def copy_paste_loss(
@@ -102,17 +157,17 @@ def copy_paste_loss(
     )
     region = region_correspondences(image[split:], xy[split:], regions)
 
-    def part(points: Points) -> tuple[Tensor, Tensor]:
+    def part(points: Points, groups: int) -> tuple[Tensor, Tensor]:
         sampled = features_at(features, points, height, width)
-        return swapped_prediction(sampled, prototypes, points.group, config)
+        return swapped_prediction(sampled, prototypes, points.group, groups, config)
 
     # Both parts are always computed: ranks must agree on their all-reduces.
-    pixel_loss, _ = part(pixel)
-    region_loss, codes = part(region)
+    pixel_loss, _ = part(pixel, split)
+    region_loss, preferred = part(region, len(mosaic["image_of"]))
     loss = config.pixel_weight * pixel_loss + config.region_weight * region_loss
     weight = config.pixel_weight + config.region_weight
     with torch.no_grad():
-        usage = torch.bincount(codes.argmax(dim=1), minlength=len(prototypes)).float()
+        usage = torch.bincount(preferred, minlength=len(prototypes)).float()
         share = usage / usage.sum().clamp_min(1)
         entropy = -(share * share.clamp_min(1e-12).log()).sum() / math.log(len(prototypes))
         visible = torch.unique(pixel.group).numel() / max(1, split)

@@ -97,13 +97,14 @@ def worker(folder: Path, rank: int) -> None:
         features = cosine(64, 12, seed=1)[start : start + size].clone().requires_grad_()
         group = torch.arange(size) // 2
         prototypes = cosine(10, 12, seed=2)
-        loss, _ = swapped_prediction(features, prototypes, group, LossConfig())
+        loss, _ = swapped_prediction(features, prototypes, group, size, LossConfig())
         loss.backward()
         results.append((codes, loss.detach()))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_get_the_codes_of_one(tmp_path: Path) -> None:
     command = [sys.executable, __file__, str(tmp_path)]
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cpcdr.copy_paste import CopyPasteConfig, compose_item
 from cpcdr.loss import LossConfig, copy_paste_loss, swapped_prediction
-from cpcdr.loss.swapped_prediction import group_mean
+from cpcdr.loss.sinkhorn import sinkhorn, sinkhorn_scales
+from cpcdr.loss.swapped_prediction import _CrossEntropy, group_means
 
 CONFIG = LossConfig(pixel_points=60, region_points=90)
 
@@ -57,11 +58,12 @@ def test_loss_and_gradient_equal_the_transcription(config: LossConfig) -> None:
     f, p, g = features.double().numpy(), prototypes.double().numpy(), group.numpy()
     features.requires_grad_()
     prototypes.requires_grad_()
-    loss, codes = swapped_prediction(features, prototypes, group, config)
+    loss, preferred = swapped_prediction(features, prototypes, group, 15, config)
     expected = codes_of(f @ p.T, config)
+    codes = sinkhorn(features @ prototypes.t(), config.epsilon, config.sinkhorn_iterations)
     np.testing.assert_allclose(codes.numpy(), expected, rtol=1e-4, atol=1e-6)
+    assert preferred.tolist() == expected.argmax(axis=1).tolist()
     assert loss.item() == pytest.approx(loss_of(f, expected, p, g, config.temperature), rel=1e-5)
-    assert not codes.requires_grad
     loss.backward()
     # Central differences of the transcription with the codes held fixed: they are targets.
     for array, gradient in ((f, features.grad), (p, prototypes.grad)):
@@ -76,20 +78,51 @@ def test_loss_and_gradient_equal_the_transcription(config: LossConfig) -> None:
             assert gradient[index].item() == pytest.approx(slope, rel=2e-3, abs=1e-5)
 
 
+def test_gradients_are_exact() -> None:
+    features, prototypes, group = (t.double() for t in drawn(12, 6))
+    group = group.long()
+    with torch.no_grad():
+        scales, codes = sinkhorn_scales(features @ prototypes.t(), 0.05, 3)
+    target = group_means(codes, group, 15)
+
+    def fixed_codes(f: Tensor, p: Tensor) -> Tensor:
+        similarity = (f @ p.t()).detach()
+        return _CrossEntropy.apply(f, p, similarity, group, target, scales, (0.1, 0.05))
+
+    inputs = (features.requires_grad_(), prototypes.requires_grad_())
+    assert torch.autograd.gradcheck(fixed_codes, inputs)
+
+
+def test_no_matrix_of_samples_by_prototypes_is_kept() -> None:
+    features, prototypes, group = drawn(400, 50)
+    features.requires_grad_()
+    sizes: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        swapped_prediction(features, prototypes, group, 15, CONFIG)[0].backward()
+    assert sizes
+    assert max(sizes) <= features.numel() < 400 * 50
+
+
 def test_group_means_with_gaps_between_the_groups() -> None:
     values, _, group = drawn(30, 4)
-    means = group_mean(values, group, int(group.max()) + 1)
-    for row, g in zip(means, group, strict=True):
+    means = group_means(values, group, 20)
+    for row, g in zip(means[group], group, strict=True):
         torch.testing.assert_close(row, values[group == g].mean(dim=0))
+    assert means[1].eq(0).all(), "an empty group"
 
 
 def test_no_samples_give_a_loss_of_zero_that_has_a_gradient() -> None:
     features, prototypes, group = drawn(0, 4)
     prototypes.requires_grad_()
-    loss, codes = swapped_prediction(features, prototypes, group, CONFIG)
+    loss, preferred = swapped_prediction(features, prototypes, group, 0, CONFIG)
     loss.backward()
     assert loss.item() == 0
-    assert codes.shape == (0, 4)
+    assert preferred.shape == (0,)
     assert prototypes.grad is not None  # DDP waits for every parameter's gradient
 
 
