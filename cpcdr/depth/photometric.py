@@ -146,6 +146,18 @@ def photometric_loss(
         poses: [F, B, 4, 4], target to source coordinates.
         intrinsics: [B, 4].
     """
+    if target.device.type == "cpu" and target.dtype == torch.float32:
+        from cpcdr.depth import photometric_cpu
+
+        fused = photometric_cpu.photometric_loss(target, sources, disparities, poses, intrinsics)
+        return Photometric(*fused)
+    return photometric_loss_of_tensors(target, sources, disparities, poses, intrinsics)
+
+
+def photometric_loss_of_tensors(
+    target: Tensor, sources: Tensor, disparities: Tensor, poses: Tensor, intrinsics: Tensor
+) -> Photometric:
+    """`photometric_loss` in tensor operations, for any device and precision."""
     y = target[:, :, None]
     with torch.no_grad():
         moments = Moments.of(y)

@@ -200,6 +200,7 @@ def test_learned_intrinsics_form_their_own_group(task):
     torch.testing.assert_close(camera[0, 0].item(), 128 * 0.8660254, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_loss_falls_on_a_small_world(task):
     torch.manual_seed(0)
     model = task.build()

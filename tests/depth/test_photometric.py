@@ -1,10 +1,17 @@
 """The batched loss against a per-pixel transcription in NumPy."""
 
 import numpy as np
+import pytest
 import torch
 
 from cpcdr import geometry
-from cpcdr.depth.photometric import Moments, photometric_loss, smoothness, ssim_distance
+from cpcdr.depth.photometric import (
+    Moments,
+    photometric_loss,
+    photometric_loss_of_tensors,
+    smoothness,
+    ssim_distance,
+)
 
 
 def ssim_numpy(x, y):
@@ -99,6 +106,34 @@ def test_gradient_agrees_with_finite_differences():
         return photometric_loss(target, sources, d, p, camera).loss
 
     assert torch.autograd.gradcheck(loss, (disparities, poses), eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize("motion", [0.5, 2.0], ids=["small", "out of the image and behind it"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_fused_loss_agrees_with_tensors(motion, threads):
+    target, sources, disparities, poses, camera = problem(b=3, s=4, height=24, width=40)
+    poses[..., :3, 3] *= motion
+    given = (disparities, poses, camera * 4)
+
+    def run(function, dtype):
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in given]
+        result = function(target.to(dtype), sources.to(dtype), *leaves)
+        (3 * result.loss).backward()
+        return result, [leaf.grad.double() for leaf in leaves]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    fused, gradients = run(photometric_loss, torch.float32)
+    torch.set_num_threads(before)
+    exact, expected = run(photometric_loss_of_tensors, torch.float64)
+    assert 0.05 < exact.mask.double().mean() < 0.95
+    torch.testing.assert_close(fused.loss.double(), exact.loss, rtol=1e-5, atol=0)
+    assert torch.equal(fused.mask, exact.mask)
+    for name in ("error", "identity", "synthesised"):
+        found, true = getattr(fused, name).double(), getattr(exact, name)
+        torch.testing.assert_close(found, true, rtol=0, atol=2e-4, msg=name)
+    for found, true in zip(gradients, expected, strict=True):
+        assert (found - true).norm() < 2e-3 * true.norm()
 
 
 def test_views_outside_the_image_gain_nothing():
