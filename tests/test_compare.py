@@ -24,6 +24,7 @@ def record(name: str, lr: float, miou: float, parent: str = "") -> str:
         return run.run_id
 
 
+@pytest.mark.slow
 def test_differences_best_run_curves_and_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_differences_best_run_curves_and_figures(
     assert trials["runs"] == 1 and trials["best"]["synthetic"]["run_id"] == child
 
 
+@pytest.mark.slow
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no experiment 'nothing'"):
         compare(CompareConfig("nothing", out=tmp_path / "page.html"))

@@ -18,10 +18,11 @@ ORDER = [
     *["frames", "geometry", "visualize", "plots", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
     *["copy_paste", "model", "loss", "train", "evaluate", "finetune", "segment", "export"],
-    *["tune", "demo", "benchmark", "cluster", "compare"],
+    *["tune", "demo", "ablate", "benchmark", "cluster", "compare"],
 ]
 RAY = re.compile(
     r"session|prepare(\..*)?|train\.engine|evaluate\.driver|segment\.video|tune(\..*)?|cluster"
+    r"|ablate\.(trials|record)"
 )
 MLFLOW = re.compile(r"(tracking\w*|segment\.load|export|compare)(\..*)?")
 
@@ -82,6 +83,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_notebook_gets_neither_ray_nor_mlflow() -> None:
     loaded = loaded_by(
         "import cpcdr.frames, cpcdr.geometry, cpcdr.depth, cpcdr.regions, cpcdr.dataset, "

@@ -6,11 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from cpcdr.evaluate.regions import OURS, EvaluateRegionsConfig, evaluate_regions
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
 
 
+@pytest.mark.slow
 def test_every_method_is_measured(tmp_path: Path) -> None:
     config = EvaluateRegionsConfig(
         "synthetic:seed=5,streets=2,frames=1,height=96,width=192",

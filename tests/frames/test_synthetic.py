@@ -79,6 +79,7 @@ def test_a_frame_keeps_the_contract() -> None:
     assert f.source == f"synthetic:{SMALL}"
 
 
+@pytest.mark.slow
 def test_every_class_is_common_and_the_sky_is_far() -> None:
     source = replace(SyntheticStreet.parse("", FrameOptions(stride=8)), protocol="synthetic-14")
     counts = np.zeros(CLASSES)

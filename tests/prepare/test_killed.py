@@ -85,7 +85,9 @@ def kill_actor(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kill", "parts"), [(kill_driver, 1), (kill_driver, 8), (kill_actor, 3)], ids=str
+    ("kill", "parts"),
+    [(kill_driver, 1), (kill_driver, 8), (kill_actor, 3)],
+    ids=["driver early", "driver late", "actor"],
 )
 def test_nothing_is_lost_or_doubled(
     tmp_path: Path,

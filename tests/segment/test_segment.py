@@ -99,6 +99,7 @@ def test_onnx_agrees(tmp_path: Path, kind: str, request: pytest.FixtureRequest) 
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".onnx"] == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_the_registry_brings_it_back(tmp_path: Path, finetuned: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")

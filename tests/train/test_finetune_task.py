@@ -66,6 +66,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
     assert not torch.equal(other["images"], whole[0]["images"])
 
 
+@pytest.mark.slow
 def test_it_learns_and_only_what_it_should() -> None:
     torch.manual_seed(0)
     task = FinetuneTask(replace(SMALL, balanced=True, jitter=0.0, scales=(1.0, 1.0)), STREET)
