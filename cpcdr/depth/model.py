@@ -33,8 +33,8 @@ class DepthConfig:
             point for all frames together with the networks.
         smoothness: weight of the smoothness term at the finest scale, halved at each coarser one.
         jitter: share of the triplets whose colours are jittered before the networks see them.
-        min_motion: triplets whose frames differ by less than this (mean absolute difference of
-            the grey values in 0..1, at 1/8 size) show no motion and are skipped.
+        min_motion: triplets with less optical flow than this (mean length, as a share of the image
+            width) show no motion and are skipped.
         cache_mib: memory for decoded frames in each process.
         readers: threads that read frames.
         seed: of order and augmentation.
@@ -48,7 +48,7 @@ class DepthConfig:
     intrinsics: Literal["known", "learn"] = "known"
     smoothness: float = 1e-3
     jitter: float = 0.5
-    min_motion: float = 0.004
+    min_motion: float = 0.001
     cache_mib: int = 2048
     readers: int = 4
     seed: int = 0

@@ -68,12 +68,14 @@ class _Photometric(torch.autograd.Function):
         return None, None, disparity, pose, camera
 
 
-@_jit
 def _item(  # type: ignore[no-untyped-def]
     item, target, sources, disparities, poses, intrinsics,
     to_disparity, to_pose, to_camera, error, identity, mask, synthesised,
 ):  # fmt: skip
-    """The sum of one item's per-pixel losses over its scales; fills the item's outputs."""
+    """The sum of one item's per-pixel losses over its scales; fills the item's outputs.
+
+    Python, so that each loop below is compiled once and not again as a part of this.
+    """
     frames, scales = len(sources), disparities.shape[1]
     height, width = disparities.shape[2:]
     y = np.empty((3, height + 2, width + 2), _F)
@@ -86,15 +88,12 @@ def _item(  # type: ignore[no-untyped-def]
     fields = np.empty((frames, 3, 4, height, width), _F)
     errors = np.empty((frames, height, width), _F)
     valid = np.empty((frames, height, width), np.bool_)
+    weight = np.empty((frames, height, width), _F)
     for frame in range(frames):
         for channel in range(3):
             _pad(sources[frame, item, channel], x[frame, channel])
         _compare(x[frame], y, y_mean, y_variance, errors[frame], fields[frame])
-    still = identity[item]
-    for row in range(height):
-        for column in range(width):
-            still[row, column] = errors[:, row, column].min()
-    weight = np.empty((frames, height, width), _F)
+    errors.min(axis=0, out=identity[item])
     total = 0.0
     for scale in range(scales):
         disparity = disparities[item, scale]
@@ -105,14 +104,14 @@ def _item(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             _compare(x[frame], y, y_mean, y_variance, errors[frame], fields[frame])
         first = scale == 0
-        total += _least(errors, valid, still, weight, first, error[item], mask[item])
+        total += _least(errors, valid, identity[item], weight, first, error[item], mask[item])
         if first:
             synthesised[item] = x[frames - 1, :, 1:-1, 1:-1]
         for frame in range(frames):
             views = _view_gradient(x[frame], y, fields[frame], weight[frame])
             _spread(
                 views, along[frame], disparity, poses[frame, item], intrinsics[item],
-                weight[frame], to_disparity[item, scale], to_pose[frame, item], to_camera[item],
+                to_disparity[item, scale], to_pose[frame, item], to_camera[item],
             )  # fmt: skip
     return total
 
@@ -288,7 +287,7 @@ def _view_gradient(x, y, fields, weight):  # type: ignore[no-untyped-def]
 
 @_jit
 def _spread(  # type: ignore[no-untyped-def]
-    views, along, disparity, pose, camera, weight, to_disparity, to_pose, to_camera
+    views, along, disparity, pose, camera, to_disparity, to_pose, to_camera
 ):
     """Carries a view's gradient on to disparity, pose and intrinsics, which it adds to."""
     height, width = disparity.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -12,10 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
 from cpcdr.depth.model import TINY, DepthConfig, DepthModel
-from cpcdr.depth.triplets import FrameReader, find_triplets
+from cpcdr.depth.triplets import (
+    FrameMotion,
+    FrameReader,
+    find_triplets,
+    measure_here,
+    runs_of_frames,
+)
 from cpcdr.frames.frame import FrameSource
 
 __all__ = ["TINY", "DepthConfig", "DepthTask"]
@@ -27,6 +34,7 @@ class DepthTask:
     Args:
         config: what to train.
         source: video to train on; any number of recordings and cameras.
+        motions: of all frames, measured elsewhere at the training size; None: measured here.
 
     Attributes:
         scan: the triplets, and what was skipped.
@@ -37,11 +45,20 @@ class DepthTask:
 
     kind = "depth"
 
-    def __init__(self, config: DepthConfig, source: FrameSource) -> None:
+    def __init__(
+        self,
+        config: DepthConfig,
+        source: FrameSource,
+        motions: Iterable[FrameMotion] | None = None,
+    ) -> None:
         self.settings = config
         self.source = source
         self._reader = self._make_reader()
-        self.scan = find_triplets(self.source, self._reader, config.min_motion, config.readers)
+        if motions is None:
+            motions = measure_here(source, self._reader, config.readers)
+        frames = sum(map(len, runs_of_frames(source)))
+        seen = tqdm(motions, "looking for motion", frames, unit="frame", dynamic_ncols=True)
+        self.scan = find_triplets(source, seen, config.min_motion)
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not travel, and decoded frames should not.

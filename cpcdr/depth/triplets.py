@@ -6,14 +6,16 @@ them, before training: so every process knows the same list and every epoch has 
 
 from __future__ import annotations
 
+import math
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -95,46 +97,104 @@ class FrameReader:
         return self._of_thread.source
 
 
+class FrameMotion(NamedTuple):
+    """What was seen of one frame.
+
+    Attributes:
+        frame_id: whose.
+        flow: mean length of the optical flow from the frame before, as a share of the image width;
+            NaN where there is none before it or one of them cannot be read.
+        reason: why the frame cannot be read, or ``""``.
+    """
+
+    frame_id: str
+    flow: float
+    reason: str
+
+
 def find_triplets(
-    source: FrameSource, reader: FrameReader, min_motion: float, threads: int
+    source: FrameSource, motions: Iterable[FrameMotion], min_motion: float
 ) -> TripletScan:
     """Every triplet of frames in a row with motion, never across two sequences.
 
     Args:
         source: where the frames are.
-        reader: reads them (and keeps them for the first epoch, as far as its memory goes).
-        min_motion: least mean absolute grey difference (0..1) to one of the neighbours.
-        threads: that read frames.
+        motions: of all its frames, in any order.
+        min_motion: least flow to one of the neighbours, as a share of the image width.
 
     Raises:
         InputError: no triplet is left.
     """
+    seen: dict[str, FrameMotion] = {}
+    for motion in motions:  # a frame where two pieces meet comes twice, once without its flow
+        if motion.frame_id not in seen or not math.isnan(motion.flow):
+            seen[motion.frame_id] = motion
     triplets: list[Triplet] = []
     static = 0
     short: list[str] = []
     rejected: list[tuple[str, str]] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for name, refs in _sequences(source):
-            rows = [row for row in zip(refs, refs[1:], refs[2:], strict=False) if _in_row(row)]
-            if not rows:
-                short.append(name)
-                continue
-            motion = _measure_motion(pool, reader, refs, rejected)
-            readable = [row for row in rows if {row[1].frame_id, row[2].frame_id} <= motion.keys()]
-            moving = [
-                row
-                for row in readable
-                if max(motion[row[1].frame_id], motion[row[2].frame_id]) >= min_motion
-            ]
-            static += len(readable) - len(moving)
-            triplets += moving
+    for name, refs in sequences(source):
+        broken = [(ref.frame_id, seen[ref.frame_id].reason) for ref in refs]
+        rejected += [(frame_id, reason) for frame_id, reason in broken if reason]
+        rows = [row for row in zip(refs, refs[1:], refs[2:], strict=False) if _in_row(row)]
+        if not rows:
+            short.append(name)
+        flows = [max(seen[row[1].frame_id].flow, seen[row[2].frame_id].flow) for row in rows]
+        readable = [not any(seen[ref.frame_id].reason for ref in row) for row in rows]
+        static += sum(ok and flow < min_motion for ok, flow in zip(readable, flows, strict=True))
+        triplets += [
+            row
+            for row, ok, flow in zip(rows, readable, flows, strict=True)
+            if ok and flow >= min_motion
+        ]
     scan = TripletScan(tuple(triplets), static, tuple(short), tuple(rejected))
     if not triplets:
         raise InputError(_nothing_left(source, scan))
     return scan
 
 
-def _sequences(source: FrameSource) -> Iterator[tuple[str, list[FrameRef]]]:
+def measure_here(source: FrameSource, reader: FrameReader, threads: int) -> Iterator[FrameMotion]:
+    """The motion of all frames, with threads of this process; what ``reader`` keeps it keeps."""
+    with ThreadPoolExecutor(threads) as pool:
+        for measured in pool.map(partial(measure_motion, reader), runs_of_frames(source)):
+            yield from measured
+
+
+def runs_of_frames(source: FrameSource, most: int = 64) -> list[list[FrameRef]]:
+    """Sequences in pieces of about ``most`` frames; a piece starts with the last of the one before.
+
+    One long recording is thus as good as many short ones at keeping all processes busy.
+    """
+    return [
+        refs[max(0, start - 1) : start + most]
+        for _, refs in sequences(source)
+        for start in range(0, len(refs), most)
+    ]
+
+
+def measure_motion(reader: FrameReader, refs: list[FrameRef]) -> list[FrameMotion]:
+    """The motion of frames of one sequence; of the first, which has none before it here, NaN."""
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    found: list[FrameMotion] = []
+    before: NDArray[np.uint8] | None = None
+    for ref in refs:
+        try:
+            now = _half_size_grey(reader.read(ref)[0])
+        except FrameError as error:
+            found.append(FrameMotion(ref.frame_id, math.nan, str(error)))
+            before = None
+            continue
+        moved = math.nan
+        if before is not None:
+            field = flow.calc(before, now, None)  # type: ignore[call-overload]
+            moved = float(np.linalg.norm(field, axis=2).mean()) / now.shape[1]
+        found.append(FrameMotion(ref.frame_id, moved, ""))
+        before = now
+    return found
+
+
+def sequences(source: FrameSource) -> Iterator[tuple[str, list[FrameRef]]]:
+    """Each sequence's name and its frames in order."""
     refs = sorted(source.refs(), key=lambda ref: (ref.sequence, ref.frame_index))
     for name, members in groupby(refs, key=lambda ref: ref.sequence):
         yield name, list(members)
@@ -144,35 +204,11 @@ def _in_row(refs: Triplet) -> bool:
     return refs[2].frame_index - refs[0].frame_index == 2 == len({r.frame_index for r in refs}) - 1
 
 
-def _measure_motion(
-    pool: ThreadPoolExecutor,
-    reader: FrameReader,
-    refs: list[FrameRef],
-    rejected: list[tuple[str, str]],
-) -> dict[str, float]:
-    """Difference of each frame to the one before it, by frame_id; unreadable ones are rejected."""
-    motion: dict[str, float] = {}
-    before: NDArray[np.float32] | None = None
-    for ref, found in zip(refs, pool.map(partial(_thumbnail, reader), refs), strict=True):
-        if isinstance(found, FrameError):
-            rejected.append((ref.frame_id, str(found)))
-            before = None
-            continue
-        if before is not None:
-            motion[ref.frame_id] = float(np.abs(found - before).mean())
-        before = found
-    return motion
-
-
-def _thumbnail(reader: FrameReader, ref: FrameRef) -> NDArray[np.float32] | FrameError:
-    """The frame in grey, 0..1, at 1/8 size: small enough that noise averages out."""
-    try:
-        image, _ = reader.read(ref)
-    except FrameError as error:
-        return error
-    grey = image.astype(np.float32).mean(axis=2) / 255
-    height, width = grey.shape
-    return cv2.resize(grey, (width // 8, height // 8), interpolation=cv2.INTER_AREA)
+def _half_size_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    half = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return half.astype(np.uint8, copy=False)
 
 
 def _nothing_left(source: FrameSource, scan: TripletScan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from cpcdr.config import config_hash, to_plain
 from cpcdr.depth.health import training_alarms
 from cpcdr.depth.network import load_depth_network
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
-from cpcdr.frames import FrameOptions, open_frames
+from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.session import ray_session
 from cpcdr.tracking import TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import TrainConfig
+from cpcdr.train.motion import measure_on_ray
 from cpcdr.train.pretrain import as_pictures
 from cpcdr.visualize import colour_disparity, contact_sheet, save_png
 
@@ -65,10 +68,30 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     start = time.perf_counter()
     source = open_frames(config.frames, config.options)
     print(f"{source.spec}: intrinsics {source.intrinsics_note}.")
-    task = DepthTask(replace(config.depth, seed=config.seed), source)
-    print(task.scan.summary())
     settings = replace(config.train, seed=config.seed)
-    digest = config_hash({"task": task.config(), "train": to_plain(settings)})
+    with ray_session() if config.engine.engine == "ray" else nullcontext():
+        task = _task(config, source)
+        digest = config_hash({"task": task.config(), "train": to_plain(settings)})
+        return {
+            **_train(config, task, settings, digest),
+            "config_hash": digest,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+
+
+def _task(config: TrainDepthConfig, source: FrameSource) -> DepthTask:
+    depth = replace(config.depth, seed=config.seed)
+    size = (depth.height, depth.width)
+    motions = measure_on_ray(source, size) if config.engine.engine == "ray" else None
+    task = DepthTask(depth, source, motions)
+    print(task.scan.summary())
+    return task
+
+
+def _train(
+    config: TrainDepthConfig, task: DepthTask, settings: TrainConfig, digest: str
+) -> dict[str, Any]:
+    source = task.source
     key = config_hash([digest, str(config.out.absolute())])
     with open_run(config.tracking, "depth", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
@@ -92,8 +115,6 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
             "identity": last["identity"],
             "seconds_per_step": last["seconds_per_step"],
             "data_wait_share": last["data_wait_share"],
-            "seconds": round(time.perf_counter() - start, 1),
-            "config_hash": digest,
             "run_id": run.run_id,
         }
 

@@ -12,12 +12,15 @@ from plane_world import PlaneWorld
 
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
-from cpcdr.depth.triplets import FrameReader
+from cpcdr.depth.triplets import FrameReader, find_triplets, measure_motion, runs_of_frames
 from cpcdr.errors import InputError
+from cpcdr.frames import open_frames
 from cpcdr.frames.frame import FrameRef
+from cpcdr.train.motion import measure_on_ray
 
 CPU = torch.device("cpu")
 SMALL = replace(TINY, channels=8, height=64, width=128, batch_size=2)
+SIZE = (SMALL.height, SMALL.width)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,28 @@ class Parked(PlaneWorld):
 def test_triplets_without_motion_are_skipped_and_counted():
     scan = DepthTask(SMALL, Parked(length=8)).scan
     assert [t[1].frame_index for t in scan.triplets] == [1, 2, 3, 4] and scan.static == 2
+
+
+def test_pieces_of_a_long_sequence_see_what_the_whole_sees():
+    source = PlaneWorld(length=8, broken=5)
+    reader = FrameReader(source, SIZE, 0)
+    runs = runs_of_frames(source, most=3)
+    assert [[ref.frame_index for ref in run] for run in runs] == [
+        [0, 1, 2],
+        [2, 3, 4, 5],
+        [5, 6, 7],
+    ]
+    pieces = [motion for run in runs for motion in measure_motion(reader, run)]
+    scan = find_triplets(source, pieces, 0.001)
+    assert scan == DepthTask(SMALL, source).scan
+    assert [t[1].frame_index for t in scan.triplets] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_ray_data_finds_the_same_triplets(ray_local):
+    source = open_frames("synthetic:streets=3,frames=4,height=64,width=96")
+    motions = list(measure_on_ray(source, SIZE))
+    assert DepthTask(SMALL, source, motions).scan == DepthTask(SMALL, source).scan
 
 
 @pytest.mark.parametrize(
