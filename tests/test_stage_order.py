@@ -21,8 +21,8 @@ ORDER = [
     *["tune", "demo", "ablate", "benchmark", "cluster", "compare"],
 ]
 RAY = re.compile(
-    r"session|prepare(\..*)?|train\.engine|evaluate\.driver|segment\.video|tune(\..*)?|cluster"
-    r"|ablate\.(trials|record)"
+    r"session|prepare(\..*)?|train\.(engine|motion)|evaluate\.driver|segment\.video|tune(\..*)?"
+    r"|cluster|ablate\.(trials|record)"
 )
 MLFLOW = re.compile(r"(tracking\w*|segment\.load|export|compare)(\..*)?")
 
