@@ -16,6 +16,7 @@ for _key, _value in {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # read once, and tests write videos before cpcdr reads any
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }.items():
     os.environ.setdefault(_key, _value)

@@ -112,6 +112,20 @@ class FrameMotion(NamedTuple):
     reason: str
 
 
+def refuse_single_frames(source: FrameSource) -> None:
+    """Before any frame is read: is there a triplet at all?
+
+    Raises:
+        InputError: no sequence has three frames in a row.
+    """
+    short = []
+    for name, refs in sequences(source):
+        if any(_in_row(row) for row in zip(refs, refs[1:], refs[2:], strict=False)):
+            return
+        short.append(name)
+    raise InputError(_nothing_left(source, TripletScan((), 0, tuple(short), ())))
+
+
 def find_triplets(
     source: FrameSource, motions: Iterable[FrameMotion], min_motion: float
 ) -> TripletScan:

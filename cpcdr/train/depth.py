@@ -16,6 +16,7 @@ from cpcdr.config import config_hash, to_plain
 from cpcdr.depth.health import training_alarms
 from cpcdr.depth.network import load_depth_network
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
+from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
 from cpcdr.session import ray_session
 from cpcdr.tracking import TrackingConfig, open_run
@@ -68,6 +69,7 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     start = time.perf_counter()
     source = open_frames(config.frames, config.options)
     print(f"{source.spec}: intrinsics {source.intrinsics_note}.")
+    refuse_single_frames(source)
     settings = replace(config.train, seed=config.seed)
     with ray_session() if config.engine.engine == "ray" else nullcontext():
         task = _task(config, source)
