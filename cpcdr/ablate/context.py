@@ -1,0 +1,237 @@
+"""The context test: does a car mean the same wherever it stands?
+
+Cars are cut out of evaluation frames with their masks from the label map and pasted, unchanged,
+into k other scenes: at their own height and size, so that the perspective holds, at the column
+nearest to their own where they stand on the road and cover no other car, shifted by whole strides,
+so that the network samples them alike. For car j in scene s let f_js be the mean over the car's
+inner cells of the L2-normalised features, and b_js the same mean over the same cells of the scene
+without the car. Then
+
+    moves   = mean over cars j and scenes s != t of  1 - cos(f_js, f_jt)
+    apart   = mean over cars j and scenes s != t of  1 - cos(f_js, b_jt)
+    context = moves / apart
+
+0: a car's features are its own, whatever surrounds it. 1: they say no more about the car than about
+what was there before it came, so that another scene changes them as much as the car's absence. The
+division keeps two kinds of networks from winning that have learnt nothing: collapsed ones, all of
+whose distances vanish together, and those whose features only tell the place in the image, for
+which car and background are the same (f = b, hence 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from cpcdr.ablate.labelled import LabelledFrames
+from cpcdr.model import SegmentationNetwork
+
+OBJECTS, GROUND = ("car", "vehicle"), ("road", "flat")
+"""Names of the classes that are pasted, and that they must stand on, in the protocols."""
+
+_STRIDE = 4
+_AREA = (0.01, 0.08)  # share of the image: clearly visible, and not all of it
+_FILLED, _ASPECT = 0.6, (0.8, 3.5)  # of the bounding box: one car, not a row of parked ones
+_ON_GROUND = 0.8  # share of the strip below the car that must be ground
+_INSIDE = 0.75  # share of a feature cell that the mask must cover
+_COVERED = 0.1  # share of the car that may lie over another one
+
+
+@dataclass(frozen=True, eq=False)
+class ContextTest:
+    """P pastes of objects into S scenes.
+
+    Attributes:
+        images: uint8 [P, H, W, 3].
+        masks: bool [P, H, W], the pasted pixels.
+        objects: int64 [P], which object it is.
+        places: int64 [P], which scene it is in.
+        scenes: uint8 [S, H, W, 3], the scenes without pastes.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    objects: NDArray[np.int64]
+    places: NDArray[np.int64]
+    scenes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ContextScore:
+    """Cosine distances in 0..2; see the module."""
+
+    moves: float
+    apart: float
+
+    @property
+    def context(self) -> float:
+        """``moves / apart``; NaN where all features are one."""
+        return self.moves / self.apart if self.apart > 1e-7 else float("nan")
+
+
+def make_context_test(frames: LabelledFrames, objects: int, scenes: int) -> ContextTest | None:
+    """Paste up to ``objects`` cars into up to ``scenes`` scenes that none of them is from.
+
+    Returns:
+        None where the frames have no suitable car, or no road to put it on.
+    """
+    classes = frames.protocol.classes
+    thing = next((classes.index(name) for name in OBJECTS if name in classes), None)
+    ground = next((classes.index(name) for name in GROUND if name in classes), None)
+    if thing is None or ground is None:
+        return None
+    cars = _cars(frames, thing)[:objects]
+    own = {index for index, _ in cars}
+    others = [i for i in range(len(frames)) if i not in own]
+    spread = np.linspace(0, len(others) - 1, min(scenes, len(others))).astype(int)
+    chosen = [others[i] for i in np.unique(spread)] if others else []
+    images, masks, numbers, places = [], [], [], []
+    for number, (index, mask) in enumerate(cars):
+        found = [find_place(mask, frames.labels[s], thing, ground) for s in chosen]
+        possible = [(k, shift) for k, shift in enumerate(found) if shift is not None]
+        for k, shift in possible if len(possible) > 1 else []:
+            there = np.roll(mask, shift, 1)
+            car = np.roll(frames.images[index], shift, 1)
+            images.append(np.where(there[..., None], car, frames.images[chosen[k]]))
+            masks.append(there)
+            numbers.append(number)
+            places.append(k)
+    if not images:
+        return None
+    return ContextTest(
+        np.stack(images),
+        np.stack(masks),
+        np.array(numbers),
+        np.array(places),
+        np.array(frames.images[chosen]),
+    )
+
+
+def _cars(frames: LabelledFrames, thing: int) -> list[tuple[int, NDArray[np.bool_]]]:
+    """The largest suitable object of each frame, (frame, mask), the largest first."""
+    found = []
+    for index in range(len(frames)):
+        mask = np.asarray(frames.labels[index] == thing)
+        masks = suitable(mask)
+        if masks:
+            found.append((index, max(masks, key=np.count_nonzero)))
+    return sorted(found, key=lambda pair: -np.count_nonzero(pair[1]))
+
+
+def suitable(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Connected pieces of a mask [H, W] that may be one whole car of a useful size."""
+    height, width = mask.shape
+    count, ids, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    masks = []
+    for k in range(1, count):
+        left, top, w, h, area = (int(v) for v in stats[k])
+        whole = left > 0 and top > 0 and left + w < width and top + h < height
+        sized = _AREA[0] <= area / mask.size <= _AREA[1]
+        shaped = area >= _FILLED * w * h and _ASPECT[0] <= w / h <= _ASPECT[1]
+        if whole and sized and shaped:
+            masks.append(ids == k)
+    return masks
+
+
+def find_place(
+    mask: NDArray[np.bool_], labels: NDArray[np.uint8], thing: int, ground: int
+) -> int | None:
+    """How many columns to shift an object so that it stands on the ground of another scene.
+
+    Args:
+        mask: bool [H, W], touching no border.
+        labels: uint8 [H, W] of the scene.
+        thing: label that the object should not be pasted over.
+        ground: label to stand on.
+
+    Returns:
+        the smallest shift, a multiple of the stride; None where there is no place.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    first, last, bottom = int(columns[0]), int(columns[-1]), int(rows[-1])
+    below = (labels[bottom + 1 : bottom + 4] == ground).mean(0)
+    shape, occupied = mask[:, first : last + 1], labels == thing
+
+    def fits(shift: int) -> bool:
+        there = slice(first + shift, last + 1 + shift)
+        covered = occupied[:, there][shape].mean()
+        return bool(below[there].mean() >= _ON_GROUND and covered <= _COVERED)
+
+    shifts = range(-(first // _STRIDE) * _STRIDE, mask.shape[1] - last, _STRIDE)
+    return min(filter(fits, shifts), key=lambda s: (abs(s), s), default=None)
+
+
+@torch.inference_mode()
+def context_score(network: SegmentationNetwork, test: ContextTest) -> ContextScore:
+    """How far the pasted objects' features move, and how far they are from what was there."""
+    device = next(network.parameters()).device
+
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        parts = []
+        for chunk in np.array_split(images, -(-len(images) // 8)):
+            pixels = torch.from_numpy(chunk).to(device).permute(0, 3, 1, 2).float() / 255
+            parts.append(functional.normalize(network(pixels), dim=1).double().cpu().numpy())
+        return np.concatenate(parts)
+
+    pasted, scenes = features(test.images), features(test.scenes)[test.places]
+    cells = [inner_cells(mask, pasted.shape[-2:]) for mask in test.masks]
+    cars, grounds = (
+        np.stack([f[:, cell].mean(1) for f, cell in zip(part, cells, strict=True)])
+        for part in (pasted, scenes)
+    )
+    return ContextScore(
+        between_scenes(cars, cars, test.objects), between_scenes(cars, grounds, test.objects)
+    )
+
+
+def inner_cells(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Cells of a grid [h, w] that a mask [H, W] covers, or at least the most covered ones."""
+    share = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(share >= min(_INSIDE, share.max()))
+
+
+def between_scenes(
+    first: NDArray[np.float64], second: NDArray[np.float64], objects: NDArray[np.int64]
+) -> float:
+    """The mean over objects of the mean cosine distance between two of their different scenes.
+
+    Args:
+        first: [P, C], the feature of paste p's object in its scene.
+        second: [P, C], what it is compared with there.
+        objects: int64 [P]; each object has at least two scenes.
+    """
+    distance = cosine_distance(first, second)
+    means = []
+    for number in np.unique(objects):
+        mine = distance[np.ix_(objects == number, objects == number)]
+        means.append(mine[~np.eye(len(mine), dtype=bool)].mean())
+    return float(np.mean(means))
+
+
+def cosine_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 - cosine of every pair: [P, C], [Q, C] -> [P, Q]."""
+    a, b = (
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (first, second)
+    )
+    return 1.0 - a @ b.T
+
+
+def save_context_test(test: ContextTest, path: Path) -> None:
+    """Write the test as ``.npz``, atomically."""
+    temporary = path.with_name(f".{path.name}.partial.npz")
+    np.savez_compressed(temporary, **vars(test))
+    temporary.replace(path)
+
+
+def load_context_test(path: Path) -> ContextTest | None:
+    """What `save_context_test` wrote; None where nothing was."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return ContextTest(**{name: stored[name] for name in stored.files})

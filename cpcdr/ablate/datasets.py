@@ -1,0 +1,141 @@
+"""The same frames with other regions: only the region maps of a prepared dataset change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cpcdr.config import config_hash, overlay, write_atomic
+from cpcdr.dataset import encode_png16, read_manifest
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames import (
+    PROTOCOLS,
+    FrameOptions,
+    FrameSource,
+    fit,
+    get_protocol,
+    open_frames,
+    with_protocol,
+)
+from cpcdr.frames.decode import decode_image
+from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.regions.alternatives import felzenszwalb, slic
+
+Cut = Callable[[dict[str, Any]], NDArray[np.integer]]
+"""From a prepared row to its regions, integers [H, W] from 0."""
+Method = Callable[[NDArray[np.uint8], int], NDArray[np.integer]]
+
+
+def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
+    """Make ``out`` from ``data`` with regions of another kind; a finished ``out`` is re-used.
+
+    SLIC and Felzenszwalb cut each frame into as many pieces as it has depth regions.
+
+    Args:
+        data: a prepared dataset with depth regions.
+        out: the dataset folder to make.
+        kind: ``slic``, ``felzenszwalb`` or ``objects``.
+
+    Returns:
+        the manifest of ``out``.
+
+    Raises:
+        InputError: ``objects`` without labels, or ``out`` holds something else.
+    """
+    manifest = read_manifest(data)
+    digest = config_hash({"from": manifest["hash"], "regions": kind})
+    if out.exists():
+        if read_manifest(out)["config_hash"] != digest:
+            raise InputError(f"{out}: holds regions of other frames; give another --out.")
+        return read_manifest(out)
+    cut = _cut(kind, manifest)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "data").mkdir(parents=True)
+    with tqdm(total=manifest["frames"], desc=kind, unit="frame", dynamic_ncols=True) as bar:
+        for path in sorted((data / "data").glob("*.parquet")):
+            rows = pq.read_table(path).to_pylist()
+            write_part(partial, [_row_with(row, cut(row)) for row in rows])
+            bar.update(len(rows))
+    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
+    index, _ = finish(partial)
+    new = manifest | {
+        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
+        "config_hash": digest,
+        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
+        "regions_are": kind,
+        "regions_replaced_in": manifest["hash"],
+    }
+    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
+    publish(partial, out)
+    return new
+
+
+def _row_with(row: dict[str, Any], ids: NDArray[np.integer]) -> dict[str, Any]:
+    regions = encode_png16(ids.astype(np.uint16))
+    return row | {"regions": regions, "num_regions": int(ids.max()) + 1, "reason": ""}
+
+
+def _cut(kind: str, manifest: dict[str, Any]) -> Cut:
+    if kind == "objects":
+        return _Objects(manifest)
+    method: Method = slic if kind == "slic" else felzenszwalb
+    return lambda row: method(decode_image(row["image"], row["frame_id"]), row["num_regions"])
+
+
+class _Objects:
+    """Connected components of the label maps of the frames that a dataset was prepared from."""
+
+    def __init__(self, manifest: dict[str, Any]) -> None:
+        self.source = with_finest_labels(source_of(manifest))
+        self.refs = {ref.frame_id: ref for ref in self.source.refs()}
+
+    def __call__(self, row: dict[str, Any]) -> NDArray[np.int64]:
+        try:
+            frame = fit(self.source.read(self.refs[row["frame_id"]]), (row["height"], row["width"]))
+        except (KeyError, FrameError) as error:
+            raise InputError(
+                f"{row['frame_id']}: its labels cannot be read; leave 'objects' out of --variants."
+            ) from error
+        if frame.labels is None:
+            raise InputError(
+                f"{row['frame_id']}: has no labels; leave 'objects' out of --variants."
+            )
+        return label_components(frame.labels)
+
+
+def label_components(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Connected pieces (eight neighbours) of equal labels, void pieces too: ids from 0."""
+    from skimage.measure import label  # slow to import
+
+    return label(labels.astype(np.int64), background=-1, connectivity=2) - 1
+
+
+def source_of(manifest: dict[str, Any]) -> FrameSource:
+    """The source of frames that a dataset was prepared from."""
+    config = manifest["config"]
+    options = overlay(FrameOptions(), config.get("options", {}), "manifest.json: options")
+    return open_frames(config["frames"], options)
+
+
+def with_finest_labels(source: FrameSource) -> FrameSource:
+    """The source under the protocol of its label files that tells the most classes apart.
+
+    Raises:
+        InputError: the source has no labels.
+    """
+    if not source.protocol:
+        raise InputError(
+            f"{source.spec}: has no labels to take objects from; leave 'objects' out of --variants."
+        )
+    ids = get_protocol(source.protocol).label_ids
+    fitting = [protocol for protocol in PROTOCOLS.values() if protocol.label_ids == ids]
+    return with_protocol(source, max(fitting, key=lambda p: len(p.classes)).name)

@@ -1,0 +1,89 @@
+"""Labelled frames of one size on disk, read once from their source and mapped by every trial."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cpcdr.config import write_atomic
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFrames:
+    """F frames, mapped into memory: only those that are looked at are loaded.
+
+    Attributes:
+        images: uint8 [F, H, W, 3] RGB.
+        labels: uint8 [F, H, W] train ids of the protocol, 255 = ignore.
+        protocol: names of the classes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    protocol: Protocol
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit: int = 0) -> None:
+    """Write the labelled frames of a source; a finished folder is left as it is.
+
+    Args:
+        source: with labels of one protocol.
+        size: height and width they are fitted to.
+        folder: for ``images.npy``, ``labels.npy`` and ``frames.json``.
+        limit: keep so many, evenly spread; 0 keeps all.
+
+    Raises:
+        InputError: no frame with labels can be read.
+    """
+    if folder.exists():
+        return
+    refs = source.refs()
+    if limit:
+        chosen = np.unique(np.linspace(0, len(refs) - 1, min(limit, len(refs))).astype(int))
+        refs = [refs[i] for i in chosen]
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    shape = (len(refs), *size)
+    images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (*shape, 3))
+    labels = np.lib.format.open_memmap(partial / "labels.npy", "w+", np.uint8, shape)
+    count, first = 0, ""
+    for ref in tqdm(refs, desc=folder.name, unit="frame", dynamic_ncols=True):
+        try:
+            frame = fit(source.read(ref), size)
+        except FrameError as error:
+            first = first or str(error)
+            continue
+        if frame.labels is None:
+            first = first or f"{ref.frame_id} has no labels"
+            continue
+        images[count], labels[count] = frame.image, frame.labels
+        count += 1
+    if not count:
+        raise InputError(f"{source.spec}: no frame can be scored on; the first says: {first}")
+    images.flush()
+    labels.flush()
+    about = {"frames": count, "protocol": source.protocol, "left_out": len(refs) - count}
+    write_atomic(partial / "frames.json", json.dumps(about) + "\n")
+    partial.rename(folder)
+
+
+def load_frames(folder: Path) -> LabelledFrames:
+    """What `store_frames` wrote."""
+    about = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
+    images, labels = (
+        np.load(folder / name, mmap_mode="r", allow_pickle=False)[: about["frames"]]
+        for name in ("images.npy", "labels.npy")
+    )
+    return LabelledFrames(images, labels, get_protocol(about["protocol"]))

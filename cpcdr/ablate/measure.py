@@ -1,0 +1,150 @@
+"""What a checkpoint is worth: the unsupervised protocol, a linear probe and the context test.
+
+One pass over the evaluation frames counts the pixels of every (prototype, class) pair; any way of
+clustering the prototypes is then a sum of rows, and its score equals that of `evaluate`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cpcdr.ablate.context import context_score, load_context_test
+from cpcdr.ablate.labelled import LabelledFrames, load_frames
+from cpcdr.evaluate.baselines import fit_colour_position
+from cpcdr.evaluate.clusters import METHODS, cluster_prototypes
+from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.matching import Scores, match, scores
+from cpcdr.evaluate.probes import RidgeProbe, grid_labels, linear_classes
+from cpcdr.model import SegmentationNetwork, load_network
+
+
+@dataclass(frozen=True)
+class Material:
+    """Where everything lies that every trial is measured on.
+
+    Attributes:
+        evaluation: folder of the frames that are scored on.
+        probe: folder of the frames that the linear probe is fitted on; None: there are no labels.
+        context: file of the context test, which may not exist.
+    """
+
+    evaluation: Path
+    probe: Path | None
+    context: Path
+
+
+def measure(
+    checkpoint: Path, material: Material, clustering: str, seed: int
+) -> dict[str, float | None]:
+    """All scores of a checkpoint, each in 0..1 but for the context test.
+
+    Args:
+        checkpoint: of a pre-training.
+        material: frames to measure on.
+        clustering: the way of clustering prototypes that ``miou`` and ``accuracy`` are of.
+        seed: of k-means clusterings.
+
+    Returns:
+        ``miou``, ``accuracy``, ``miou_METHOD`` for every way of clustering, ``linear_miou``,
+        ``context`` (None of a collapsed network), ``context_moves`` and ``context_apart``, where
+        each can be measured.
+    """
+    network, _ = load_network(checkpoint)
+    network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    frames = load_frames(material.evaluation)
+    probe = None if material.probe is None else fit_probe(network, load_frames(material.probe))
+    used, linear = count(network, frames, probe)
+    prototypes = network.prototypes.detach().cpu().numpy()
+    by_method = {m: clustered_scores(used, prototypes, m, seed) for m in METHODS}
+    result: dict[str, float | None] = {
+        "miou": by_method[clustering].miou,
+        "accuracy": by_method[clustering].accuracy,
+        **{f"miou_{method}": score.miou for method, score in by_method.items()},
+    }
+    if probe is not None:
+        result["linear_miou"] = scores(linear).miou
+    test = load_context_test(material.context)
+    if test is not None:
+        found = context_score(network, test)
+        measured = math.isfinite(found.context)
+        result |= {"context": found.context if measured else None, "context_moves": found.moves}
+        result["context_apart"] = found.apart
+    return result
+
+
+def clustered_scores(
+    used: NDArray[np.int64], prototypes: NDArray[np.floating], method: str, seed: int
+) -> Scores:
+    """Scores of the protocol from the pixels of each prototype and class.
+
+    Args:
+        used: int64 [K, classes].
+        prototypes: [K, C].
+    """
+    classes = used.shape[1]
+    clusters = cluster_prototypes(prototypes, classes, method=method, seed=seed)
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, clusters, used)
+    return scores(match(counts).fold(counts))
+
+
+@torch.inference_mode()
+def count(
+    network: SegmentationNetwork, frames: LabelledFrames, probe: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Confusions of nearest prototypes (every pixel) and of the linear probe (at stride 4)."""
+    classes, size = len(frames.protocol.classes), frames.labels.shape[1:]
+    used = np.zeros((len(network.prototypes), classes), np.int64)
+    linear = np.zeros((classes, classes), np.int64)
+    for image, labels in zip(frames.images, frames.labels, strict=True):
+        embedded = network.embed(_pixels(image, network))
+        features = functional.interpolate(
+            network.projector(embedded), size=size, mode="bilinear", align_corners=False
+        )
+        nearest = torch.einsum("nchw,kc->nkhw", features, network.prototypes).argmax(1)[0]
+        used += confusion(nearest.cpu().numpy(), labels, len(used), classes)
+        if probe is not None:
+            found = linear_classes(probe, _rows(embedded))
+            grid = grid_labels(labels, tuple(embedded.shape[-2:]))
+            linear += confusion(found, grid.ravel(), classes, classes)
+    return used, linear
+
+
+@torch.inference_mode()
+def fit_probe(network: SegmentationNetwork, frames: LabelledFrames) -> NDArray[np.float64]:
+    """The ridge probe of a frozen network: weights [C + 1, classes] for `linear_classes`."""
+    ridge = RidgeProbe(network.config.head_channels, len(frames.protocol.classes))
+    for image, labels in zip(frames.images, frames.labels, strict=True):
+        embedded = network.embed(_pixels(image, network))
+        ridge.add(_rows(embedded), grid_labels(labels, tuple(embedded.shape[-2:])).ravel())
+    return ridge.solve()
+
+
+def colour_scores(material: Material, seed: int) -> dict[str, float]:
+    """``miou`` and ``accuracy`` of k-means on colour and position on the same frames."""
+    frames = load_frames(material.evaluation)
+    classes = len(frames.protocol.classes)
+    some = np.unique(np.linspace(0, len(frames) - 1, min(40, len(frames))).astype(int))
+    model = fit_colour_position([np.asarray(frames.images[i]) for i in some], classes, seed)
+    counts = np.zeros((classes, classes), np.int64)
+    for image, labels in zip(frames.images, frames.labels, strict=True):
+        counts += confusion(model.predict(image), labels, classes, classes)
+    score = scores(match(counts).fold(counts))
+    return {"miou": score.miou, "accuracy": score.accuracy}
+
+
+def _pixels(image: NDArray[np.uint8], network: SegmentationNetwork) -> Tensor:
+    tensor = torch.from_numpy(np.array(image)).to(network.prototypes.device)
+    return tensor.permute(2, 0, 1)[None].float() / 255
+
+
+def _rows(embedded: Tensor) -> NDArray[np.float32]:
+    return embedded[0].flatten(1).T.cpu().numpy()

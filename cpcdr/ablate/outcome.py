@@ -1,0 +1,123 @@
+"""The end of a study: tables and figures of everything that is finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpcdr.ablate.context import load_context_test
+from cpcdr.ablate.figures import context_sheet, feature_sheet, score_bars
+from cpcdr.ablate.labelled import load_frames
+from cpcdr.ablate.report import Summary, csv_table, csv_trials, document, summarise, with_colour
+from cpcdr.ablate.trials import Plan
+from cpcdr.config import write_atomic
+from cpcdr.dataset import read_manifest
+from cpcdr.errors import InputError
+from cpcdr.model import load_network
+from cpcdr.tracking import Run
+from cpcdr.visualize import Image, save_png
+
+
+def conclude(plan: Plan, digest: str, errors: Mapping[str, str], run: Run) -> dict[str, Any]:
+    """Write tables and figures into the study's folder and its run, and print the table.
+
+    Args:
+        plan: of the study.
+        digest: hash of the settings that all trials share.
+        errors: by the name of the trial.
+        run: where they are recorded.
+
+    Returns:
+        the study's result.
+
+    Raises:
+        InputError: no trial finished.
+    """
+    results = [found for trial in plan.trials if (found := plan.result(trial))]
+    if not results:
+        raise InputError(f"{plan.out}: no trial finished; see the errors above.")
+    rows = with_colour(results)
+    summary = summarise(rows)
+    manifest, frames = read_manifest(plan.datasets["depth"]), load_frames(plan.material.evaluation)
+    result = {
+        "protocol": frames.protocol.name,
+        "variants": summary,
+        "seeds": plan.seeds,
+        "steps": plan.steps,
+        "trials": len(results),
+        "failed": dict(errors),
+        "frames": manifest["frames"],
+        "evaluated_frames": len(frames),
+        "machine": machine(plan),
+        "out": str(plan.out),
+        "config_hash": digest,
+        "run_id": run.run_id,
+    }
+    about = notes(plan, manifest, result)
+    files = {
+        "table.txt": document(summary, about, markdown=False),
+        "table.md": document(summary, about, markdown=True),
+        "table.csv": csv_table(summary),
+        "trials.csv": csv_trials(rows),
+        "report.json": json.dumps(result, indent=2) + "\n",
+    }
+    for name, content in files.items():
+        write_atomic(plan.out / name, content)
+        run.artifact(plan.out / name)
+    for name, image in figures(plan, summary, about[0]).items():
+        save_png(plan.out / f"{name}.png", image)
+        run.figure(name, image)
+    for name, metrics in summary.items():
+        means = {key: found["mean"] for key, found in metrics.items()}
+        run.metrics({name: {k: v for k, v in means.items() if v is not None}}, step=0)
+    print(f"\n{files['table.txt']}\ntables and figures: {plan.out}")
+    return result
+
+
+def notes(plan: Plan, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know to believe the tables."""
+    height, width = manifest["size"]
+    compared = len({trial.variant.name for trial in plan.trials if trial.variant.trained})
+    lines = [
+        f"protocol {result['protocol']}, {result['evaluated_frames']} frames of {plan.scored_on}, "
+        f"clustering {plan.clustering}, configuration {result['config_hash']}",
+        f"{result['frames']} frames to pre-train on: {manifest['source']}, depth "
+        f"{manifest['depth']}, {height}x{width} pixels",
+        f"{plan.steps} steps of one worker each, {2 * plan.base.frames_per_item} mixed images a "
+        f"step; seeds {', '.join(map(str, plan.seeds))} of weights, order and draws; "
+        f"{result['machine']}",
+        "in brackets: 95 % t intervals over the seeds, all on the same frames; differences are "
+        f"paired by seed; {compared} variants were compared, uncorrected for that",
+        "context test: how far a pasted car's feature moves from scene to scene, divided by its "
+        "distance from what is there without the car; 0: only the car counts, 1: only the scene",
+    ]
+    return lines + [f"failed: {name}: {error}" for name, error in result["failed"].items()]
+
+
+def machine(plan: Plan) -> str:
+    """What the trials ran on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return f"{device}, {os.cpu_count()} cores, {plan.concurrent} trials at a time"
+
+
+def figures(plan: Plan, summary: Summary, title: str) -> dict[str, Image]:
+    """Scores of all seeds; features and context test of the first seed's networks."""
+    first = str(plan.seeds[0])
+    networks = {
+        trial.variant.name: load_network(Path(found["checkpoint"]))[0]
+        for trial in plan.trials
+        if str(trial.seed) == first and (found := plan.result(trial))
+    }
+    frames = load_frames(plan.material.evaluation)
+    drawn = {"scores": score_bars(summary, title), "features": feature_sheet(networks, frames)}
+    test = load_context_test(plan.material.context)
+    if test is not None:
+        scores = {name: summary[name]["context"]["values"].get(first) for name in networks}
+        drawn["context"] = context_sheet(networks, scores, test)
+    return drawn

@@ -1,0 +1,179 @@
+"""What a study says: estimates of every metric by variant, as plain data and as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpcdr.ablate.statistics import Estimate, estimate, paired
+from cpcdr.ablate.variants import FULL, NO_PASTE
+from cpcdr.evaluate.clusters import METHODS
+
+COLOUR = "colour k-means"
+REFERENCES = (NO_PASTE, FULL)
+"""Variants that every other one is compared with, seed by seed."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a trial that tables and plots show: its key, its title, its factor."""
+
+    key: str
+    title: str
+    factor: float
+
+
+METRICS = (
+    Metric("miou", "mIoU in %, unsupervised", 100),
+    Metric("linear_miou", "mIoU in %, linear probe of frozen features", 100),
+    Metric("context", "context test, lower is better", 1),
+)
+"""The first is what the study is about; the others look at the same networks in other ways."""
+
+Rows = Sequence[Mapping[str, Any]]
+Summary = dict[str, dict[str, dict[str, Any]]]
+"""variant -> metric -> ``mean, low, high, n``, ``values`` by seed, ``minus`` by reference."""
+
+
+def with_colour(results: Rows) -> list[Mapping[str, Any]]:
+    """Results of trials, and those of the colour baseline as rows of their own."""
+    own = [{k: v for k, v in row.items() if not k.startswith("colour_")} for row in results]
+    colour = [
+        {
+            "variant": COLOUR,
+            "seed": row["seed"],
+            "miou": row["colour_miou"],
+            "accuracy": row["colour_accuracy"],
+        }
+        for row in results
+        if "colour_miou" in row
+    ]
+    return [*own, *colour]
+
+
+def summarise(rows: Rows) -> Summary:
+    """Estimates over the seeds, and of the paired differences to the references.
+
+    Args:
+        rows: ``variant``, ``seed`` and numbers of each trial.
+    """
+    skipped = ("variant", "seed", "checkpoint")
+    table: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        mine = table.setdefault(row["variant"], {})
+        for key, value in row.items():
+            if key not in skipped and isinstance(value, int | float):
+                mine.setdefault(key, {})[int(row["seed"])] = float(value)
+    summary: Summary = {}
+    for name, metrics in table.items():
+        summary[name] = {}
+        for key, values in metrics.items():
+            found: dict[str, Any] = estimate(values.values()).plain()
+            found["values"] = {str(seed): value for seed, value in sorted(values.items())}
+            found["minus"] = {
+                other: paired(values, table[other][key]).plain()
+                for other in REFERENCES
+                if other != name and key in table.get(other, {})
+            }
+            summary[name][key] = found
+    return summary
+
+
+def cells(summary: Summary, metric: Metric) -> list[list[str]]:
+    """Head and rows of a metric's table; empty if no variant has the metric."""
+    having = [name for name in summary if metric.key in summary[name]]
+    others = [name for name in REFERENCES if name in having]
+    if not having:
+        return []
+    rows = [["variant", "n", metric.title, *(f"minus {other}" for other in others)]]
+    for name in having:
+        found = summary[name][metric.key]
+        row = [name, str(found["n"]), interval_text(found, metric.factor)]
+        for other in others:
+            difference = found["minus"].get(other)
+            text = interval_text(difference, metric.factor, "+") if difference else "–"
+            if difference and difference["n"] != found["n"]:
+                text += f" n={difference['n']}"
+            row.append(text)
+        rows.append(row)
+    return rows
+
+
+def interval_text(found: Mapping[str, Any], factor: float, sign: str = "") -> str:
+    """``31.2 [29.0, 33.4]``; only the mean where there is no interval.
+
+    >>> interval_text({"mean": 0.312, "low": None, "high": None}, 100, "+")
+    '+31.2'
+    """
+    digits = 1 if factor > 1 else 3
+    if found["mean"] is None:
+        return "–"
+    text = f"{factor * found['mean']:{sign}.{digits}f}"
+    if found["low"] is None:
+        return text
+    low, high = (f"{factor * found[end]:{sign}.{digits}f}" for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned for a terminal."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same for a README."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def by_clustering(summary: Summary) -> list[list[str]]:
+    """Head and rows of the mean mIoU under each way of clustering the prototypes."""
+    rows = [["variant", *METHODS]]
+    for name, metrics in summary.items():
+        if all(f"miou_{method}" in metrics for method in METHODS):
+            means = [metrics[f"miou_{method}"]["mean"] for method in METHODS]
+            rows.append([name, *(f"{100 * mean:.1f}" for mean in means)])
+    return rows
+
+
+def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:
+    """All tables with what they are about, as Markdown or as text."""
+    draw = markdown_table if markdown else text_table
+    parts = [draw(rows) for rows in (cells(summary, metric) for metric in METRICS) if rows]
+    parts.append("Mean mIoU in % by way of clustering the prototypes:")
+    parts.append(draw(by_clustering(summary)))
+    bullets = "\n".join(f"- {line}" for line in about)
+    return "\n\n".join([bullets, *parts]) + "\n"
+
+
+def csv_table(summary: Summary) -> str:
+    """One line for each variant and metric: estimates and paired differences."""
+    ends = [field.name for field in Estimate.__dataclass_fields__.values()]
+    columns = [*ends, *(f"minus {other}: {end}" for other in REFERENCES for end in ends)]
+    lines = [
+        [name, key, *(found[end] for end in ends)]
+        + [found["minus"].get(other, {}).get(end) for other in REFERENCES for end in ends]
+        for name, metrics in summary.items()
+        for key, found in metrics.items()
+    ]
+    return _csv([["variant", "metric", *columns], *lines])
+
+
+def csv_trials(rows: Rows) -> str:
+    """One line for each trial with everything that was measured."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return _csv([columns, *([row.get(column) for column in columns] for row in rows)])
+
+
+def _csv(lines: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,217 @@
+"""The trials of a study through Ray Tune: each trains, is measured and leaves ``result.json``.
+
+A trial is what its folder says: one with a ``result.json`` is done and never started again, one
+that was killed goes on from its newest checkpoint. Tune only spreads them over the machine, so its
+own state is thrown away and a study can be continued with more variants or seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpcdr.ablate.measure import Material, colour_scores, measure
+from cpcdr.ablate.variants import Variant, pretraining
+from cpcdr.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
+from cpcdr.config import write_atomic
+from cpcdr.session import logical_cpus
+from cpcdr.train.history import read_history
+from cpcdr.train.loop import train_loop
+from cpcdr.train.pretrain import PretrainConfig
+
+LAST = ("loss_over_lnK", "prototypes_used", "pasted_share", "points_with_positive")
+"""Metrics of the training whose last values are part of a trial's result."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One variant with one seed."""
+
+    variant: Variant
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Unique in the study."""
+        return f"{self.variant.name}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every trial needs to know.
+
+    Attributes:
+        base: settings that all pre-trainings share.
+        steps: optimiser steps of each.
+        clustering: of the prototypes.
+        datasets: the dataset folder of each kind of regions.
+        material: what trials are measured on.
+        trials: all of them.
+        out: absolute folder of the study.
+        concurrent: trials at the same time.
+        scored_on: the evaluation frames in words.
+    """
+
+    base: PretrainConfig
+    steps: int
+    clustering: str
+    datasets: Mapping[str, Path]
+    material: Material
+    trials: tuple[Trial, ...]
+    out: Path
+    concurrent: int
+    scored_on: str
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of all trials, in their order."""
+        return list(dict.fromkeys(trial.seed for trial in self.trials))
+
+    def trial(self, name: str) -> Trial:
+        """The trial of a name: Tune's parameters may hold plain values only."""
+        return next(trial for trial in self.trials if trial.name == name)
+
+    def folder(self, trial: Trial) -> Path:
+        """Where a trial's checkpoints, history and result lie."""
+        return self.out / "trials" / trial.variant.name / f"seed-{trial.seed}"
+
+    def settings(self, trial: Trial) -> PretrainConfig:
+        """The pre-training of a trial."""
+        data = self.datasets[trial.variant.regions]
+        return pretraining(trial.variant, self.base, data, trial.seed, self.steps)
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """What a finished trial left; None where it is not finished."""
+        path = self.folder(trial) / "result.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@dataclass
+class TuneReporter:
+    """The engine of a trial: one worker in Tune's process."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(
+        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    )
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Tell the driver how far the training is; it reads the rest from the history file."""
+        from ray import tune
+
+        tune.report({"step": metrics["step"]})
+
+
+def run_trial(parameters: dict[str, Any], plan: Plan) -> None:
+    """One trial, in a process of Tune's."""
+    from ray import tune
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // plan.concurrent))
+    trial = plan.trial(parameters["trial"])
+    if plan.result(trial) is None:
+        start, folder = time.perf_counter(), plan.folder(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = trained(trial, plan) if trial.variant.trained else untrained(trial, plan)
+        result: dict[str, Any] = {"variant": trial.variant.name, "seed": trial.seed}
+        result["checkpoint"] = str(checkpoint)
+        last = (read_history(folder / "history.jsonl") or [{}])[-1]
+        result |= {name: last[name] for name in LAST if name in last}
+        result |= measure(checkpoint, plan.material, plan.clustering, trial.seed)
+        if not trial.variant.trained:
+            found = colour_scores(plan.material, trial.seed)
+            result |= {f"colour_{name}": value for name, value in found.items()}
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    tune.report({"step": plan.steps, "finished": True})
+
+
+def trained(trial: Trial, plan: Plan) -> Path:
+    """The checkpoint after the last step, from the newest one that there is."""
+    settings, folder = plan.settings(trial), plan.folder(trial)
+    final = folder / "checkpoint"
+    if final.exists():
+        return final
+    result = train_loop(settings.task(), settings.train, folder, TuneReporter())
+    if result["alarm"]:
+        raise RuntimeError(f"{trial.name}: {result['alarm']}")
+    newest = newest_checkpoint(folder / "checkpoints")
+    assert newest is not None, "a finished training has a checkpoint"
+    publish_checkpoint(newest, final)
+    shutil.rmtree(folder / "checkpoints")
+    return final
+
+
+def untrained(trial: Trial, plan: Plan) -> Path:
+    """A checkpoint of what the trainings of this seed start from."""
+    settings, folder = plan.settings(trial), plan.folder(trial)
+    task = settings.task()
+    torch.manual_seed(trial.seed)
+    weights = task.build().state_dict()
+    values = {"kind": task.kind, "config": task.config(), "metrics": {}}
+    written = write_checkpoint(folder / "checkpoints", 0, values, weights, {})
+    publish_checkpoint(written, folder / "checkpoint")
+    shutil.rmtree(folder / "checkpoints")
+    return folder / "checkpoint"
+
+
+def run_trials(plan: Plan, callback: Any) -> dict[str, str]:
+    """Run the trials that are not finished, as many at a time as the plan says.
+
+    Args:
+        plan: of the study.
+        callback: told of every report, as Tune's callbacks are.
+
+    Returns:
+        the error of each trial that failed, by its name.
+
+    Raises:
+        KeyboardInterrupt: Tune was stopped before all were done.
+    """
+    import ray
+    from ray import tune
+
+    pending = [trial for trial in plan.trials if plan.result(trial) is None]
+    if not pending:
+        return {}
+    gpus = ray.cluster_resources().get("GPU", 0)
+    resources = {"cpu": logical_cpus() / plan.concurrent}
+    if gpus:
+        resources["gpu"] = min(1.0, gpus / plan.concurrent)
+    shutil.rmtree(plan.out / "tune", ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources),
+        param_space={"trial": tune.grid_search([trial.name for trial in pending])},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=plan.concurrent,
+            trial_name_creator=lambda t: t.config["trial"],
+            trial_dirname_creator=lambda t: t.config["trial"],
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(plan.out),
+            verbose=0,
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=1),
+        ),
+    )
+    with redirect_stdout(StringIO()):  # a table of Tune's that verbose=0 does not switch off
+        results = tuner.fit()
+    errors = {}
+    for i in range(len(results)):
+        failure, parameters = results[i].error, results[i].config
+        if failure and parameters:
+            errors[parameters["trial"]] = str(failure).strip().splitlines()[-1]
+    if any(plan.result(trial) is None and trial.name not in errors for trial in pending):
+        raise KeyboardInterrupt
+    return errors

@@ -1,0 +1,111 @@
+"""What is compared: pre-trainings that differ from the full method in named factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpcdr.errors import InputError
+from cpcdr.train.pretrain import PretrainConfig
+
+FULL, NO_PASTE, UNTRAINED = "full", "no-copy-paste", "untrained"
+FACTORS: dict[str, dict[str, Any]] = {
+    FULL: {},
+    NO_PASTE: {"paste": False},
+    "slic": {"regions": "slic"},
+    "felzenszwalb": {"regions": "felzenszwalb"},
+    "objects": {"regions": "objects"},
+    "pixel-only": {"region_loss": False},
+    "region-only": {"pixel_loss": False},
+}
+"""The named deviations from the full method."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to pre-train.
+
+    Attributes:
+        name: as the user gave it.
+        paste: paste regions into other scenes; without, the same number of images with the same
+            views, colours, points and losses shows the frames themselves, two views of each.
+        regions: ``depth`` (ours), ``slic``, ``felzenszwalb``, or ``objects`` (connected components
+            of the label map: what perfect regions would bring).
+        pixel_loss: take the pixel loss.
+        region_loss: take the region loss. A loss that is taken alone gets the weight of both.
+        trained: False is the network before its first step.
+    """
+
+    name: str
+    paste: bool = True
+    regions: str = "depth"
+    pixel_loss: bool = True
+    region_loss: bool = True
+    trained: bool = True
+
+
+def variant(name: str) -> Variant:
+    """The variant of a name: one of `FACTORS`, or several joined by ``+``.
+
+    Raises:
+        InputError: an unknown factor, or two that contradict each other.
+
+    >>> variant("no-copy-paste+slic").regions
+    'slic'
+    """
+    changes: dict[str, Any] = {}
+    for factor in name.split("+"):
+        if factor not in FACTORS:
+            raise InputError(
+                f"--variants {name}: there is no '{factor}'; choose from {', '.join(FACTORS)}, or "
+                "join several with +, such as no-copy-paste+slic."
+            )
+        if changes.keys() & FACTORS[factor].keys():
+            raise InputError(f"--variants {name}: has two kinds of regions; give one.")
+        changes |= FACTORS[factor]
+    found = Variant(name, **changes)
+    if not (found.pixel_loss or found.region_loss):
+        raise InputError(f"--variants {name}: has no loss left; give one of the two.")
+    return found
+
+
+def variants_of(names: Sequence[str]) -> list[Variant]:
+    """The untrained network and the variants of the given names, each once, in their order.
+
+    Raises:
+        InputError: no name, or one that means nothing.
+    """
+    if not names:
+        raise InputError("--variants is empty: give some of " + ", ".join(FACTORS) + ".")
+    untrained = Variant(UNTRAINED, trained=False)
+    return [untrained, *(variant(name) for name in dict.fromkeys(names))]
+
+
+def pretraining(
+    chosen: Variant, base: PretrainConfig, data: Path, seed: int, steps: int
+) -> PretrainConfig:
+    """The settings of one pre-training: the base's but for the variant's factors.
+
+    Args:
+        chosen: what differs.
+        base: what is the same for all.
+        data: the dataset with the variant's regions.
+        seed: of weights, data order and every draw.
+        steps: optimiser steps.
+    """
+    both = base.loss.pixel_weight + base.loss.region_weight
+    loss = base.loss
+    if not chosen.region_loss:
+        loss = replace(loss, pixel_weight=both, region_weight=0.0)
+    if not chosen.pixel_loss:
+        loss = replace(loss, pixel_weight=0.0, region_weight=both)
+    return replace(
+        base,
+        data=data,
+        seed=seed,
+        loss=loss,
+        copy_paste=replace(base.copy_paste, enabled=chosen.paste),
+        train=replace(base.train, steps=steps, seed=seed, checkpoint_every=-(-steps // 4)),
+    )
