@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,29 +65,6 @@ def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
     assert len(client.search_runs([experiment.experiment_id])) == 3
 
 
-@pytest.mark.slow
-def test_tune_searches_records_children_and_writes_best(tmp_path: Path) -> None:
-    result(run("prepare", "--frames", STREET, "--out", "data", cwd=tmp_path))
-    arguments = ["--data", "data", "--evaluate", STREET, "--trials", "2", "--steps", "3"]
-    found = result(run("tune_regions", *arguments, cwd=tmp_path))
-    assert found["trials"] == 2 and found["protocol"] == "synthetic"
-    best = yaml.safe_load(Path(found["best_config"]).read_text())
-    assert best["model"]["prototypes"] == found["best"]["prototypes"]
-    assert best["regions"]["separation"] == pytest.approx(found["best"]["separation"])
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (experiment,) = (e for e in client.search_experiments() if e.name == "cpcdr")
-    children = client.search_runs(
-        [experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{found['run_id']}'"
-    )
-    assert len(children) == 2 and all("miou" in child.data.metrics for child in children)
-    # best.yaml is what prepare takes.
-    arguments = ["--config", found["best_config"], "--frames", STREET, "--out", "tuned"]
-    tuned = result(run("prepare", *arguments, cwd=tmp_path))
-    manifest = json.loads((tmp_path / "tuned" / "manifest.json").read_text())
-    assert tuned["frames"] == 16
-    assert manifest["config"]["regions"]["gain"] == pytest.approx(found["best"]["gain"])
-
-
 @pytest.mark.parametrize(
     ("script", "arguments", "word"),
     [
@@ -100,6 +76,8 @@ def test_tune_searches_records_children_and_writes_best(tmp_path: Path) -> None:
         ("demo", ["--frames", "images:."], "images:."),
         ("train_depth", ["--frames", "synthetic:streets=1,frames=2"], "synthetic"),
         ("tune_regions", ["--trials", "0"], "--trials"),
+        ("tune_regions", ["--space", "missing.yaml"], "missing.yaml"),
+        ("tune_pretrain", ["--scheduler", "bohb"], "--scheduler"),
     ],
 )
 def test_bad_input_is_one_sentence(

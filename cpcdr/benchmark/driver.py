@@ -13,6 +13,7 @@ from cpcdr.benchmark.preparation import time_prepare
 from cpcdr.benchmark.regions import time_regions
 from cpcdr.benchmark.timing import BenchmarkConfig, resident_mib
 from cpcdr.benchmark.training import time_ingest, time_loss, time_step
+from cpcdr.benchmark.tune import time_tune
 from cpcdr.errors import InputError
 
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {
     "loss": time_loss,
     "step": time_step,
     "ingest": time_ingest,
+    "tune": time_tune,
 }
 
 

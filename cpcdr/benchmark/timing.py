@@ -17,7 +17,7 @@ class BenchmarkConfig:
 
     Attributes:
         name: ``regions``, ``prepare``, ``depth``, ``depth-step``, ``copy-paste``, ``loss``,
-            ``step`` or ``ingest``.
+            ``step``, ``ingest`` or ``tune``.
         repeats: timed repetitions after one warm-up; the median is reported.
         threads: CPU threads.
         workers: processes (prepare).

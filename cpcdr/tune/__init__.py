@@ -1,5 +1,1 @@
-"""Ray Tune: search over region thresholds and prototype counts."""
-
-from cpcdr.tune.search import TuneConfig, tune_regions
-
-__all__ = ["TuneConfig", "tune_regions"]
+"""Ray Tune: searches over regions and over the pre-training, in which nothing is done twice."""

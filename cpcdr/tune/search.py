@@ -1,275 +1,304 @@
-"""Search over region thresholds and prototype counts with Ray Tune.
+"""A search from its first trial to its last, or from wherever it was stopped.
 
-A trial re-groups the cached graphs of one prepared dataset with its thresholds (milliseconds a
-frame; trials with equal thresholds share the result by its hash), pre-trains for a few steps, and
-is scored by the unsupervised protocol on held-out frames. Optuna's TPE proposes, ASHA stops the
-hopeless early. Every trial is a child of one MLflow run; all records are written by the driver.
+Trials re-group or re-build the regions of one prepared dataset (shared by the hash of the
+settings), pre-train for a few steps and are scored on held-out frames. Everything that is decided
+is a function of the ledger (`cpcdr.tune.ledger`), every trial is a child of one MLflow run, and the
+driver alone writes both.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+import random
+import shutil
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cpcdr.checkpoint import newest_checkpoint
-from cpcdr.config import config_hash, overlay, to_plain, write_yaml
-from cpcdr.dataset import read_manifest
+from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.errors import InputError
-from cpcdr.evaluate.driver import EvaluateConfig, evaluate
-from cpcdr.frames import open_frames
-from cpcdr.prepare import PrepareConfig, prepare
-from cpcdr.prepare.regroup import regroup
-from cpcdr.regions import RegionConfig
-from cpcdr.session import logical_cpus, ray_session
-from cpcdr.tracking import Run, TrackingConfig, open_run
-from cpcdr.train.loop import train_loop
+from cpcdr.evaluate.driver import CLUSTERS_WITHOUT_LABELS
+from cpcdr.frames import FrameOptions, get_protocol, open_frames
+from cpcdr.session import logical_cpus, on_cluster, refuse_what_never_fits
+from cpcdr.tracking import Run, TrackingConfig
 from cpcdr.train.pretrain import SMALL, PretrainConfig
+from cpcdr.tune.ledger import FAILED, OPEN, Ledger, Trial
+from cpcdr.tune.propose import propose
+from cpcdr.tune.space import Parameters, Space
+from cpcdr.tune.trial import TrialSetup, run_trial
 
 STREET = "synthetic:seed=2000,streets=16,frames=6,height=96,width=192"
 HELD_OUT = "synthetic:seed=3000,streets=12,frames=2,height=96,width=192"
+UNSEEN = "synthetic:seed=4000,streets=32,frames=1,height=96,width=192"
 
 
 @dataclass(frozen=True)
-class TuneConfig:
-    """Find the region thresholds and the number of prototypes that segment best.
+class SearchConfig:
+    """What every search needs.
 
     Attributes:
         data: a prepared dataset; empty: one of the synthetic street is made.
-        evaluate: labelled frames that score a trial; not those of ``data``.
-        trials: how many settings to try.
-        concurrent: trials at the same time.
-        steps: optimiser steps of a full trial; ASHA stops weak ones at a third of them.
+        evaluate: frames that score a trial, not those of ``data``; without labels the score is
+            ``label_free``.
+        test: frames that no trial is scored on: winner and default configuration are compared on
+            them; empty: unseen synthetic streets where ``evaluate`` is not given either, else none.
+        space: a YAML file of ranges, ``NAME: {uniform|loguniform|int: [low, high]}``,
+            ``NAME: {choice: [...]}`` or ``NAME: value``; empty: the default space.
+        trials: how many settings to try, the default configuration among them; more may be asked
+            for later.
+        concurrent: trials at the same time; they share the CPU threads, whose number changes sums
+            in their last digits: repeat a search with the same.
+        gpus_per_trial: GPUs of a trial, also a part of one; -1 shares what there is.
+        steps: optimiser steps of a full trial.
+        objective: ``miou``, ``label_free``, or ``auto``: mIoU where there are labels.
+        frames: most frames of ``evaluate`` (and of ``test``) that are looked at.
+        clusters: clusters of prototypes for the scores that need no labels.
         out: folder of the search; run the same command again to continue.
         seed: of the search and of every trial.
+        options: how frames of ``evaluate`` and ``test`` are read.
+        pretrain: the training that parameters change.
+        tracking: where runs are recorded.
     """
 
     data: Path = Path()
     evaluate: str = HELD_OUT
+    test: str = ""
+    space: Path = Path()
     trials: int = 12
     concurrent: int = 2
-    steps: int = 90
+    gpus_per_trial: float = -1.0
+    steps: int = 75
+    objective: str = "auto"
+    frames: int = 64
+    clusters: int = CLUSTERS_WITHOUT_LABELS
     out: Path = Path("runs/tune")
     seed: int = 0
+    options: FrameOptions = field(default_factory=FrameOptions)
     pretrain: PretrainConfig = field(default_factory=lambda: SMALL)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        if min(self.trials, self.concurrent) < 1 or self.steps < 3:
-            raise InputError("--trials and --concurrent must be at least 1, --steps at least 3.")
+        if min(self.trials, self.concurrent, self.frames) < 1 or self.steps < 3:
+            raise InputError(
+                "--trials, --concurrent and --frames must be at least 1, --steps at least 3."
+            )
+        if self.objective not in ("auto", "miou", "label_free"):
+            raise InputError(
+                f"--objective '{self.objective}' is unknown; choose auto, miou or label_free."
+            )
+        if self.clusters < 2:
+            raise InputError("--clusters must be at least 2.")
+
+    def test_frames(self) -> str:
+        """The spec of the test frames; "" for none."""
+        return self.test or (UNSEEN if self.evaluate == HELD_OUT else "")
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change between two starts of one search."""
+        free = ("trials", "concurrent", "gpus_per_trial", "tracking", "test")
+        return {k: v for k, v in to_plain(self).items() if k not in free}
+
+
+def objective_of(config: SearchConfig, space: Space) -> str:
+    """The metric that the search goes by: ``miou`` or ``label_free``.
+
+    Raises:
+        InputError: mIoU is wanted without labels, or a trial has too few prototypes for it.
+    """
+    protocol = open_frames(config.evaluate, config.options).protocol
+    if config.objective == "miou" and not protocol:
+        raise InputError(
+            f"{config.evaluate}: has no labels for --objective miou; take label_free, or give "
+            "labelled frames with --evaluate."
+        )
+    wanted = max(config.clusters, len(get_protocol(protocol).classes) if protocol else 0)
+    chosen = space["prototypes"].values if "prototypes" in space else ()
+    fewest = min([*chosen, *([] if chosen else [config.pretrain.model.prototypes])])
+    if fewest < wanted:
+        raise InputError(
+            f"{fewest} prototypes cannot form {wanted} clusters: search more prototypes, or "
+            "lower --clusters."
+        )
+    return config.objective if config.objective != "auto" else "miou" if protocol else "label_free"
+
+
+def claim(config: SearchConfig, space: Space, dataset_hash: str) -> str:
+    """Make the search's folder, or see that it belongs to this search; its key.
+
+    Raises:
+        InputError: the folder holds another search.
+    """
+    told = {**config.identity(), "space": to_plain(space), "dataset": dataset_hash}
+    key = config_hash(told)
+    path = config.out / "search.yaml"
+    if path.exists() and read_yaml(path).get("key") != key:
+        raise InputError(
+            f"{config.out}: holds another search (see its search.yaml); give another --out, or "
+            "delete the folder."
+        )
+    if not path.exists():
+        write_yaml(path, {"key": key, **told})
+    return key
 
 
 @dataclass
-class TuneReporter:
-    """The engine of a trial: one worker in Tune's process, scored after each checkpoint."""
+class Search:
+    """The parts of a running search.
 
-    out: Path
-    config: TuneConfig
-    regions_per_frame: float
-    rank: int = 0
-    world_size: int = 1
-    device: torch.device = field(
-        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    )
+    Attributes:
+        config: as given.
+        setup: what its trials share.
+        space: what is searched, narrowed where a cheap stage could.
+        starts: settings to try first, the default configuration before all.
+        metric: what is to become large.
+        key: of the search in the tracking store.
+        ledger: its trials.
+    """
 
-    def report(self, metrics: dict[str, float]) -> None:
-        """Score the newest checkpoint and tell Tune, which may end the trial here."""
+    config: SearchConfig
+    setup: TrialSetup
+    space: Space
+    starts: Sequence[Parameters]
+    metric: str
+    key: str
+    ledger: Ledger
+
+    def run(self, run: Run, scheduler: str = "asha") -> None:
+        """Run until every trial has ended, in the current Ray session.
+
+        Raises:
+            InputError: no machine has room for a trial.
+            KeyboardInterrupt: the search was stopped.
+        """
+        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours closes the runs
+        from cpcdr.tune.record import RecordTrials
+
+        for trial in self.ledger.trials:
+            if trial.status == FAILED:
+                self.ledger.end(trial.number, OPEN)
+        total = max(self.config.trials, len(self.ledger.trials))
+        recorder = RecordTrials(
+            *(self.ledger, self.config.tracking, run.run_id, self.key),
+            *(total, self.metric, self.config.steps),
+        )
+        recorder.catch_up()
+        try:
+            if scheduler == "pbt":
+                self._halving(recorder, 1)
+                self._population(recorder, total)
+            else:
+                self._halving(recorder, total)
+        finally:
+            for open_run in recorder.runs.values():
+                open_run.close("KILLED")
+
+    def _halving(self, recorder: Any, total: int) -> None:
+        from cpcdr.tune.schedule import LedgerSearch, halving
+
+        ledger = self.ledger
+        left = total - len([t for t in ledger.ended() if t.number < total])
+        if left < 1:
+            return
+        search = LedgerSearch(ledger, self.space, self.starts, total, self.config.seed, self.metric)
+        scheduler = halving(ledger, self.metric, self.setup.every, self.config.steps)
+        self._fit(recorder, {}, {"search_alg": search, "num_samples": left}, scheduler)
+
+    def _population(self, recorder: Any, total: int) -> None:
         from ray import tune
 
-        checkpoint = newest_checkpoint(self.out / "checkpoints")
-        assert checkpoint is not None, "the loop reports after writing a checkpoint"
-        scored = evaluate(
-            EvaluateConfig(
-                checkpoint=checkpoint,
-                frames=self.config.evaluate,
-                out=self.out / "evaluation",
-                engine="local",
-                baselines=False,
-                seed=self.config.seed,
-                tracking=TrackingConfig("none"),
-            )
+        from cpcdr.tune.schedule import population
+
+        ledger = self.ledger
+        while len(ledger.trials) < total:
+            number = len(ledger.trials)
+            proposed = propose(ledger.trials, self.space, self.config.seed, self.metric)
+            first = self.starts[number] if number < len(self.starts) else proposed
+            ledger.add({**self.starts[0], **first})
+        members = {t.number: t for t in ledger.open_trials()}
+        if not members:
+            return
+        random.seed(self.config.seed)  # which better trial a worse one follows, and how far
+        parameters: dict[str, Any] = {"number": tune.grid_search(list(members))}
+        parameters["reported"] = tune.sample_from(lambda c: members[c["number"]].step)
+        for name in self.space:
+            parameters[name] = tune.sample_from(partial(_of_member, members, name))
+        scheduler = population(self.space, self.metric, self.setup.every, self.config.steps)
+        self._fit(recorder, parameters, {"num_samples": 1}, scheduler)
+
+    def _fit(
+        self, recorder: Any, parameters: dict[str, Any], more: dict[str, Any], scheduler: Any
+    ) -> None:
+        from ray import tune
+
+        folder = self.config.out / "tune"  # Tune's own notes: what counts is in the ledger
+        shutil.rmtree(folder, ignore_errors=True)
+        trainable = tune.with_resources(
+            tune.with_parameters(run_trial, setup=self.setup), resources(self.config)
         )
-        tune.report(
-            {
-                "miou": scored["miou"],
-                "accuracy": scored["accuracy"],
-                "loss_over_lnK": metrics["loss_over_lnK"],
-                "regions_per_frame": self.regions_per_frame,
-                "step": metrics["step"],
-                "checkpoint_path": str(checkpoint),
-            }
+        tuner = tune.Tuner(
+            trainable,
+            param_space=parameters,
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self.config.concurrent,
+                scheduler=scheduler,
+                reuse_actors=True,  # a process has imported and compiled all that trials need
+                **more,
+            ),
+            run_config=tune.RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent),
+                verbose=0,
+                callbacks=[recorder],
+                failure_config=tune.FailureConfig(max_failures=1),
+            ),
         )
+        with redirect_stdout(StringIO()):  # Tune prints its settings, however silent it is told
+            tuner.fit()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_trial(parameters: dict[str, Any], config: TuneConfig, data: Path) -> None:
-    """One trial, in a process of Tune's."""
-    from ray import tune
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.concurrent))
-    regions = trial_regions(parameters, data)
-    shared = config.out / "regrouped" / config_hash(regions)
-    with _locked(config.out / f"{shared.name}.lock"):
-        manifest = regroup(data, shared, regions)
-    trial = config.out / "trials" / tune.get_context().get_trial_id()
-    trial.mkdir(parents=True, exist_ok=True)
-    settings = replace(
-        config.pretrain,
-        data=shared,
-        seed=config.seed,
-        model=replace(config.pretrain.model, prototypes=parameters["prototypes"]),
-    )
-    every = -(-config.steps // 3)
-    train = replace(settings.train, steps=config.steps, checkpoint_every=every, seed=config.seed)
-    reporter = TuneReporter(trial, config, manifest["regions_per_frame"])
-    result = train_loop(settings.task(), train, trial, reporter)
-    if result["alarm"]:
-        raise RuntimeError(result["alarm"])
+def _of_member(members: dict[int, Trial], name: str, chosen: dict[str, Any]) -> Any:
+    return members[chosen["number"]].parameters[name]
 
 
-def trial_regions(parameters: dict[str, Any], data: Path) -> RegionConfig:
-    """The dataset's region settings with a trial's thresholds."""
-    manifest = read_manifest(data)
-    base = overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
-    return replace(base, **{k: parameters[k] for k in ("separation", "gain", "bias")})
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def tune_regions(config: TuneConfig) -> dict[str, Any]:
-    """Search, or go on searching; write ``best.yaml`` and the table of trials.
-
-    Returns:
-        ``best`` parameters, their ``miou``, ``trials``, ``best_config`` path, ``run_id`` ...
+def resources(config: SearchConfig) -> dict[str, float]:
+    """What one trial reserves.
 
     Raises:
-        InputError: the evaluation frames have no labels, or the dataset cannot be used.
+        InputError: no machine here can ever give it.
     """
-    start, config = time.perf_counter(), replace(config, out=config.out.absolute())
-    if not open_frames(config.evaluate).protocol:
-        raise InputError(
-            f"{config.evaluate}: has no labels to score trials by; give labelled frames "
-            "with --evaluate."
-        )
-    key = config_hash({k: v for k, v in to_plain(config).items() if k != "tracking"})
-    with (
-        open_run(config.tracking, "tune", key, to_plain(config), config.out) as run,
-        ray_session(dashboard=True),  # without it, trials stopped early keep their resources
-    ):
-        data = config.data.absolute() if config.data != Path() else _street(config, run)
-        results = _search(config, data, run, key)
-        rows = sorted(
-            (row for row in (_row(result) for result in results) if row),
-            key=lambda row: -row["miou"],
-        )
-        if not rows:
-            raise InputError(f"{config.out}: no trial finished; see the errors above.")
-        best, table = rows[0], _table(rows)
-        path = config.out / "best.yaml"
-        chosen = trial_regions(best, data)
-        model = replace(config.pretrain.model, prototypes=best["prototypes"])
-        write_yaml(path, {"regions": asdict(chosen), "model": asdict(model)})
-        run.artifact(path)
-        run.text("trials.txt", table)
-        run.metrics({"best_miou": best["miou"], "trials": len(rows)}, step=0)
-        print(table)
-        print(
-            "train the winner:\n"
-            f"  python experiments/prepare.py --config {path} --out runs/tuned-dataset\n"
-            f"  python experiments/pretrain.py --config {path} --data runs/tuned-dataset "
-            "--out runs/tuned"
-        )
-        return {
-            "best": {k: best[k] for k in ("separation", "gain", "bias", "prototypes")},
-            "miou": best["miou"],
-            "protocol": open_frames(config.evaluate).protocol,
-            "trials": len(rows),
-            "best_config": str(path),
-            "dataset": str(data),
-            "config_hash": key,
-            "run_id": run.run_id,
-            "seconds": round(time.perf_counter() - start, 1),
-        }
+    import ray
+
+    there = float(ray.cluster_resources().get("GPU", 0))
+    gpus = config.gpus_per_trial
+    if gpus < 0:
+        gpus = min(1.0, there / config.concurrent)
+    cpus = 1.0 if on_cluster() else logical_cpus() / config.concurrent
+    needs = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+    refuse_what_never_fits("trials", 1, needs, "lower --gpus-per-trial, or raise --concurrent")
+    return {name.lower(): amount for name, amount in needs.items()}
 
 
-def _street(config: TuneConfig, run: Run) -> Path:
-    out = config.out / "dataset"
-    tracking = replace(config.tracking, parent=run.run_id)
-    prepare(PrepareConfig(frames=STREET, out=out, tracking=tracking))
-    return out
+def threads_of(config: SearchConfig) -> int:
+    """CPU threads of a trial, so that concurrent ones do not get in each other's way."""
+    return max(1, (os.cpu_count() or 1) // (1 if on_cluster() else config.concurrent))
 
 
-def _search(config: TuneConfig, data: Path, run: Run, key: str) -> Any:
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search.optuna import OptunaSearch
-
-    from cpcdr.tune.record import RecordTrials
-
-    space = {
-        "separation": tune.uniform(0.05, 0.5),
-        "gain": tune.loguniform(16.0, 144.0),
-        "bias": tune.uniform(3.0, 5.0),
-        "prototypes": tune.choice([32, 64, 100, 200]),
-    }
-    cpus = logical_cpus() / config.concurrent
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, config=config, data=data), {"cpu": cpus}
+def setup_of(config: SearchConfig, data: Path, regions: Any, scheduler: str = "asha") -> TrialSetup:
+    """What the trials of a search share."""
+    names = ("evaluate", "options", "frames", "clusters", "steps", "seed")
+    population = scheduler == "pbt"
+    return TrialSetup(
+        data=data,
+        out=config.out,
+        regions=regions,
+        pretrain=replace(config.pretrain, tracking=TrackingConfig("none")),
+        reports=min(config.steps, 6 if population else 3),
+        threads=threads_of(config),
+        hand_over=population,
+        **{name: getattr(config, name) for name in names},
     )
-    folder = config.out / "search"
-    if tune.Tuner.can_restore(str(folder)):
-        return tune.Tuner.restore(
-            str(folder), trainable=trainable, resume_unfinished=True, restart_errored=True
-        ).fit()
-    every = -(-config.steps // 3)
-    return tune.Tuner(
-        trainable,
-        param_space=space,
-        tune_config=tune.TuneConfig(
-            metric="miou",
-            mode="max",
-            num_samples=config.trials,
-            max_concurrent_trials=config.concurrent,
-            search_alg=OptunaSearch(seed=config.seed),
-            scheduler=ASHAScheduler(
-                time_attr="step", max_t=config.steps, grace_period=every, reduction_factor=2
-            ),
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(config.out),
-            verbose=0,
-            callbacks=[RecordTrials(config.tracking, run.run_id, key, config.trials)],
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    ).fit()
-
-
-def _row(result: Any) -> dict[str, Any] | None:
-    if not result.metrics or "miou" not in result.metrics:
-        return None
-    names = ("miou", "accuracy", "loss_over_lnK", "regions_per_frame", "step")
-    return {**result.config, **{name: result.metrics[name] for name in names}}
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    head = "  mIoU  step  separation   gain   bias  prototypes  regions a frame  loss / ln K"
-    lines = [
-        f"{100 * r['miou']:6.1f} {r['step']:5.0f} {r['separation']:11.3f} {r['gain']:6.1f} "
-        f"{r['bias']:6.2f} {r['prototypes']:11d} {r['regions_per_frame']:16.1f} "
-        f"{r['loss_over_lnK']:12.3f}"
-        for r in rows
-    ]
-    return "\n".join([head, *lines])

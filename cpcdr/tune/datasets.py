@@ -1,0 +1,115 @@
+"""The prepared data of a trial: made once for each setting of the regions, shared by their hash.
+
+New thresholds group the cached graphs again. Settings that are in the graph already need new
+graphs, which come from the images and disparity that the dataset holds: no video is read and no
+depth is computed. Trials that differ in thresholds alone share such a graph.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cpcdr.config import config_hash, overlay, to_plain, write_atomic
+from cpcdr.dataset import read_manifest
+from cpcdr.errors import InputError
+from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, regroup
+from cpcdr.prepare.stages import REF_SCHEMA, GroupRegions
+from cpcdr.regions import RegionConfig
+
+
+def region_settings(data: Path) -> RegionConfig:
+    """The region settings that a dataset was prepared with.
+
+    Raises:
+        InputError: it is no dataset.
+    """
+    manifest = read_manifest(data)
+    return overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
+
+
+def dataset_with(data: Path, regions: RegionConfig, root: Path) -> Path:
+    """The frames of ``data`` with other region settings; whoever comes second waits and shares.
+
+    Args:
+        data: a prepared dataset.
+        regions: any settings.
+        root: folder of the datasets of one search.
+
+    Returns:
+        the dataset's folder, named by the hash of ``regions``.
+    """
+    if regions == region_settings(data):
+        return data
+    graph = {name: getattr(regions, name) for name in IN_GRAPH}
+    if graph != graph_settings(data):
+        base = root / f"graph-{config_hash(graph)}"
+        with _alone(base):
+            if not base.exists():
+                regraph(data, base, regions)
+        data = base
+    shared = root / config_hash(regions)
+    with _alone(shared):
+        regroup(data, shared, regions)
+    return shared
+
+
+def regraph(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
+    """Make ``out`` from the images and disparity of ``data``: new graphs, new regions.
+
+    Every row is what prepare would have made of the frame with these settings.
+
+    Returns:
+        the manifest of ``out``.
+
+    Raises:
+        InputError: a frame's graph cannot be built.
+    """
+    manifest = read_manifest(data)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "data").mkdir(parents=True)
+    stage = GroupRegions(regions)
+    for path in sorted((data / "data").glob("*.parquet")):
+        write_part(partial, [_regraphed(stage, row) for row in pq.read_table(path).to_pylist()])
+    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
+    index, _ = finish(partial)
+    config = manifest["config"] | {"regions": to_plain(asdict(regions))}
+    digest = config_hash(config)
+    new = manifest | {
+        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
+        "config_hash": digest,
+        "config": config,
+        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
+        "regraphed_from": manifest["hash"],
+    }
+    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
+    publish(partial, out)
+    return new
+
+
+def _regraphed(stage: GroupRegions, row: dict[str, Any]) -> dict[str, Any]:
+    unknown = {name: "" for name in REF_SCHEMA.names if name not in row}
+    (new,) = stage([{**unknown, **row}])
+    if new.get("reason"):
+        raise InputError(f"{row['frame_id']}: {new['reason']}")
+    return new | {"reason": ""}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time, also after another one was killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

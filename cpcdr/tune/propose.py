@@ -1,0 +1,104 @@
+"""The next setting to try: a function of the space, of the seed and of the trials so far.
+
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
+optimization") proposes. The study is built anew from the ledger each time and the sampler seeded by
+the trial's number, so that a search that was killed proposes what it would have proposed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cpcdr.train.loop import hash_seed
+from cpcdr.tune.ledger import DONE, FAILED, OPEN, Trial
+from cpcdr.tune.space import Parameters, Range, Space
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+
+RANDOM_TRIALS = 4  # trials before the estimator has anything to estimate from
+
+
+def propose(trials: Sequence[Trial], space: Space, seed: int, metric: str) -> Parameters:
+    """Values for the next trial.
+
+    Args:
+        trials: all so far; running ones keep the proposal away from where they are.
+        space: what is searched.
+        seed: of the search.
+        metric: what is to become large.
+    """
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # multivariate and constant_liar are called experimental
+        sampler = optuna.samplers.TPESampler(
+            seed=hash_seed(seed, len(trials)) % 2**32,
+            n_startup_trials=RANDOM_TRIALS,
+            multivariate=True,
+            constant_liar=True,
+        )
+    study = study_of(trials, space, metric, sampler)
+    return study.ask({name: distribution(chosen) for name, chosen in space.items()}).params
+
+
+def study_of(
+    trials: Sequence[Trial], space: Space, metric: str, sampler: Any = None, step: int = 0
+) -> Study:
+    """The trials as Optuna knows them; those with values outside the space are left out.
+
+    Args:
+        step: 0 takes each trial's last score, and stopped ones as pruned; else every trial that
+            reported at this step counts as complete with its score there.
+    """
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    distributions = {name: distribution(chosen) for name, chosen in space.items()}
+    for trial in trials:
+        values = {name: trial.parameters.get(name) for name in space}
+        if any(v is None or not space[n].holds(v) for n, v in values.items()):
+            continue
+        reports = {int(r["step"]): float(r[metric]) for r in trial.reports}
+        state, value = TrialState.PRUNED, None
+        if step:
+            if step not in reports:
+                continue
+            state, value = TrialState.COMPLETE, reports[step]
+        elif trial.status == OPEN:
+            state = TrialState.RUNNING
+        elif trial.status == DONE and reports:
+            state, value = TrialState.COMPLETE, trial.score(metric)
+        elif trial.status == FAILED or not reports:
+            state = TrialState.FAIL
+        study.add_trial(
+            create_trial(
+                state=state,
+                value=value,
+                params=values,
+                distributions=distributions,
+                intermediate_values=reports,
+            )
+        )
+    return study
+
+
+def distribution(chosen: Range) -> BaseDistribution:
+    """A range as Optuna has it."""
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if chosen.kind == "choice":
+        return CategoricalDistribution(chosen.values)
+    low, high = chosen.values
+    if chosen.kind == "int":
+        return IntDistribution(low, high)
+    return FloatDistribution(low, high, log=chosen.kind == "loguniform")

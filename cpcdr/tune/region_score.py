@@ -1,0 +1,111 @@
+"""How good regions are, from a sample of pixels: a threshold set costs milliseconds a frame.
+
+Without labels a partition is as good as its agreement with the partitions that other settings give
+of the same frame: borders that are in the scene come back whatever the thresholds are, borders that
+a setting invents or misses are its own. This is the idea of consensus clustering (Strehl and Ghosh
+2002, "Cluster ensembles", JMLR 3); agreement is the F1 of "in one region" over pairs of pixels.
+With labels the same F1 is taken against the connected pieces of a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.frames.frame import IGNORE
+from cpcdr.regions import RegionConfig, SuperpixelGraph, group, superpixel_graph
+from cpcdr.regions.quality import label_pieces
+
+POINTS = 5000  # pixels of a frame that are looked at, on a regular grid
+
+
+@dataclass(frozen=True, eq=False)
+class FrameGraph:
+    """One frame at one number of superpixels P, ready to be grouped again and again.
+
+    Attributes:
+        edges: int32 [E, 2] neighbours.
+        terms: float32 [3, E]: distance in space, off each other's plane, in colour; a graph's
+            distance is their sum, the last two times their weights.
+        grid: int64 [S] the superpixel under each sampled pixel.
+    """
+
+    edges: NDArray[np.int32]
+    terms: NDArray[np.float32]
+    grid: NDArray[np.int64]
+
+
+def frame_graph(
+    image: NDArray[np.uint8],
+    disparity: NDArray[np.float32],
+    intrinsics: NDArray[np.float32],
+    config: RegionConfig,
+) -> FrameGraph:
+    """Superpixels and their graph's three terms; arguments as for `superpixel_graph`.
+
+    Reads of ``config`` what superpixels depend on; its two weights are left open.
+    """
+    bare = replace(config, plane_weight=0.0, colour_weight=0.0)
+    frame = (image, disparity, intrinsics)
+    graph = superpixel_graph(*frame, bare)
+    plane = superpixel_graph(*frame, replace(bare, plane_weight=1.0)).distance - graph.distance
+    colour = superpixel_graph(*frame, replace(bare, colour_weight=1.0)).distance - graph.distance
+    terms = np.stack([graph.distance, plane, colour])
+    return FrameGraph(graph.edges, terms, on_grid(graph.superpixels).astype(np.int64))
+
+
+def on_grid(values: NDArray[np.integer]) -> NDArray[np.integer]:
+    """About `POINTS` pixels of a map [H, W], as one row."""
+    step = max(1, int(np.sqrt(values.size / POINTS)))
+    return values[step // 2 :: step, step // 2 :: step].ravel()
+
+
+def partition(graph: FrameGraph, config: RegionConfig) -> NDArray[np.uint16]:
+    """The region of each sampled pixel, uint16 [S]."""
+    weights = np.array([1.0, config.plane_weight, config.colour_weight])
+    distance = (weights @ graph.terms).astype(np.float32)
+    nodes = np.arange(int(graph.edges.max(initial=0)) + 1, dtype=np.uint16)[None]
+    return group(SuperpixelGraph(nodes, graph.edges, distance), config)[0][graph.grid]
+
+
+def consensus(regions: NDArray[np.integer], others: Sequence[NDArray[np.integer]]) -> float:
+    """Mean agreement of a partition [S] with other partitions of the same pixels."""
+    return float(np.mean([pair_f1(overlap(regions, other)) for other in others]))
+
+
+def label_scores(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> dict[str, float]:
+    """``pairs``: F1 of pairs against connected pieces of a class; ``accuracy``: achievable one.
+
+    Args:
+        regions: [S] as `partition` gives them.
+        labels: uint8 [H, W], 255 = ignored, some pixel labelled.
+    """
+    classes, pieces = on_grid(labels), on_grid(label_pieces(labels))
+    known = classes != IGNORE
+    of_class = overlap(regions[known], classes[known])
+    return {
+        "pairs": pair_f1(overlap(regions[known], pieces[known])),
+        "accuracy": float(of_class.max(axis=1).sum() / known.sum()),
+    }
+
+
+def overlap(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.float64]:
+    """How many pixels have id i in ``a`` and j in ``b``, [max a + 1, max b + 1]."""
+    rows, columns = a.astype(np.int64), b.astype(np.int64)
+    shape = (int(rows.max()) + 1, int(columns.max()) + 1)
+    counts = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])
+    return counts.reshape(shape).astype(np.float64)
+
+
+def pair_f1(counts: NDArray[np.float64]) -> float:
+    """F1 of "together here" against "together there" over all pairs of pixels.
+
+    >>> pair_f1(np.diag([3.0, 5.0])), pair_f1(np.array([[4.0, 4.0]]))
+    (1.0, 0.6666666666666666)
+    """
+    both = (counts**2).sum()
+    alone = (counts.sum(axis=1) ** 2).sum() + (counts.sum(axis=0) ** 2).sum()
+    return float(2 * both / alone)

@@ -1,0 +1,232 @@
+"""The cheap stage before any training: hundreds of region settings on a sample of frames.
+
+Graphs are built once for each number of superpixels, with their colour and plane terms kept apart,
+so that every other setting costs a grouping. The best settings bound the space in which
+pre-trainings search, and the very best are tried first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cpcdr.config import overlay
+from cpcdr.dataset import PreparedDataset, decode_sample
+from cpcdr.errors import FrameError, InputError
+from cpcdr.frames import FrameOptions, fit, open_frames
+from cpcdr.regions import RegionConfig
+from cpcdr.tune.region_score import FrameGraph, consensus, frame_graph, label_scores, partition
+from cpcdr.tune.space import PLACES, Parameters, Space
+
+REFERENCES = 16  # settings whose partitions all others are compared with
+MOST_GRAPHS = 4  # superpixels are computed for so many different settings
+SETS_PER_TASK = 8
+_IN_SUPERPIXELS = ("superpixels", "compactness")
+Maps = list[NDArray[np.uint16]]
+"""Partitions of the sampled frames, one each."""
+
+
+@dataclass(frozen=True)
+class RegionStage:
+    """What the stage found.
+
+    Attributes:
+        sets: parameters and scores of every setting, best first.
+        score: the score they are ordered by: ``pairs`` with labels, ``consensus`` without.
+        space: the whole space, its region ranges narrowed to the best settings.
+        starts: region parameters worth trying first.
+        agreement: rank correlation of ``consensus`` with ``pairs``; None without labels.
+    """
+
+    sets: list[dict[str, Any]]
+    score: str
+    space: Space
+    starts: list[Parameters]
+    agreement: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One frame of a dataset.
+
+    Attributes:
+        frame: image, disparity and intrinsics, as `superpixel_graph` takes them.
+        labels: uint8 [H, W], None without.
+    """
+
+    frame: tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
+    labels: NDArray[np.uint8] | None
+
+
+def region_stage(
+    samples: Sequence[Sample], base: RegionConfig, space: Space, sets: int, keep: float, seed: int
+) -> RegionStage:
+    """Score many settings on a sample of frames; runs in tasks of the current Ray session.
+
+    Args:
+        samples: the frames.
+        base: settings of what the space does not name.
+        space: only names of regions are used here.
+        sets: how many settings are drawn.
+        keep: share of the settings, the best, that bounds the space.
+        seed: of the settings.
+    """
+    regions = region_ranges(space)
+    drawn = draw_sets(regions, sets, seed)
+    scores = score_sets(samples, base, drawn, drawn[:REFERENCES])
+    rows = [{**parameters, **found} for parameters, found in zip(drawn, scores, strict=True)]
+    score = "pairs" if "pairs" in rows[0] else "consensus"
+    rows.sort(key=lambda row: -row[score])
+    best = rows[: max(3, round(keep * len(rows)))]
+    narrowed = {
+        name: chosen.narrowed(row[name] for row in best) for name, chosen in regions.items()
+    }
+    agreement = None
+    if score == "pairs":
+        from scipy.stats import spearmanr  # slow to import: the tasks do without
+
+        columns = np.array([[row["consensus"], row["pairs"]] for row in rows])
+        agreement = float(spearmanr(columns).statistic)
+    starts = [{name: row[name] for name in regions} for row in best[:3]]
+    return RegionStage(rows, score, space | narrowed, starts, agreement)
+
+
+def region_ranges(space: Space) -> Space:
+    """The part of a space that regions depend on."""
+    return {name: chosen for name, chosen in space.items() if PLACES[name].section == "regions"}
+
+
+def draw_sets(space: Space, count: int, seed: int) -> list[Parameters]:
+    """Settings at random, of few different superpixels: those are what costs."""
+    random = np.random.default_rng(seed)
+    graphs = [
+        {name: space[name].draw(random) for name in _IN_SUPERPIXELS if name in space}
+        for _ in range(MOST_GRAPHS)
+    ]
+    if "superpixels" in space and space["superpixels"].kind == "choice":
+        values = space["superpixels"].values
+        graphs = [g | {"superpixels": values[i % len(values)]} for i, g in enumerate(graphs)]
+    return [
+        {name: chosen.draw(random) for name, chosen in space.items()}
+        | graphs[int(random.integers(len(graphs)))]
+        for _ in range(count)
+    ]
+
+
+def score_sets(
+    samples: Sequence[Sample],
+    base: RegionConfig,
+    sets: Sequence[Parameters],
+    references: Sequence[Parameters],
+) -> list[dict[str, float]]:
+    """The mean scores of every setting over the frames.
+
+    Args:
+        samples: the frames.
+        base: settings of what the sets do not name.
+        sets: region parameters.
+        references: settings that ``consensus`` compares with; a setting is not compared with
+            itself.
+
+    Returns:
+        in the order of ``sets``: ``consensus``, ``regions``, and with labels ``pairs`` and
+        ``accuracy``.
+    """
+    extra = [one for one in references if one not in sets]
+    maps = partitions(samples, base, [*sets, *extra])
+    known = dict(zip(map(str, [*sets, *extra]), maps, strict=True))
+    found = []
+    for parameters, mine in zip(sets, maps, strict=False):
+        others = [known[str(one)] for one in references if one != parameters]
+        rows = [
+            _scores(one, sample.labels, [other[i] for other in others])
+            for i, (one, sample) in enumerate(zip(mine, samples, strict=True))
+        ]
+        found.append({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+    return found
+
+
+def _scores(
+    regions: NDArray[np.uint16], labels: NDArray[np.uint8] | None, others: Maps
+) -> dict[str, float]:
+    found = {"consensus": consensus(regions, others), "regions": float(len(np.unique(regions)))}
+    return found if labels is None else found | label_scores(regions, labels)
+
+
+def partitions(
+    samples: Sequence[Sample], base: RegionConfig, sets: Sequence[Parameters]
+) -> list[Maps]:
+    """Every setting's regions of every frame at its sampled pixels, from tasks of Ray."""
+    import ray
+
+    configs = [replace(base, **parameters) for parameters in sets]
+    build, cut = ray.remote(num_cpus=1)(_build), ray.remote(num_cpus=1)(_cut)
+    graphs: dict[tuple[float, ...], list[int]] = {}
+    for i, config in enumerate(configs):
+        graphs.setdefault((config.superpixels, config.compactness, config.sigma), []).append(i)
+    tasks: dict[Any, list[int]] = {}
+    for members in graphs.values():
+        built = [build.remote(*sample.frame, configs[members[0]]) for sample in samples]
+        for start in range(0, len(members), SETS_PER_TASK):
+            chunk = members[start : start + SETS_PER_TASK]
+            tasks[cut.remote([configs[i] for i in chunk], *built)] = chunk
+    found: dict[int, Maps] = {}
+    waiting = list(tasks)
+    with tqdm(total=len(configs), desc="regions", unit="set", dynamic_ncols=True) as bar:
+        while waiting:
+            (done,), waiting = ray.wait(waiting)
+            found |= dict(zip(tasks[done], ray.get(done), strict=True))
+            bar.update(len(tasks[done]))
+    return [found[i] for i in range(len(configs))]
+
+
+def _build(
+    image: NDArray[np.uint8],
+    disparity: NDArray[np.float32],
+    intrinsics: NDArray[np.float32],
+    config: RegionConfig,
+) -> FrameGraph:
+    # Ray lends arrays that cannot be written to; the kernels are compiled for one's own.
+    return frame_graph(image.copy(), disparity.copy(), intrinsics.copy(), config)
+
+
+def _cut(configs: list[RegionConfig], *lent: FrameGraph) -> list[Maps]:
+    graphs = [replace(one, edges=one.edges.copy()) for one in lent]
+    return [[partition(graph, config) for graph in graphs] for config in configs]
+
+
+def sample_frames(data: Path, count: int) -> list[Sample]:
+    """Frames spread over a dataset, with labels where the video that they came from has them."""
+    dataset = PreparedDataset(data)
+    indices = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+    columns = ["frame_id", "image", "disparity", "regions", "intrinsics"]
+    labels = _labels(dataset, {dataset.frame_ids[i] for i in indices})
+    found = []
+    for row in dataset.rows(indices.tolist(), columns):
+        one, camera = decode_sample(row), np.asarray(row["intrinsics"], np.float32)
+        frame = (one.image, one.disparity, camera)
+        found.append(Sample(frame, labels.get(one.frame_id)))
+    return found
+
+
+def _labels(dataset: PreparedDataset, wanted: set[str]) -> dict[str, NDArray[np.uint8]]:
+    """Labels by frame id; none where the video has moved, or not all frames are labelled."""
+    config, found = dataset.manifest["config"], {}
+    try:
+        options = overlay(FrameOptions(), config["options"], "manifest.json")
+        source = open_frames(config["frames"], options)
+        for ref in source.refs() if source.protocol else []:
+            if ref.frame_id in wanted:
+                frame = source.read(ref)
+                frame = fit(frame, tuple(config["size"])) if min(config["size"]) > 0 else frame
+                if frame.labels is not None and (frame.labels != 255).any():
+                    found[ref.frame_id] = frame.labels
+    except (InputError, FrameError, KeyError):
+        return {}
+    return found if len(found) == len(wanted) else {}

@@ -1,0 +1,274 @@
+"""The end of a search: tables, rank correlations, importance, the winner against the default."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from cpcdr.checkpoint import newest_checkpoint
+from cpcdr.config import write_atomic, write_yaml
+from cpcdr.dataset import read_manifest
+from cpcdr.errors import InputError
+from cpcdr.regions import RegionConfig
+from cpcdr.tracking import Run
+from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure
+from cpcdr.tune.ledger import DONE, FAILED, Trial
+from cpcdr.tune.propose import study_of
+from cpcdr.tune.score import LABEL_FREE
+from cpcdr.tune.search import Search
+from cpcdr.tune.space import settings
+from cpcdr.tune.trial import score
+
+Known = dict[int, dict[str, float]]
+CANDIDATES = (
+    *("label_free", *LABEL_FREE),
+    *("prototype_entropy", "prototypes_used", "loss_over_lnK", "regions_per_frame"),
+)
+"""Numbers that need no labels, whose agreement with mIoU a search reports."""
+
+
+def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
+    """Write trials.csv, reports.csv, best.yaml and figures; print the table and what comes next.
+
+    Args:
+        search: that has run.
+        run: its record.
+        known: numbers by trial beside those that it reported itself.
+
+    Returns:
+        what the command's ``RESULT`` says of the trials.
+
+    Raises:
+        InputError: no trial has a score.
+    """
+    scored = [trial for trial in search.ledger.trials if trial.reports]
+    if not scored:
+        raise InputError(f"{search.config.out}: no trial finished; see the errors above.")
+    ranked = ranking(scored, search.metric)
+    best = ranked[0]
+    _write_tables(search, run, known)
+    table = trial_table(ranked, search)
+    print(table)
+    run.text("trials.txt", table + "\n")
+    correlations = rank_correlations(scored, search.setup.every, known)
+    if correlations:
+        text = correlation_table(correlations)
+        print(text)
+        run.text("correlations.txt", text + "\n")
+    _figures(search, run, correlations)
+    path = search.config.out / "best.yaml"
+    regions, chosen = settings(best.parameters, search.setup.regions, search.setup.pretrain)
+    write_best(path, regions, chosen)
+    run.artifact(path)
+    result = {
+        "best": {name: best.parameters[name] for name in search.space},
+        "best_trial": best.number,
+        search.metric: best.score(search.metric),
+        "objective": search.metric,
+        "trials": len([t for t in search.ledger.trials if t.status != FAILED]),
+        "failed": len([t for t in search.ledger.trials if t.status == FAILED]),
+        "best_config": str(path),
+        "correlations": correlations,
+        **compare(search, best),
+    }
+    run.metrics(
+        {k: v for k, v in result.items() if isinstance(v, int | float | dict) and k != "best"},
+        step=0,
+    )
+    print(commands(search, path, chosen))
+    return result
+
+
+def ranking(trials: Sequence[Trial], metric: str) -> list[Trial]:
+    """Best first: those that were trained to the end before those that were not."""
+    return sorted(trials, key=lambda t: (t.status != DONE, -t.score(metric)))
+
+
+def compare(search: Search, best: Trial) -> dict[str, Any]:
+    """Winner and default configuration, trained alike, on frames that no trial was scored on."""
+    frames = search.config.test_frames()
+    if not frames:
+        return {"test": None}
+    found: dict[str, Any] = {"test": frames}
+    for name, trial in (("winner", best), ("default", search.ledger.trials[0])):
+        checkpoint = newest_checkpoint(search.setup.folder(trial.number) / "checkpoints")
+        if checkpoint is not None:
+            scores = score(search.setup, checkpoint, frames)
+            found |= {f"{name}_{k}": v for k, v in scores.items() if k in ("miou", "label_free")}
+    if "winner_miou" in found and "default_miou" in found:
+        print(
+            f"on {frames}, which no trial was scored on: mIoU {100 * found['winner_miou']:.1f} "
+            f"(winner, trial {best.number}), {100 * found['default_miou']:.1f} (default)."
+        )
+    return found
+
+
+def rank_correlations(
+    trials: Sequence[Trial], every: int, known: Known
+) -> dict[str, dict[str, float]]:
+    """Spearman's rank correlation with mIoU of everything that was measured beside it.
+
+    Args:
+        trials: that have reported.
+        every: steps of the first report.
+        known: see `report`.
+
+    Returns:
+        by name: ``first`` and ``full`` (with ``n_first``, ``n_full`` trials): over all trials at
+        their first report, where all were trained equally long, and over those trained to the end;
+        ``last``: over all trials' last reports. Empty without labels; NaN below three trials.
+    """
+    if "miou" not in trials[0].reports[0]:
+        return {}
+    first = [(t, t.reports[0]) for t in trials if t.reports[0]["step"] == every]
+    last = [(t, t.reports[-1]) for t in trials]
+    chosen = {"first": first, "full": [(t, r) for t, r in last if t.status == DONE], "last": last}
+    ends = {k: [row | known.get(t.number, {}) for t, row in v] for k, v in chosen.items()}
+    names = [*CANDIDATES, *next(iter(known.values()), {})]
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        found[name] = {}
+        for when, rows in ends.items():
+            pairs = np.array([[row[name], row["miou"]] for row in rows if not _nan(row[name])])
+            enough = len(pairs) >= 3 and bool((np.ptp(pairs, axis=0) > 0).all())
+            rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if enough else math.nan
+            found[name] |= {when: rho, f"n_{when}": len(pairs)}
+    return found
+
+
+def correlation_table(correlations: dict[str, dict[str, float]]) -> str:
+    """How well each number ranks the trials, for people."""
+    lines = ["", "rank correlation with mIoU   first report     to the end     last report"]
+    for name, row in correlations.items():
+        cells = "".join(
+            f"   {row[when]:6.2f} (n={row[f'n_{when}']:2.0f})" for when in ("first", "full", "last")
+        )
+        lines.append(f"  {name:24s}{cells}")
+    return "\n".join(lines)
+
+
+def trial_table(ranked: Sequence[Trial], search: Search) -> str:
+    """The trials, best first, for people."""
+    labelled = "miou" in ranked[0].reports[0]
+    scores = ("miou", "accuracy", "label_free") if labelled else ("label_free",)
+    head = ["trial", "end", "step", *scores, "regions", *search.space]
+    rows = [
+        [
+            f"{t.number}" + (" (default)" if t.number == 0 else ""),
+            *(t.status, str(t.step)),
+            *(f"{100 * t.score(name):.1f}" for name in scores),
+            f"{t.score('regions_per_frame'):.0f}",
+            *(_short(t.parameters[name]) for name in search.space),
+        ]
+        for t in ranked
+    ]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        [
+            "",
+            *("  ".join(c.rjust(w) for c, w in zip(r, widths, strict=True)) for r in [head, *rows]),
+        ]
+    )
+
+
+def _write_tables(search: Search, run: Run, known: Known) -> None:
+    """trials.csv (the last report of each trial) and reports.csv (all of them)."""
+    trials, reports = [], []
+    for trial in search.ledger.trials:
+        about = {"trial": trial.number, "end": trial.status, "reason": trial.reason}
+        last = trial.reports[-1] if trial.reports else {}
+        trials.append({**about, **last, **known.get(trial.number, {}), **trial.parameters})
+        reports += [{"trial": trial.number, **row} for row in trial.reports]
+    for name, rows in (("trials.csv", trials), ("reports.csv", reports)):
+        path = search.config.out / name
+        write_csv(path, rows)
+        run.artifact(path)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of numbers, every column that any of them has."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def importances(search: Search) -> dict[str, float]:
+    """How much each parameter explains of the score at the first report, where all trials are.
+
+    fANOVA of a random forest (Hutter et al. 2014); empty with fewer than six trials inside the
+    space, of which it would only repeat the noise.
+    """
+    import optuna
+
+    study = study_of(search.ledger.trials, search.space, search.metric, step=search.setup.every)
+    values = {trial.value for trial in study.trials}
+    if len(study.trials) < 6 or len(values) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=search.config.seed)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]) -> None:
+    found = importances(search)
+    if found:
+        title = f"{search.metric} after {search.setup.every} steps"
+        run.figure("importance", importance_figure(found, title))
+        write_yaml(search.config.out / "importance.yaml", {k: float(v) for k, v in found.items()})
+    trials = [trial for trial in search.ledger.trials if trial.reports]
+    run.figure("parallel_coordinates", parallel_figure(trials, list(search.space), search.metric))
+    if correlations:
+        run.figure("label_free", correlation_figure(trials, search.setup.every))
+
+
+def write_best(path: Path, regions: RegionConfig, pretrain: PretrainConfig) -> None:
+    """The winner as `prepare.py` and `pretrain.py` take it with ``--config``."""
+    names = ("model", "loss", "copy_paste", "train")
+    sections = {name: asdict(getattr(pretrain, name)) for name in names}
+    write_yaml(path, {"regions": asdict(regions), **sections})
+
+
+def commands(search: Search, best: Path, pretrain: PretrainConfig) -> str:
+    """How the winner is trained in full."""
+    made = read_manifest(search.setup.data)["config"]
+    tuned = search.config.out / "best"
+    prepare = [*("--config", str(best)), *("--frames", made["frames"]), *("--depth", made["depth"])]
+    if min(made["size"]) > 0:
+        prepare += ["--size", *(str(side) for side in made["size"])]
+    for name, value in made["options"].items():
+        default = getattr(search.config.options.__class__(), name)
+        if value != default and value != list(np.atleast_1d(default)):
+            flag = f"--options.{name.replace('_', '-')}"
+            prepare += [flag, *(str(v) for v in (value if isinstance(value, list) else [value]))]
+    train = ["--config", str(best), "--data", str(tuned / "dataset"), "--out", str(tuned)]
+    train += ["--frames-per-item", str(pretrain.frames_per_item), "--items", str(pretrain.items)]
+    train += ["--seed", str(search.config.seed)]
+    return "\n".join(
+        [
+            "",
+            "train the winner in full:",
+            "  python experiments/prepare.py "
+            + shlex.join([*prepare, "--out", str(tuned / "dataset")]),
+            "  python experiments/pretrain.py " + shlex.join(train),
+        ]
+    )
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3g}"
+
+
+def _nan(value: float) -> bool:
+    return value is None or math.isnan(value)

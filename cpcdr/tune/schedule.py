@@ -1,0 +1,166 @@
+"""Ray Tune's searcher and schedulers, driven by the ledger: proposals, early stopping, populations.
+
+Imports Ray: load it only within a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
+from ray.tune.search import Searcher
+
+from cpcdr.tune.ledger import Ledger
+from cpcdr.tune.propose import propose
+from cpcdr.tune.space import Parameters, Range, Space
+
+
+class LedgerSearch(Searcher):
+    """Gives Tune the open trials of the ledger, then new ones until there are ``total``.
+
+    Args:
+        ledger: what was tried.
+        space: what is searched.
+        starts: settings to try before anything is proposed; the first is the default.
+        total: trials of the whole search.
+        seed: of the proposals.
+        metric: what is to become large.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        space: Space,
+        starts: Sequence[Parameters],
+        total: int,
+        seed: int,
+        metric: str,
+    ) -> None:
+        super().__init__(metric=metric, mode="max")
+        self.ledger, self.space, self.starts = ledger, space, list(starts)
+        self.score = metric
+        self.total, self.seed = total, seed
+        self.waiting = list(ledger.open_trials())
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Everything is known from the start."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+        """The next trial's number, what is reported of it, and its parameters."""
+        if self.waiting:
+            trial = self.waiting.pop(0)
+        elif len(self.ledger.trials) < self.total:
+            trial = self.ledger.add(self._next())
+        else:
+            return Searcher.FINISHED
+        return {"number": trial.number, "reported": trial.step, **trial.parameters}
+
+    def _next(self) -> Parameters:
+        number = len(self.ledger.trials)
+        if number < len(self.starts):
+            return self.starts[number]
+        return self.starts[0] | propose(self.ledger.trials, self.space, self.seed, self.score)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The ledger has it from the callback that records trials."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the state is the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: a search that goes on is a new Tune experiment with the old ledger."""
+
+
+class Halving(ASHAScheduler):
+    """Successive halving that knows the reports of earlier starts, and never stops the default.
+
+    The default configuration runs to the end because the winner is compared with it.
+    """
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether the trial goes on."""
+        decision = super().on_trial_result(controller, trial, result)
+        spared = trial.config["number"] == 0 and result[self._time_attr] < self._max_t
+        return self.CONTINUE if spared else decision
+
+
+def halving(ledger: Ledger, metric: str, every: int, steps: int) -> Halving:
+    """Stops trials below the median after ``every`` steps, twice as many, and so on."""
+    scheduler = Halving(
+        time_attr="step",
+        metric=metric,
+        mode="max",
+        max_t=steps,
+        grace_period=min(every, steps),
+        reduction_factor=2,
+    )
+    nobody: Any = None  # the controller, which successive halving never asks
+    for past in ledger.trials:
+        known: Any = SimpleNamespace(trial_id=f"past-{past.number}", config={"number": past.number})
+        scheduler.on_trial_add(nobody, known)
+        for row in past.reports:
+            scheduler.on_trial_result(nobody, known, row)
+    return scheduler
+
+
+class Population(PopulationBasedTraining):
+    """Population-based training that leaves those alone who are at their end."""
+
+    def __init__(self, steps: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.steps = steps
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether the trial goes on, waits for the others, or has ended."""
+        if result[self._time_attr] >= self.steps:
+            return self.STOP
+        return super().on_trial_result(controller, trial, result)
+
+    def _get_new_config(
+        self, trial: Any, trial_to_clone: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The better trial's settings, changed; but a trial stays who it is."""
+        found, how = super()._get_new_config(trial, trial_to_clone)
+        return found | {name: trial.config[name] for name in ("number", "reported")}, how
+
+
+def population(space: Space, metric: str, every: int, steps: int) -> Population:
+    """Every ``every`` steps the worse quarter goes on from the better quarter's checkpoints."""
+
+    def within(parameters: Parameters) -> Parameters:
+        """Perturbation multiplies by 0.8 or 1.2: back into the space."""
+        for name, chosen in space.items():
+            if chosen.kind != "choice":
+                low, high = chosen.values
+                parameters[name] = min(max(parameters[name], low), high)
+        return parameters
+
+    return Population(
+        steps,
+        time_attr="step",
+        metric=metric,
+        mode="max",
+        perturbation_interval=every,
+        hyperparam_mutations={
+            name: list(chosen.values) if chosen.kind == "choice" else domain(chosen)
+            for name, chosen in space.items()
+        },
+        custom_explore_fn=within,
+        synch=True,  # all are compared at the same step, however many run at a time
+    )
+
+
+def domain(chosen: Range) -> Any:
+    """A range as Tune has it."""
+    low, high = chosen.values
+    if chosen.kind == "int":
+        return tune.randint(low, high + 1)
+    return tune.loguniform(low, high) if chosen.kind == "loguniform" else tune.uniform(low, high)

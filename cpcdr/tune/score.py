@@ -1,0 +1,160 @@
+"""What a pre-trained network is worth, with labels and without.
+
+With labels: mIoU of the unsupervised protocol. Without: how much one sees of the same clusters
+where the same thing is seen. Two pixels that ought to mean the same are put through the network;
+the mutual information of their clusters is high only if the clusters agree *and* differ over the
+scene (a network that gives every pixel one cluster agrees with itself perfectly and scores 0).
+
+``view_information``    a pixel in a frame, and in that frame magnified and mirrored
+``region_information``  two pixels of one coherent depth region; the regions are those that the
+                        searched dataset came with, the same ones for every trial
+
+The measure is that of Ji, Henriques and Vedaldi 2019, "Invariant information clustering" (ICCV),
+which trains by it; here it only looks.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.dataset import PreparedDataset, Sample
+from cpcdr.evaluate.clusters import cluster_prototypes
+from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.driver import spread_frames
+from cpcdr.evaluate.matching import match, scores
+from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
+from cpcdr.model import SegmentationNetwork, load_network
+
+ZOOM = 1.5
+LABEL_FREE = ("view_information", "region_information")
+
+
+@lru_cache(maxsize=2)
+def held_out(
+    spec: str, options: FrameOptions, size: tuple[int, int], count: int
+) -> tuple[list[Frame], str]:
+    """Up to ``count`` frames spread over a source, and its protocol ("" without labels).
+
+    Read once in a process: every report of every trial in it looks at the same frames.
+    """
+    source = open_frames(spec, options)
+    crop = get_protocol(source.protocol).crop if source.protocol else 0
+    return spread_frames(source, (crop, crop) if crop else size, count), source.protocol
+
+
+@lru_cache(maxsize=2)
+def region_frames(data: Path, count: int) -> list[Sample]:
+    """Up to ``count`` frames spread over a dataset, with its own regions."""
+    dataset = PreparedDataset(data)
+    return dataset.samples(
+        np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)).tolist()
+    )
+
+
+@torch.inference_mode()
+def score_network(
+    checkpoint: Path, frames: list[Frame], protocol: str, samples: list[Sample], clusters: int
+) -> dict[str, float]:
+    """Score a checkpoint.
+
+    Args:
+        checkpoint: of a pre-training.
+        frames: held-out frames, labelled if there is a ``protocol``.
+        protocol: its name; "" scores without labels only.
+        samples: frames with regions.
+        clusters: into how many clusters prototypes are grouped for the scores without labels; with
+            labels the protocol says.
+
+    Returns:
+        ``view_information`` and ``region_information`` in 0..1, with labels ``miou`` and
+        ``accuracy``.
+    """
+    network = load_network(checkpoint)[0]
+    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    directions = network.prototypes.detach().cpu().numpy()
+    cluster = cluster_prototypes(directions, clusters)
+    seen = [_nearest(network, frame.image) for frame in frames]
+    views = np.zeros((clusters, clusters))
+    for number, (frame, nearest) in enumerate(zip(frames, seen, strict=True)):
+        image, rows, columns = magnified(frame.image, number)
+        views += joint(cluster[nearest[rows, columns]], cluster[_nearest(network, image)], clusters)
+    regions = np.zeros((clusters, clusters))
+    for sample in samples:
+        regions += within(cluster[_nearest(network, sample.image)], sample.regions, clusters)
+    found = {"view_information": information(views), "region_information": information(regions)}
+    if protocol:
+        classes = len(get_protocol(protocol).classes)
+        names = cluster_prototypes(directions, classes)
+        labelled = [
+            (n, f.labels) for n, f in zip(seen, frames, strict=True) if f.labels is not None
+        ]
+        counts = sum(confusion(names[n], labels, classes, classes) for n, labels in labelled)
+        score = scores(match(np.asarray(counts)).fold(np.asarray(counts)))
+        found |= {"miou": score.miou, "accuracy": score.accuracy}
+    return found
+
+
+def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The nearest prototype of every pixel, int64 [H, W]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(network.prototypes.device)
+    batch = tensor.permute(2, 0, 1)[None].float() / 255
+    height, width = image.shape[:2]
+    return network.assign(batch, (height, width))[0].cpu().numpy()
+
+
+def magnified(
+    image: NDArray[np.uint8], seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """A mirrored part of an image, `ZOOM` times as large, at a place that ``seed`` decides.
+
+    Returns:
+        the view, of the image's size, and row and column of the image's pixel that each of its
+        pixels shows: int64 [H, 1] and [1, W].
+    """
+    height, width = image.shape[:2]
+    high, wide = round(height / ZOOM), round(width / ZOOM)
+    random = np.random.default_rng(seed)
+    top, left = int(random.integers(height - high + 1)), int(random.integers(width - wide + 1))
+    part = image[top : top + high, left : left + wide][:, ::-1]
+    view = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=cv2.INTER_LINEAR)
+    rows = top + np.arange(height) * high // height
+    columns = left + wide - 1 - np.arange(width) * wide // width
+    return view.astype(np.uint8, copy=False), rows[:, None], columns[None]
+
+
+def joint(
+    first: NDArray[np.int64], second: NDArray[np.int64], clusters: int
+) -> NDArray[np.float64]:
+    """How many pixels have cluster i here and j there, [clusters, clusters]."""
+    both = first.ravel() * clusters + second.ravel()
+    return np.bincount(both, minlength=clusters**2).reshape(clusters, clusters).astype(np.float64)
+
+
+def within(
+    assigned: NDArray[np.int64], regions: NDArray[np.integer], clusters: int
+) -> NDArray[np.float64]:
+    """Expected counts of the clusters of a pixel and of another one of its region."""
+    count = int(regions.max()) + 1
+    keys = regions.ravel().astype(np.int64) * clusters + assigned.ravel()
+    table = np.bincount(keys, minlength=count * clusters).reshape(count, clusters)
+    return table.T @ (table / np.maximum(table.sum(axis=1, keepdims=True), 1))
+
+
+def information(counts: NDArray[np.float64]) -> float:
+    """Mutual information of rows and columns over its largest possible value: 0..1.
+
+    >>> information(np.eye(4)), information(np.ones((4, 4)))
+    (1.0, 0.0)
+    """
+    share = (counts + counts.T) / (2 * counts.sum())
+    alone = share.sum(axis=0)
+    known = share > 0
+    ratio = share[known] / np.outer(alone, alone)[known]
+    return float((share[known] * np.log(ratio)).sum() / math.log(len(counts)))

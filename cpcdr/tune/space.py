@@ -1,0 +1,241 @@
+"""What is searched: a range for each name, and where a value of that name belongs.
+
+A space is written as YAML, one line a name:
+
+    separation: {uniform: [0.05, 0.5]}      # any number between the two
+    gain: {loguniform: [16, 144]}           # the same, equally likely in every octave
+    superpixels: {int: [5000, 40000]}       # whole numbers, both ends included
+    prototypes: {choice: [64, 100, 200]}    # one of these
+    bias: 4.0                               # fixed
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpcdr.config import read_yaml
+from cpcdr.errors import InputError
+from cpcdr.regions import RegionConfig
+
+if TYPE_CHECKING:  # tasks that only group regions start without PyTorch
+    from cpcdr.train.pretrain import PretrainConfig
+
+Parameters = dict[str, Any]
+"""A value for each name of a space."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The field that a name sets.
+
+    Attributes:
+        section: ``regions``, ``model``, ``loss``, ``train`` or ``copy_paste``.
+        field: of that section's configuration.
+        least: the smallest value that makes sense.
+        whole: only whole numbers do.
+        index: of the entry, where the field is a list; -1: it is none.
+    """
+
+    section: str
+    field: str
+    least: float = 0.0
+    whole: bool = False
+    index: int = -1
+
+
+_TINY = 1e-6
+PLACES = {
+    "separation": Place("regions", "separation"),
+    "gain": Place("regions", "gain", _TINY),
+    "bias": Place("regions", "bias", -math.inf),
+    "superpixels": Place("regions", "superpixels", 1, whole=True),
+    "compactness": Place("regions", "compactness", _TINY),
+    "colour_weight": Place("regions", "colour_weight"),
+    "plane_weight": Place("regions", "plane_weight"),
+    "preferred_modules": Place("regions", "preferred_modules", 0, whole=True),
+    "prototypes": Place("model", "prototypes", 2, whole=True),
+    "temperature": Place("loss", "temperature", _TINY),
+    "epsilon": Place("loss", "epsilon", _TINY),
+    "pixel_weight": Place("loss", "pixel_weight"),
+    "region_weight": Place("loss", "region_weight"),
+    "lr": Place("train", "lr", _TINY),
+    "weight_decay": Place("train", "weight_decay"),
+    "pastes_round_1": Place("copy_paste", "pastes", 0, whole=True, index=0),
+    "pastes_round_2": Place("copy_paste", "pastes", 0, whole=True, index=1),
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a name may take.
+
+    Attributes:
+        kind: ``uniform``, ``loguniform``, ``int`` or ``choice``.
+        values: the two ends, or the choices.
+    """
+
+    kind: str
+    values: tuple[Any, ...]
+
+    def draw(self, random: np.random.Generator) -> Any:
+        """A value at random."""
+        if self.kind == "choice":
+            return self.values[int(random.integers(len(self.values)))]
+        low, high = self.values
+        if self.kind == "int":
+            return int(random.integers(low, high + 1))
+        if self.kind == "loguniform":
+            return float(np.exp(random.uniform(math.log(low), math.log(high))))
+        return float(random.uniform(low, high))
+
+    def holds(self, value: Any) -> bool:
+        """Whether the value may be taken."""
+        if self.kind == "choice":
+            return value in self.values
+        return self.values[0] <= value <= self.values[1]
+
+    def narrowed(self, values: Iterable[Any]) -> Range:
+        """The smallest range of this kind around some of its values."""
+        found = sorted(set(values))
+        if self.kind == "choice":
+            return Range("choice", tuple(v for v in self.values if v in found))
+        one = len(found) == 1
+        return Range("choice", (found[0],)) if one else Range(self.kind, (found[0], found[-1]))
+
+    def plain(self) -> dict[str, list[Any]]:
+        """As it is written in YAML."""
+        return {self.kind: list(self.values)}
+
+
+Space = dict[str, Range]
+_KINDS = ("uniform", "loguniform", "int", "choice")
+
+REGION_SPACE: Space = {
+    "separation": Range("uniform", (0.05, 0.5)),
+    "gain": Range("loguniform", (16.0, 144.0)),
+    "bias": Range("uniform", (3.0, 5.0)),
+    "superpixels": Range("choice", (5000, 10000, 20000, 40000)),
+    "colour_weight": Range("choice", (0.0, 0.1, 0.2, 0.4)),
+    "plane_weight": Range("choice", (0.0, 0.5, 1.0, 2.0)),
+    "prototypes": Range("choice", (64, 100, 200, 300)),
+    "temperature": Range("loguniform", (0.05, 0.2)),
+    "epsilon": Range("loguniform", (0.008, 0.05)),
+}
+TRAINING_SPACE: Space = {
+    "lr": Range("loguniform", (3e-4, 1e-2)),
+    "prototypes": Range("choice", (64, 100, 200, 300)),
+    "pixel_weight": Range("uniform", (0.0, 1.0)),
+    "region_weight": Range("uniform", (0.1, 1.0)),
+    "pastes_round_1": Range("int", (0, 4)),
+    "pastes_round_2": Range("int", (0, 6)),
+}
+
+
+def read_space(path: Path) -> Space:
+    """A space from a YAML file.
+
+    Raises:
+        InputError: the file cannot be read, a name is unknown or a range makes no sense.
+    """
+    return space_from(read_yaml(path), str(path))
+
+
+def space_from(values: Mapping[str, Any], where: str) -> Space:
+    """A space from what its YAML holds; ``where`` is named in errors, which `read_space` has."""
+    if not values:
+        raise InputError(f"{where}: names nothing to search; write lines such as gain: 48.")
+    return {name: _range(f"{where}: {name}", name, value) for name, value in values.items()}
+
+
+def _range(where: str, name: str, written: Any) -> Range:
+    if name not in PLACES:
+        raise InputError(f"{where} cannot be searched; the names are {', '.join(PLACES)}.")
+    if not isinstance(written, Mapping):
+        written = {"choice": [written]}
+    kind, values = next(iter(written.items()), ("", None))
+    if len(written) != 1 or kind not in _KINDS or not isinstance(values, list) or not values:
+        raise InputError(
+            f"{where}: write one of uniform, loguniform, int: [low, high], or choice: [values]."
+        )
+    place = PLACES[name]
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < place.least:
+            raise InputError(f"{where}: {value!r} is no number of at least {place.least:g}.")
+    if place.whole and (kind not in ("int", "choice") or any(v != int(v) for v in values)):
+        raise InputError(
+            f"{where}: takes whole numbers, give int: [low, high] or a choice of them."
+        )
+    if kind != "choice" and (len(values) != 2 or values[0] >= values[1]):
+        raise InputError(f"{where}: {kind} needs two values, the lower one first.")
+    if kind == "int" and not place.whole:
+        raise InputError(f"{where}: takes any number, give uniform or loguniform: [low, high].")
+    if kind == "loguniform" and values[0] <= 0:
+        raise InputError(f"{where}: loguniform needs a lower end above 0.")
+    return Range(kind, tuple(int(v) if place.whole else float(v) for v in values))
+
+
+def settings(
+    parameters: Parameters, regions: RegionConfig, pretrain: PretrainConfig
+) -> tuple[RegionConfig, PretrainConfig]:
+    """The configurations with a trial's values in their places.
+
+    Raises:
+        InputError: a configuration refuses the values.
+    """
+    for name, value in parameters.items():
+        place = PLACES[name]
+        section = regions if place.section == "regions" else getattr(pretrain, place.section)
+        if place.index >= 0:
+            entries = list(getattr(section, place.field))
+            entries[place.index] = value
+            value = tuple(entries)
+        changed: Any = replace(section, **{place.field: value})
+        if place.section == "regions":
+            regions = changed
+        else:
+            own: dict[str, Any] = {place.section: changed}
+            pretrain = replace(pretrain, **own)
+    return regions, pretrain
+
+
+def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainConfig) -> Parameters:
+    """The values that configurations have already.
+
+    Raises:
+        InputError: the configuration has no such entry.
+    """
+    found: Parameters = {}
+    for name in names:
+        place = PLACES[name]
+        section = regions if place.section == "regions" else getattr(pretrain, place.section)
+        value = getattr(section, place.field)
+        if place.index >= 0 and place.index >= len(value):
+            raise InputError(f"{name}: this configuration has {len(value)} rounds of pastes.")
+        found[name] = value[place.index] if place.index >= 0 else value
+    return found
+
+
+def check_space(space: Space, regions: RegionConfig, pretrain: PretrainConfig) -> None:
+    """Try both ends of every range, so that a wrong one is refused before anything starts.
+
+    Raises:
+        InputError: a configuration refuses an end of a range.
+    """
+    present(space, regions, pretrain)
+    for name, chosen in space.items():
+        for value in (chosen.values[0], chosen.values[-1]):
+            try:
+                settings({name: value}, regions, pretrain)
+            except InputError as error:
+                raise InputError(f"--space: {name}: {error}") from error
+
+
+def as_yaml(space: Space) -> dict[str, Any]:
+    """The space as `read_space` reads it."""
+    return {name: chosen.plain() for name, chosen in space.items()}

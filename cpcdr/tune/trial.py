@@ -1,0 +1,206 @@
+"""One trial: its data, its short pre-training, its scores. Runs in a process of Ray Tune's.
+
+A trial keeps everything in its own folder, so that it goes on wherever it was killed: checkpoints
+as every training has them, and ``reports.jsonl`` with the scores of those it has reported.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpcdr.checkpoint import CONFIG, newest_checkpoint, step_folder
+from cpcdr.config import read_yaml
+from cpcdr.dataset import read_manifest
+from cpcdr.frames import FrameOptions
+from cpcdr.regions import RegionConfig
+from cpcdr.train.history import append_history, cut_history, read_history
+from cpcdr.train.loop import train_loop
+from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.tune.datasets import dataset_with
+from cpcdr.tune.score import held_out, region_frames, score_network
+from cpcdr.tune.space import settings
+
+Row = dict[str, Any]
+"""A report: ``step``, scores, health metrics."""
+HEALTH = ("loss_over_lnK", "prototypes_used", "prototype_entropy", "pasted_share")
+REGION_FRAMES = 8  # of the dataset, whose regions score every trial
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """What all trials of a search share; pickled once for all of them.
+
+    Attributes:
+        data: the dataset that the search started from.
+        out: folder of the search.
+        regions: region settings of ``data``.
+        pretrain: the training that parameters change.
+        evaluate: frames that score a trial.
+        options: how they are read.
+        frames: most frames of ``evaluate`` that are looked at.
+        clusters: for the scores without labels.
+        steps: of a full trial.
+        reports: how often a full trial reports.
+        threads: CPU threads of a trial.
+        seed: of every trial.
+        hand_over: a trial hands its checkpoints to Tune, for others to go on from.
+    """
+
+    data: Path
+    out: Path
+    regions: RegionConfig
+    pretrain: PretrainConfig
+    evaluate: str
+    options: FrameOptions
+    frames: int
+    clusters: int
+    steps: int
+    reports: int
+    threads: int
+    seed: int
+    hand_over: bool = False
+
+    @property
+    def every(self) -> int:
+        """Steps between two reports."""
+        return -(-self.steps // self.reports)
+
+    def folder(self, number: int) -> Path:
+        """Where a trial keeps its files."""
+        return self.out / "trials" / f"{number:04d}"
+
+
+def score(setup: TrialSetup, checkpoint: Path, evaluate: str = "") -> dict[str, float]:
+    """The scores of a checkpoint, on ``setup.evaluate`` or on other frames."""
+    size = tuple(read_manifest(setup.data)["size"])
+    frames, protocol = held_out(
+        evaluate or setup.evaluate, setup.options, (size[0], size[1]), setup.frames
+    )
+    samples = region_frames(setup.data, REGION_FRAMES)
+    found = score_network(checkpoint, frames, protocol, samples, setup.clusters)
+    return found | {"label_free": label_free(found)}
+
+
+def label_free(scores: dict[str, float]) -> float:
+    """The score that a search without labels goes by."""
+    return 0.5 * (scores["view_information"] + scores["region_information"])
+
+
+@dataclass
+class ScoringReporter:
+    """The engine of a trial: one worker in this process, scored after each checkpoint.
+
+    Attributes:
+        setup: of the search.
+        out: the trial's folder.
+        known: what every report says of the trial.
+        tell: hears every report; may end the trial by raising.
+    """
+
+    setup: TrialSetup
+    out: Path
+    known: dict[str, float]
+    tell: Callable[[Row], None]
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(
+        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    )
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Score the newest checkpoint, note it, and tell of it."""
+        checkpoint = newest_checkpoint(self.out / "checkpoints")
+        assert checkpoint is not None, "the loop reports after writing a checkpoint"
+        row: Row = {"step": int(metrics["step"]), **score(self.setup, checkpoint)}
+        row |= {name: metrics.get(name, math.nan) for name in HEALTH} | self.known
+        append_history(self.out / "reports.jsonl", row)
+        self.tell(row)
+
+    def catch_up(self, reported: int) -> None:
+        """Tell what a killed trial had done and its driver had not noted."""
+        checkpoint = newest_checkpoint(self.out / "checkpoints")
+        if checkpoint is None:
+            return
+        step = read_step(checkpoint)
+        rows = read_history(self.out / "reports.jsonl")
+        for row in rows:
+            if reported < row["step"] <= step:
+                self.tell(row)
+        if not rows or rows[-1]["step"] < step:
+            lines = read_history(self.out / "history.jsonl")
+            metrics = next((line for line in lines if line["step"] == step), {})
+            self.report({**metrics, "step": step})
+
+
+def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
+    """A trial in a process of Tune's, which may stop it at a report.
+
+    Args:
+        config: ``number``, ``reported`` (the last step that the ledger has) and the parameters.
+        setup: of the search.
+    """
+    from ray import tune
+
+    torch.set_num_threads(setup.threads)
+    out = setup.folder(config["number"])
+
+    def tell(row: Row) -> None:
+        checkpoint = newest_checkpoint(out / "checkpoints") if setup.hand_over else None
+        handed = tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+        tune.report({**row, "row": row}, checkpoint=handed)
+
+    reported = config["reported"]
+    given = tune.get_checkpoint()
+    if given is not None:
+        with given.as_directory() as folder:
+            reported = max(reported, take_over(Path(folder), out))
+    train_trial(config, reported, setup, tell)
+
+
+def train_trial(
+    config: dict[str, Any], reported: int, setup: TrialSetup, tell: Callable[[Row], None]
+) -> None:
+    """Train a trial from its newest checkpoint to its end; needs no Ray.
+
+    Raises:
+        RuntimeError: the training had to stop; the trial fails with its sentence.
+    """
+    parameters = {k: v for k, v in config.items() if k not in ("number", "reported")}
+    regions, chosen = settings(parameters, setup.regions, setup.pretrain)
+    shared = dataset_with(setup.data, regions, setup.out / "datasets")
+    known = {"regions_per_frame": read_manifest(shared)["regions_per_frame"]}
+    out = setup.folder(config["number"])
+    out.mkdir(parents=True, exist_ok=True)
+    reporter = ScoringReporter(setup, out, known, tell)
+    reporter.catch_up(reported)
+    train = replace(chosen.train, steps=setup.steps, checkpoint_every=setup.every, seed=setup.seed)
+    task = replace(chosen, data=shared, seed=setup.seed).task()
+    result = train_loop(task, train, out, reporter)
+    if result["alarm"]:
+        raise RuntimeError(result["alarm"])
+
+
+def take_over(checkpoint: Path, out: Path) -> int:
+    """Go on from another trial's checkpoint; its step."""
+    root, step = out / "checkpoints", read_step(checkpoint)
+    incoming, final = root / ".taken.partial", step_folder(root, step)
+    shutil.rmtree(incoming, ignore_errors=True)
+    shutil.copytree(checkpoint, incoming)
+    for own in root.glob("step-????????"):
+        if own >= final:
+            shutil.rmtree(own)
+    incoming.rename(final)
+    cut_history(out / "reports.jsonl", step)
+    return step
+
+
+def read_step(checkpoint: Path) -> int:
+    """Optimiser steps behind a checkpoint."""
+    return int(read_yaml(checkpoint / CONFIG)["step"])

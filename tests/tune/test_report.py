@@ -1,0 +1,173 @@
+"""What a search says at its end."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpcdr.cli import parse
+from cpcdr.errors import InputError
+from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.regions import RegionConfig
+from cpcdr.tracking import TrackingConfig
+from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.tune.commands import TuneConfig, TunePretrainConfig
+from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure, unit
+from cpcdr.tune.ledger import DONE, STOPPED, Ledger
+from cpcdr.tune.report import (
+    commands,
+    correlation_table,
+    importances,
+    rank_correlations,
+    ranking,
+    trial_table,
+    write_best,
+    write_csv,
+)
+from cpcdr.tune.search import Search, SearchConfig, claim, objective_of, setup_of
+from cpcdr.tune.space import REGION_SPACE, Range, settings
+
+SPACE = {"gain": Range("loguniform", (16.0, 144.0)), "separation": Range("uniform", (0.05, 0.5))}
+DEFAULT = {"gain": 48.0, "separation": 0.2}
+
+
+def row(step: int, miou: float, free: float) -> dict[str, float]:
+    names = ("view_information", "region_information", "prototype_entropy", "prototypes_used")
+    same = dict.fromkeys((*names, "loss_over_lnK", "regions_per_frame"), 0.5)
+    return {"step": step, "miou": miou, "accuracy": miou, "label_free": free, **same}
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    """Twelve trials whose score is their gain's; half of them were stopped early."""
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    random = np.random.default_rng(0)
+    for number in range(12):
+        drawn = {name: chosen.draw(random) for name, chosen in SPACE.items()}
+        parameters = drawn if number else DEFAULT
+        ledger.add(parameters)
+        miou = math.log(parameters["gain"]) / 10
+        ledger.report(number, row(30, miou / 2, miou**2), parameters)
+        if number % 2 == 0:
+            ledger.report(number, row(90, miou, 1 - miou), parameters)
+        ledger.end(number, STOPPED if number % 2 else DONE)
+    config = SearchConfig(steps=90, out=tmp_path, tracking=TrackingConfig("none"))
+    setup = setup_of(config, tmp_path / "data", RegionConfig())
+    return Search(config, setup, SPACE, [DEFAULT], "miou", "key", ledger)
+
+
+def test_correlations_compare_equals(search: Search) -> None:
+    known = {t.number: {"region_pairs": t.parameters["gain"]} for t in search.ledger.trials}
+    found = rank_correlations(search.ledger.trials, 30, known)
+    free = found["label_free"]
+    assert free["first"] == pytest.approx(1) and free["n_first"] == 12
+    assert free["full"] == pytest.approx(-1) and free["n_full"] == 6
+    assert found["region_pairs"]["full"] == pytest.approx(1)
+    assert math.isnan(found["view_information"]["first"]), "a constant ranks nothing"
+    assert "label_free" in correlation_table(found)
+    for trial in search.ledger.trials:
+        for report in trial.reports:
+            del report["miou"]
+    assert rank_correlations(search.ledger.trials, 30, {}) == {}
+
+
+def test_the_best_was_trained_to_the_end(search: Search) -> None:
+    ranked = ranking(search.ledger.trials, "miou")
+    done = [trial.status == DONE for trial in ranked]
+    assert done == sorted(done, reverse=True)
+    assert ranked[0].score("miou") == max(t.score("miou") for t in search.ledger.trials)
+    table = trial_table(ranked, search).splitlines()
+    assert len(table) == 14 and len({len(line) for line in table[1:]}) == 1
+    assert sum("(default)" in line for line in table) == 1
+
+
+def test_what_matters_is_found(search: Search) -> None:
+    found = importances(search)
+    assert found["gain"] > 0.7 and sum(found.values()) == pytest.approx(1)
+    few = replace(search, ledger=Ledger(search.config.out / "other.jsonl"))
+    assert importances(few) == {}
+
+
+def test_figures_are_pictures(search: Search) -> None:
+    trials = search.ledger.trials
+    pictures = [
+        importance_figure({"gain": 0.8, "separation": 0.2}, "miou"),
+        parallel_figure(trials, list(SPACE), "miou"),
+        correlation_figure(trials, 30),
+    ]
+    for picture in pictures:
+        assert picture.dtype == np.uint8 and picture.ndim == 3 and 20 < picture.std() < 120
+    assert unit(np.array([1.0, 10, 100]), logarithmic=True).tolist() == [0, 0.5, 1]
+    assert unit(np.array([3.0, 3.0])).tolist() == [0.5, 0.5]
+
+
+def test_the_printed_commands_are_the_winner(search: Search, tmp_path: Path) -> None:
+    none = TrackingConfig("none")
+    frames = "synthetic:streets=1,frames=2,height=64,width=128"
+    made = PrepareConfig(
+        frames, out=search.setup.data, size=(48, 96), engine="local", tracking=none
+    )
+    made = replace(made, options=replace(made.options, stride=2))
+    prepare(made)
+    parameters = {"gain": 77.0, "prototypes": 100, "lr": 0.002, "pastes_round_2": 3}
+    regions, chosen = settings(parameters, RegionConfig(superpixels=9000), search.config.pretrain)
+    path = tmp_path / "best file.yaml"
+    write_best(path, regions, chosen)
+    lines = commands(search, path, chosen).splitlines()
+    first, second = (shlex.split(line)[2:] for line in lines if "experiments/" in line)
+    again = parse(PrepareConfig, "", first)
+    assert again.regions == regions
+    assert (again.frames, again.size, again.options) == (frames, (48, 96), made.options)
+    trained = parse(PretrainConfig, "", second)
+    assert trained.data == again.out
+    for name in ("model", "loss", "copy_paste", "train", "frames_per_item", "items", "seed"):
+        assert getattr(trained, name) == getattr(chosen, name), name
+
+
+def test_csv_holds_every_column(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", [{"a": 1}, {"a": 2, "b": "x, y"}])
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert rows == [{"a": "1", "b": ""}, {"a": "2", "b": "x, y"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"trials": 0}, "--trials"),
+        ({"steps": 2}, "--steps"),
+        ({"objective": "loss"}, "--objective"),
+        ({"clusters": 1}, "--clusters"),
+        ({"region_keep": 0.0}, "--region-keep"),
+    ],
+)
+def test_bad_settings_are_refused(change: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        replace(TuneConfig(), **change)  # type: ignore[arg-type]
+
+
+def test_a_search_knows_its_objective(tmp_path: Path) -> None:
+    config = SearchConfig()
+    assert objective_of(config, REGION_SPACE) == "miou"
+    assert objective_of(replace(config, objective="label_free"), REGION_SPACE) == "label_free"
+    with pytest.raises(InputError, match="prototypes cannot form 80 clusters"):
+        objective_of(replace(config, clusters=80), REGION_SPACE)
+    with pytest.raises(InputError, match="--scheduler"):
+        TunePretrainConfig(scheduler="bohb")
+
+
+def test_a_folder_belongs_to_one_search(tmp_path: Path) -> None:
+    config = SearchConfig(out=tmp_path)
+    key = claim(config, SPACE, "data")
+    more = replace(config, trials=30, concurrent=4, tracking=TrackingConfig("none"))
+    assert claim(more, SPACE, "data") == key, "more trials go on with the same search"
+    for changed in (replace(config, seed=1), replace(config, steps=30)):
+        with pytest.raises(InputError, match="another search"):
+            claim(changed, SPACE, "data")
+    with pytest.raises(InputError, match="another search"):
+        claim(config, SPACE, "other data")
