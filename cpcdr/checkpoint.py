@@ -7,6 +7,7 @@ ones under ``OUT/checkpoints/step-XXXXXXXX`` and the finished one as ``OUT/check
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cpcdr.config import read_yaml, write_yaml
@@ -45,15 +46,26 @@ def write_checkpoint(
         config: the plain nested dict for ``config.yaml``.
         weights: the module's state dict.
         state: optimiser state and the like: tensors and plain values only.
+
+    Raises:
+        OSError: the disk is full; nothing of the checkpoint is left on it then.
     """
     root.mkdir(parents=True, exist_ok=True)
     final = step_folder(root, step)
     temporary = root / f".{final.name}.{os.getpid()}.partial"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file({k: v.detach().contiguous().cpu() for k, v in weights.items()}, temporary / WEIGHTS)
-    torch.save(state, temporary / STATE)
-    write_yaml(temporary / CONFIG, {**config, "step": step})
+    tensors = {k: v.detach().contiguous().cpu() for k, v in weights.items()}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        temporary.mkdir()
+        # Python writes the bytes: of a full disk torch's own writer says "unexpected pos".
+        (temporary / WEIGHTS).write_bytes(save(tensors))
+        (temporary / STATE).write_bytes(buffer.getbuffer())
+        write_yaml(temporary / CONFIG, {**config, "step": step})
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     return final

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from cpcdr.config import overlay, read_yaml
-from cpcdr.errors import InputError
+from cpcdr.errors import InputError, no_room
 
 T = TypeVar("T")
 
@@ -96,6 +96,10 @@ def main(
         result = function(parse(config_type, (description or "").strip(), sys.argv[1:]))
     except InputError as error:
         _leave(f"error: {error}", 2)
+    except Exception as error:
+        if not (sentence := no_room(error)):
+            raise
+        _leave(f"error: {sentence}", 2)
     except KeyboardInterrupt:
         _leave("stopped; run the same command again to continue.", 130)
     sys.stderr.flush()

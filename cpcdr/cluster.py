@@ -1,15 +1,24 @@
-"""Mistakes in a cluster file that Ray's own validation lets pass.
+"""Mistakes in a cluster file that Ray's own validation lets pass, and the notice of spot machines.
 
-``python -m cpcdr.cluster check cluster.yaml`` prints a sentence for each and exits with 2, or says
-that it found none. Nothing is started and no network is used.
+``python -m cpcdr.cluster check cluster.yaml`` prints a sentence for each mistake and exits with 2,
+or says that it found none. Nothing is started and no network is used.
+
+``python -m cpcdr.cluster watch HEAD:PORT`` runs on a spot machine of AWS: when its end is announced
+it tells Ray, two minutes ahead. Ray then starts nothing more there, and a training writes a
+checkpoint. Ray itself does not look.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import re
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +34,12 @@ _PROVIDER_KEYS = {
         *("type", "region", "availability_zone", "project_id", "cache_stopped_nodes"),
         *("use_internal_ips", "gcp_credentials", "module"),
     },
-    "local": {"type", "head_ip", "worker_ips", "coordinator_address", "module"},
+    "local": {
+        *("type", "head_ip", "external_head_ip", "worker_ips", "coordinator_address", "module"),
+    },
 }
 _NODES = ("head", "worker")
+_AWS = "http://169.254.169.254"
 
 
 def check(path: Path) -> list[str]:
@@ -139,12 +151,84 @@ def _blanks(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
         yield f"{blank.strip(chr(39))}: fill this in."
 
 
+def wait_for_notice(metadata: str = _AWS, every: float = 5.0) -> datetime:
+    """Wait until AWS announces the end of this spot machine; the time of the end.
+
+    Args:
+        metadata: the service that tells a machine about itself.
+        every: seconds between two questions.
+    """
+    while (notice := _ask(f"{metadata}/latest/meta-data/spot/instance-action", metadata)) is None:
+        time.sleep(every)
+    return datetime.fromisoformat(json.loads(notice)["time"])
+
+
+def _ask(url: str, metadata: str) -> str | None:
+    """The answer of AWS's metadata service, version 2; None while there is nothing to say."""
+    lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+    ticket = urllib.request.Request(f"{metadata}/latest/api/token", headers=lifetime, method="PUT")
+    try:
+        with urllib.request.urlopen(ticket, timeout=5) as answer:
+            shown = {"X-aws-ec2-metadata-token": answer.read().decode()}
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=shown), timeout=5
+        ) as answer:
+            return answer.read().decode()
+    except (urllib.error.URLError, TimeoutError):  # 404: no notice; else the service hiccups
+        return None
+
+
+def drain(head: str, node_id: str, end: datetime, why: str) -> None:
+    """Tell the Ray cluster of ``head`` (HOST:PORT) that a node will be gone at ``end``.
+
+    Raises:
+        InputError: the cluster does not accept it.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
+
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    milliseconds = int(1000 * end.timestamp())
+    accepted, why_not = GcsClient(address=head).drain_node(node_id, reason, why, milliseconds)
+    if not accepted:
+        raise InputError(f"{head}: the node {node_id} is not drained ({why_not}).")
+
+
+def nodes_here(head: str) -> list[str]:
+    """Ids of the cluster's living nodes on this machine; there is one, but for tests."""
+    from ray._private.services import get_node_ip_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
+
+    mine = get_node_ip_address(head)
+    return [
+        node_id.hex()
+        for node_id, node in GcsClient(address=head).get_all_node_info(timeout=30).items()
+        if node.state == GcsNodeInfo.ALIVE and node.node_manager_address == mine
+    ]
+
+
+def watch(head: str) -> None:
+    """Wait for this spot machine's end to be announced, and tell Ray."""
+    end = wait_for_notice()
+    for node_id in nodes_here(head):
+        drain(head, node_id, end, "AWS takes this spot machine away")
+
+
 def main(arguments: list[str]) -> int:
     """The command; its exit code."""
-    if len(arguments) != 2 or arguments[0] != "check":
-        print("usage: python -m cpcdr.cluster check FILE.yaml", file=sys.stderr)
-        return 2
-    path = Path(arguments[1])
+    match arguments:
+        case ["check", file]:
+            return _print_check(Path(file))
+        case ["watch", head]:
+            watch(head)
+            return 0
+    usage = "usage: python -m cpcdr.cluster check FILE.yaml\n"
+    print(usage + "       python -m cpcdr.cluster watch HEAD:PORT", file=sys.stderr)
+    return 2
+
+
+def _print_check(path: Path) -> int:
     try:
         problems = check(path)
     except InputError as error:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import re
+
+_NO_ROOM = f"Errno (?:{errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})"
+
 
 class InputError(Exception):
     """Bad input for a whole command. Scripts print the sentence and exit with code 2."""
@@ -21,3 +26,18 @@ class FrameError(InputError):
 
     def __reduce__(self) -> tuple[type[FrameError], tuple[str, str]]:
         return (FrameError, (str(self), self.stage))
+
+
+def no_room(error: BaseException) -> str:
+    """The sentence if an error says that a disk is full or a quota used up; else ``""``.
+
+    Ray and pyarrow wrap errors in others, so that the text is all there is to go by.
+    """
+    found = re.search(rf"\[{_NO_ROOM}\] ([^:\n']+)(?:: '([^'\n]+)')?", str(error))
+    if found is None:
+        return ""
+    what, file = found.groups()
+    where = f"{file}: " if file else ""
+    return (
+        f"{where}{what.strip().lower()}; make room and run the same command again, which goes on."
+    )

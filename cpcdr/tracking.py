@@ -198,7 +198,10 @@ class Run:
                     break
                 _log.warning("MLflow refused %s: %s", batch[0]["op"], _first_line(error))
             self._outbox.remove(batch)
-        self._outbox.keep()
+        try:
+            self._outbox.keep()
+        except OSError as error:  # a full disk: it waits in memory
+            _log.warning("%s cannot be written (%s).", self._outbox.journal, error.strerror)
         return not self._outbox.entries
 
     def close(self, status: str = "FINISHED") -> None:

@@ -51,7 +51,7 @@ def test_the_newest_is_the_one_with_most_steps(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) == step_folder(tmp_path, 1000)
 
 
-@pytest.mark.parametrize("failing", ["save_file", "write_yaml"])
+@pytest.mark.parametrize("failing", ["save", "write_yaml"])
 def test_a_writer_that_dies_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:

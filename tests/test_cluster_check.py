@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import yaml
 
-from cpcdr.cluster import check, main
+from cpcdr.cluster import _ask, check, main, wait_for_notice
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = (ROOT / "cluster.yaml").read_text(encoding="utf-8").replace("fs-FILL-IN", "fs-0123")
@@ -91,3 +95,46 @@ def test_each_mistake_is_found(
     change(cluster)
     problems = check(write(tmp_path, cluster))
     assert any(words in problem for problem in problems), problems
+
+
+class _Metadata(BaseHTTPRequestHandler):
+    """AWS's metadata service, version 2, which has nothing to say at first."""
+
+    def do_PUT(self) -> None:
+        self._answer("ticket" if self.headers["X-aws-ec2-metadata-token-ttl-seconds"] else None)
+
+    def do_GET(self) -> None:
+        assert self.path == "/latest/meta-data/spot/instance-action"
+        asked.append(self.headers["X-aws-ec2-metadata-token"])
+        action = {"action": "terminate", "time": "2026-11-23T09:12:00Z"}
+        self._answer(json.dumps(action) if len(asked) > 2 else None)
+
+    def _answer(self, text: str | None) -> None:
+        self.send_response(404 if text is None else 200)
+        self.end_headers()
+        self.wfile.write((text or "").encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+asked: list[str] = []
+
+
+def test_the_notice_of_a_spot_machine_is_waited_for() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Metadata) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        end = wait_for_notice(f"http://127.0.0.1:{server.server_port}", every=0.01)
+        server.shutdown()
+    assert end == datetime(2026, 11, 23, 9, 12, tzinfo=UTC)
+    assert asked == ["ticket"] * 3
+
+
+def test_a_service_that_is_away_is_asked_again() -> None:
+    assert _ask("http://127.0.0.1:9/x", "http://127.0.0.1:9") is None
+
+
+def test_spot_workers_watch_for_their_notice() -> None:
+    commands = yaml.safe_load(GOOD)["worker_start_ray_commands"]
+    assert "python -m cpcdr.cluster watch $RAY_HEAD_IP:6379" in commands[-1]
+    assert commands[-1].endswith("&") and "ray start" in commands[-2]

@@ -150,6 +150,15 @@ class DepthTask:
     def after_step(self, model: nn.Module) -> None:
         """Nothing to do."""
 
+    def alarm(self, metrics: dict[str, float], done: float) -> str:
+        """A disparity that is constant over the image has no gradient that could bring it back."""
+        if done < 0.3 or metrics["disparity_spread"] >= 0.002:
+            return ""
+        return (
+            f"at step {metrics['step']:.0f} disparity is constant over the image: the network has "
+            "collapsed; lower --train.lr, and run again with a new --out."
+        )
+
     def config(self) -> dict[str, Any]:
         """Fields of `DepthConfig`, and ``data``: the spec of the source."""
         return {**asdict(self.settings), "data": self.source.spec}

@@ -38,7 +38,7 @@ from cpcdr.prepare.stages import (
     WriteParts,
 )
 from cpcdr.regions import RegionConfig
-from cpcdr.session import on_cluster, ray_session
+from cpcdr.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.storage import copy_dataset
 from cpcdr.tracking import Run, TrackingConfig, open_run
 
@@ -243,7 +243,7 @@ def stream(
 def _stream_on_ray(
     config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
 ) -> Iterator[pa.Table]:
-    """The same on Ray Data. A block is one part from end to end: ``batch_size=None``.
+    """The same on Ray Data. A block is one part from end to end, and so is a batch.
 
     On CPUs the stages of a frame run in one actor, which saves every copy between them. With GPUs
     depth gets actors of its own, and what comes before and after runs on CPUs beside them.
@@ -256,17 +256,20 @@ def _stream_on_ray(
     # A local Ray has more logical CPUs than there are cores.
     cores = int(resources.get("CPU", 0)) if on_cluster() else os.cpu_count() or 1
     cores = config.workers or max(1, cores)
+    needs = {"CPU": 0.5, "GPU": 1.0} if gpus else {"CPU": 1.0}
+    refuse_what_never_fits("actors", 1, needs, "take --gpus 0" if gpus else "add a machine")
     blocks = blocks_of(pending, config.frames_per_part, cores)
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     run = uuid4().hex
     pools: list[tuple[list[Stage], int, int]] = [(stages, cores, 0)]
     if gpus:
         pools = [(stages[:1], cores, 0), (stages[1:2], gpus, 1), (stages[2:], cores, 0)]
+    rows = blocks[0].num_rows
     for chosen, most_actors, gpu in pools:
         dataset = dataset.map_batches(
             RunStages,
             fn_constructor_args=(chosen, run),
-            batch_size=None,
+            batch_size=rows if gpu else None,  # Ray wants a number for GPUs
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(most_actors, len(blocks)))),
             num_cpus=0.5 if gpus else 1,

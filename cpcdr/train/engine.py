@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cpcdr.checkpoint import newest_checkpoint, publish_checkpoint, read_state
+from cpcdr.checkpoint import CONFIG, newest_checkpoint, publish_checkpoint, read_state
 from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.errors import InputError
-from cpcdr.session import on_cluster, ray_session
+from cpcdr.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.history import HistoryTail
 from cpcdr.train.loop import TrainConfig, train_loop
 from cpcdr.train.task import Task
@@ -33,7 +34,8 @@ class EngineConfig:
             the number on a cluster that starts its machines on demand.
         gpu: ``auto`` (where Ray has GPUs), ``yes`` or ``no``.
         cpus_per_worker: logical CPUs that a worker reserves.
-        max_failures: lost workers that a run survives.
+        max_failures: failures that a run survives, not counting machines that were taken away with
+            notice.
     """
 
     engine: str = "ray"
@@ -103,8 +105,10 @@ def train(
     out = out.absolute()
     final = out / "checkpoint"
     _claim(out, task, config)
+    _refuse_a_full_disk(out, task, config)
     with _monitor(out, log, task.kind):
         if engine.engine == "local":
+            _say_if_elastic(out, 1)
             result = train_loop(task, config, out, LocalReporter())
         else:
             result = _train_on_ray(task, config, engine, out)
@@ -133,6 +137,22 @@ def _claim(out: Path, task: Task, config: TrainConfig) -> None:
     write_yaml(path, {"hash": digest, **identity})
 
 
+def _refuse_a_full_disk(out: Path, task: Task, config: TrainConfig) -> None:
+    """A new run needs room for the two checkpoints it keeps, one in the making, and the last."""
+    if newest_checkpoint(out / "checkpoints"):
+        return
+    weights = sum(t.numel() * t.element_size() for t in task.build().state_dict().values())
+    state = weights * {"sgd": 1, "adamw": 2}[config.optimizer]
+    needed, free = 3 * (weights + state) + weights, shutil.disk_usage(out).free
+    if free < needed:
+        mib = 2**20
+        raise InputError(
+            f"{out}: 3 checkpoints x ({weights / mib:.1f} MiB of weights + {state / mib:.1f} of "
+            f"the optimiser) + {weights / mib:.1f} at the end need {needed / mib:.1f} MiB, and "
+            f"{free / mib:.1f} are free; make room, or give an --out on another disk."
+        )
+
+
 def _train_on_ray(
     task: Task, config: TrainConfig, engine: EngineConfig, out: Path
 ) -> dict[str, Any]:
@@ -145,18 +165,22 @@ def _train_on_ray(
         gpus = int(resources.get("GPU", 0))
         use_gpu = gpus > 0 if engine.gpu == "auto" else engine.gpu == "yes"
         workers = engine.workers or (gpus if use_gpu else 0) or 2
-        # A cluster that scales from zero has what it needs only once Ray Train has asked for it.
-        if not on_cluster() and workers * cpus > resources.get("CPU", 0):
-            raise InputError(
-                f"{workers} workers x {cpus:g} CPUs do not fit the {resources.get('CPU', 0):g} "
-                "logical CPUs of this Ray; lower --engine.workers or --engine.cpus-per-worker."
-            )
+        options = "lower --engine.workers or --engine.cpus-per-worker"
+        needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
+        refuse_what_never_fits("workers", workers, needs, options)
+        _say_if_elastic(out, workers)
         task.steps_per_epoch(workers)  # says now that there is too little data, not in a worker
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
         trainer = TorchTrainer(
             _ray_worker,  # type: ignore[arg-type]
-            train_loop_config={"task": task, "config": config, "out": out, "threads": threads},
+            train_loop_config={
+                "task": task,
+                "config": config,
+                "out": out,
+                "threads": threads,
+                "cluster": on_cluster(),
+            },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
             ),
@@ -173,10 +197,33 @@ def _train_on_ray(
 def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
+    task, config, out = (arguments[name] for name in ("task", "config", "out"))
+    # On one's own machine nothing is taken away, and asking is a round trip of all workers.
+    leaving = _leaving if arguments["cluster"] else lambda: False
     try:
-        return train_loop(arguments["task"], arguments["config"], arguments["out"], RayReporter())
+        return train_loop(task, config, out, RayReporter(), leaving)
     except InputError as error:  # trying again would not help: the driver says the sentence
         return {"step": 0, "alarm": str(error)}
+
+
+def _leaving() -> bool:
+    """Whether Ray drains a machine of this training: a spot instance's notice, as an example."""
+    import ray.train
+
+    return ray.train.get_preemption_info() is not None
+
+
+def _say_if_elastic(out: Path, workers: int) -> None:
+    """Another number of workers may go on, but the result is then another one."""
+    newest = newest_checkpoint(out / "checkpoints")
+    values = read_yaml(newest / CONFIG) if newest else {}
+    before = values.get("workers", workers)
+    if before != workers:
+        print(
+            f"{out}: the first {values['step']} steps had {before} workers, the next have "
+            f"{workers}: each sees {workers}/{before} of the data that they saw, and the weights "
+            "will not be those of an uninterrupted run."
+        )
 
 
 @contextmanager

@@ -175,6 +175,10 @@ class FinetuneTask:
     def after_step(self, model: nn.Module) -> None:
         """Nothing to do."""
 
+    def alarm(self, metrics: dict[str, float], done: float) -> str:
+        """Labels hold a network in place."""
+        return ""
+
     def config(self) -> dict[str, Any]:
         """Settings, sizes of the network, the labels' protocol and the data."""
         return {

@@ -16,7 +16,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ class TrainConfig:
         warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
         weight_decay: of weight matrices and kernels.
         clip_norm: largest gradient norm; 0 switches clipping off.
+        accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
         precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32), ``float32``,
             ``bf16``, ``fp16``.
         channels_last: memory format of the network.
@@ -74,6 +75,7 @@ class TrainConfig:
     warmup: float = 0.08
     weight_decay: float = 1e-4
     clip_norm: float = 0.0
+    accumulate: int = 1
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -90,8 +92,10 @@ class TrainConfig:
             raise InputError(
                 f"precision '{self.precision}' is unknown; choose auto, float32, bf16 or fp16."
             )
-        if self.epochs < 1 or self.steps < 0 or self.log_every < 1:
-            raise InputError("epochs and log_every must be at least 1, and steps at least 0.")
+        if min(self.epochs, self.log_every, self.accumulate) < 1 or self.steps < 0:
+            raise InputError(
+                "epochs, log_every and accumulate must be at least 1, and steps at least 0."
+            )
 
 
 class Reporter(Protocol):
@@ -105,13 +109,23 @@ class Reporter(Protocol):
         """Called on every rank after each checkpoint; may raise to stop the training early."""
 
 
-def train_loop(task: Task, config: TrainConfig, out: Path, reporter: Reporter) -> dict[str, Any]:
+def train_loop(
+    task: Task,
+    config: TrainConfig,
+    out: Path,
+    reporter: Reporter,
+    leaving: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Train until the last step, from the newest checkpoint in ``out`` if there is one.
+
+    Args:
+        leaving: whether a machine is about to be taken away, the same on all ranks; asked with
+            every line of metrics. A checkpoint follows at once, and the training goes on.
 
     Returns:
         ``step``, and ``alarm``: a sentence if the training had to stop, else ``""``.
     """
-    session = _Session(task, config, out, reporter)
+    session = _Session(task, config, out, reporter, leaving)
     first = session.resume()
     for step in range(first, session.total):
         alarm = session.step(step)
@@ -123,12 +137,20 @@ def train_loop(task: Task, config: TrainConfig, out: Path, reporter: Reporter) -
 class _Session:
     """The state of one worker: module, optimiser, data iterator, metrics since the last line."""
 
-    def __init__(self, task: Task, config: TrainConfig, out: Path, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        out: Path,
+        reporter: Reporter,
+        leaving: Callable[[], bool],
+    ) -> None:
         self.task, self.config, self.out, self.reporter = task, config, out, reporter
-        self.per_epoch = task.steps_per_epoch(reporter.world_size)
-        self.total = config.steps or config.epochs * self.per_epoch
+        self.leaving, self.warned = leaving, False
+        self.per_epoch = task.steps_per_epoch(reporter.world_size)  # batches of this rank
+        self.total = config.steps or max(1, config.epochs * self.per_epoch // config.accumulate)
         self.warmup = max(1, round(config.warmup * self.total))
-        self.every = config.checkpoint_every or self.per_epoch
+        self.every = config.checkpoint_every or max(1, self.per_epoch // config.accumulate)
         torch.manual_seed(config.seed)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = task.build().to(reporter.device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -175,13 +197,7 @@ class _Session:
 
     def step(self, step: int) -> str:
         """One optimiser step with its metrics and checkpoint; an alarm sentence or ``""``."""
-        start = time.perf_counter()
-        batch = self._next_batch(step)
-        self.waited += time.perf_counter() - start
-        # Anything drawn inside the module is a function of (seed, step, rank) as well.
-        torch.manual_seed(hash_seed(self.config.seed, step, self.reporter.rank))
-        metrics = self._optimise(step, batch)
-        for key, value in metrics.items():
+        for key, value in self._optimise(step).items():
             self.sums[key] = self.sums.get(key, 0.0) + value.detach().float()
         self.count += 1
         done, alarm = step + 1, ""
@@ -189,28 +205,28 @@ class _Session:
         # A line of metrics never spans a checkpoint, so that a resumed history is the same.
         if saves or done % self.config.log_every == 0:
             alarm = self._log(step)
+            saves = saves or self._has_notice()
         if saves and not alarm:
-            self._checkpoint(done)
+            alarm = self._checkpoint(done)
         return alarm
 
-    def _next_batch(self, step: int) -> dict[str, Any]:
-        batch = next(self.batches, None)
-        if batch is None:
-            epoch, within = divmod(step, self.per_epoch)
-            r = self.reporter
-            self.batches = iter(self.task.batches(epoch, within, r.rank, r.world_size, r.device))
-            batch = next(self.batches)
-        return batch
+    def _has_notice(self) -> bool:
+        """Whether a machine is about to go, the first time that this is known."""
+        if not self.warned and self.leaving():
+            self.warned = True
+            return True
+        return False
 
-    def _optimise(self, step: int, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def _optimise(self, step: int) -> dict[str, Tensor]:
         c = self.config
         rate = learning_rate(step, self.total, self.warmup, c.lr, c.final_lr, c.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        with self.precision:
-            metrics = dict(self.wrapped(batch))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(metrics["loss"]).backward()
+        metrics: dict[str, Tensor] = {}
+        for number in range(step * c.accumulate, (step + 1) * c.accumulate):
+            for key, value in self._backward(number).items():
+                metrics[key] = metrics.get(key, 0.0) + value.detach().float() / c.accumulate
         self.scaler.unscale_(self.optimizer)
         limit = c.clip_norm or math.inf
         metrics["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
@@ -219,6 +235,30 @@ class _Session:
         self.task.after_step(self.model)
         metrics["lr"] = torch.tensor(rate, device=self.reporter.device)
         return metrics
+
+    def _backward(self, number: int) -> dict[str, Tensor]:
+        """Adds the gradient of a batch, counted from the start of the training; its metrics."""
+        batch = self._next_batch(number)
+        # Anything drawn inside the module is a function of (seed, batch, rank) as well.
+        torch.manual_seed(hash_seed(self.config.seed, number, self.reporter.rank))
+        last = (number + 1) % self.config.accumulate == 0
+        ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
+        with nullcontext() if last or ddp is None else ddp.no_sync():
+            with self.precision:
+                metrics: dict[str, Tensor] = dict(self.wrapped(batch))
+            self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
+        return metrics
+
+    def _next_batch(self, number: int) -> dict[str, Any]:
+        start = time.perf_counter()
+        batch = next(self.batches, None)
+        if batch is None:
+            epoch, within = divmod(number, self.per_epoch)
+            r = self.reporter
+            self.batches = iter(self.task.batches(epoch, within, r.rank, r.world_size, r.device))
+            batch = next(self.batches)
+        self.waited += time.perf_counter() - start
+        return batch
 
     def _log(self, step: int) -> str:
         """Mean metrics since the last line, over all ranks, into the history and the progress."""
@@ -233,7 +273,8 @@ class _Session:
         if self.reporter.device.type == "cuda":
             row["gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self.sums, self.count, self.waited, self.since = {}, 0, 0.0, time.perf_counter()
-        line = {"step": step + 1, "epoch": (step + 1) / self.per_epoch, **row}
+        epoch = (step + 1) * self.config.accumulate / self.per_epoch
+        line = {"step": step + 1, "epoch": epoch, **row}
         if self.reporter.rank == 0:
             append_history(self.out / "history.jsonl", line)
             write_atomic(
@@ -246,21 +287,40 @@ class _Session:
                 f"the loss is {row['loss']} at step {step + 1}; lower --train.lr, or set "
                 "--train.clip-norm 1, and run again with a new --out."
             )
-        return ""
+        return self.task.alarm(line, (step + 1) / self.total)
 
-    def _checkpoint(self, done: int) -> None:
-        if self.reporter.rank == 0:
-            root = self.out / "checkpoints"
+    def _checkpoint(self, done: int) -> str:
+        """Rank 0 writes; all ranks get a sentence if it could not, else ``""``."""
+        alarm = self._write_checkpoint(done) if self.reporter.rank == 0 else ""
+        if self.reporter.world_size > 1:
+            failed = torch.tensor(float(bool(alarm)), device=self.reporter.device)
+            dist.all_reduce(failed)  # and nobody goes on before the checkpoint is there
+            alarm = alarm or ("rank 0 could not write its checkpoint" if failed.item() else "")
+        if not alarm:
+            self.reporter.report({**self.last, "step": done})
+        return alarm
+
+    def _write_checkpoint(self, done: int) -> str:
+        root = self.out / "checkpoints"
+        try:
             state = {
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
             }
-            config = {"kind": self.task.kind, "config": self.task.config(), "metrics": self.last}
+            config: dict[str, Any] = {
+                "kind": self.task.kind,
+                "config": self.task.config(),
+                "metrics": self.last,
+            }
+            config["workers"] = self.reporter.world_size
             write_checkpoint(root, done, config, self.model.state_dict(), state)
             prune_checkpoints(root)
-        if self.reporter.world_size > 1:
-            dist.barrier()
-        self.reporter.report({**self.last, "step": done})
+        except OSError as error:  # a full disk, a used up quota
+            return (
+                f"the checkpoint of step {done} cannot be written ({error.strerror}); make room "
+                "and run the same command again, which goes on from the one before."
+            )
+        return ""
 
 
 def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

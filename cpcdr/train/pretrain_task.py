@@ -119,6 +119,15 @@ class PretrainTask:
         assert isinstance(model, PretrainModule)
         model.network.normalise_prototypes()
 
+    def alarm(self, metrics: dict[str, float], done: float) -> str:
+        """Features have collapsed where every sample prefers one and the same prototype."""
+        if done < 0.1 or metrics["prototypes_used"] * self.model.prototypes >= 2:
+            return ""
+        return (
+            f"at step {metrics['step']:.0f} all samples prefer one prototype: the features have "
+            "collapsed; lower --train.lr or raise --train.warmup, and run again with a new --out."
+        )
+
     def config(self) -> dict[str, Any]:
         """Everything that rebuilds the network and repeats the run, with the dataset's hash."""
         manifest = PreparedDataset(self.data).manifest

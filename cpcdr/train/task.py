@@ -28,7 +28,7 @@ class Task(Protocol):
         gradient) and any number of health metrics. Weights are seeded by the loop beforehand."""
 
     def steps_per_epoch(self, world_size: int) -> int:
-        """Optimiser steps in an epoch, equal on all ranks."""
+        """Batches in an epoch, equal on all ranks."""
 
     def batches(
         self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
@@ -41,6 +41,10 @@ class Task(Protocol):
 
     def after_step(self, model: nn.Module) -> None:
         """Called on the bare module after each optimiser step (prototype normalisation)."""
+
+    def alarm(self, metrics: dict[str, float], done: float) -> str:
+        """A sentence if these metrics, after the share ``done`` of the training, say that it cannot
+        come to any good; else ``""``. The loop itself stops where the loss is not finite."""
 
     def config(self) -> dict[str, Any]:
         """Plain nested dict that rebuilds the network: goes into the checkpoint's config.yaml."""

@@ -71,6 +71,9 @@ class LinearTask:
     def after_step(self, model: nn.Module) -> None:
         pass
 
+    def alarm(self, metrics: dict[str, float], done: float) -> str:
+        return ""
+
     def config(self) -> dict[str, Any]:
         return {}
 

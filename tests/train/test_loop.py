@@ -36,10 +36,11 @@ class Linear(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 1)
-        self.norm = nn.BatchNorm1d(4)
+        self.norm: nn.Module = nn.BatchNorm1d(4)
+        self.noise = 0.1
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        noisy = self.norm(batch["x"]) + 0.1 * torch.randn_like(batch["x"])
+        noisy = self.norm(batch["x"]) + self.noise * torch.randn_like(batch["x"])
         error = self.layer(noisy).squeeze(1) - batch["y"]
         return {"loss": error.square().mean(), "epoch_seen": batch["epoch"]}
 
@@ -51,6 +52,7 @@ class LinearTask:
     slope: float = 1.0
     stop_before: int = -1
     poison: int = -1
+    hopeless: int = 0
     kind: str = "linear"
 
     def build(self) -> nn.Module:
@@ -76,6 +78,9 @@ class LinearTask:
 
     def after_step(self, model: nn.Module) -> None:
         pass
+
+    def alarm(self, metrics: dict[str, float], done: float) -> str:
+        return f"hopeless at {done:.2f}." if metrics["step"] >= self.hopeless > 0 else ""
 
     def config(self) -> dict[str, Any]:
         return {"slope": self.slope}
@@ -218,6 +223,50 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoint(
     assert newest == step_folder(out / "checkpoints", 6)
     assert all(t.isfinite().all() for t in read_checkpoint(newest, "linear")[1].values())
     assert not (out / "checkpoint").exists()
+
+
+def test_a_hopeless_training_stops_with_the_tasks_sentence(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match=r"hopeless at 0\.40"):
+        train(LinearTask(hopeless=8), CONFIG, LOCAL, out)
+    assert not (out / "checkpoint").exists()
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
+    """Plain linear layers have no batch statistics: the mean gradient is that of all samples."""
+
+    class Plain(LinearTask):
+        joined = 1
+
+        def build(self) -> nn.Module:
+            module = Linear()
+            module.norm, module.noise = nn.Identity(), 0.0
+            return module
+
+        def steps_per_epoch(self, world_size: int) -> int:
+            return 6 // self.joined
+
+        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
+            for step in range(first_step, 6 // self.joined):
+                numbers = range(step * self.joined, (step + 1) * self.joined)
+                generators = [torch.Generator().manual_seed(hash_seed(epoch, n)) for n in numbers]
+                x = torch.cat([torch.randn(8, 4, generator=g) for g in generators])
+                yield {"x": x, "y": x.sum(dim=1), "epoch": torch.tensor(float(epoch))}
+
+    class Joined(Plain):
+        joined = 3
+
+    config = dataclasses.replace(CONFIG, checkpoint_every=2, clip_norm=1.0, precision="float32")
+    thrice = dataclasses.replace(config, accumulate=3)
+    train(Joined(), config, LOCAL, tmp_path / "one")
+    train(Plain(), thrice, LOCAL, tmp_path / "three")
+    one, three = (
+        read_checkpoint(tmp_path / name / "checkpoint", "linear")[1] for name in ("one", "three")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(three[name], value)
+    lines = [read_history(tmp_path / name / "history.jsonl") for name in ("one", "three")]
+    assert [row["epoch"] for row in lines[0]] == [row["epoch"] for row in lines[1]]
 
 
 def test_weights_that_do_not_fit_are_said(tmp_path: Path) -> None:
