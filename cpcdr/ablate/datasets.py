@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.config import config_hash, overlay, write_atomic
 from cpcdr.dataset import encode_png16, read_manifest
@@ -27,6 +26,7 @@ from cpcdr.frames import (
 )
 from cpcdr.frames.decode import decode_image
 from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.progress import Progress
 from cpcdr.regions.alternatives import felzenszwalb, slic
 
 Cut = Callable[[dict[str, Any]], NDArray[np.integer]]
@@ -60,7 +60,7 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
-    with tqdm(total=manifest["frames"], desc=kind, unit="frame", dynamic_ncols=True) as bar:
+    with Progress(total=manifest["frames"], desc=kind, unit="frame") as bar:
         for path in sorted((data / "data").glob("*.parquet")):
             rows = pq.read_table(path).to_pylist()
             write_part(partial, [_row_with(row, cut(row)) for row in rows])

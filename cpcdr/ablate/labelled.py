@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.config import write_atomic
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
+from cpcdr.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
     images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (*shape, 3))
     labels = np.lib.format.open_memmap(partial / "labels.npy", "w+", np.uint8, shape)
     count, first = 0, ""
-    for ref in tqdm(refs, desc=folder.name, unit="frame", dynamic_ncols=True):
+    for ref in Progress(refs, desc=folder.name, unit="frame"):
         try:
             frame = fit(source.read(ref), size)
         except FrameError as error:

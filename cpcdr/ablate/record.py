@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ray.tune import Callback
-from tqdm import tqdm
 
 from cpcdr.ablate.trials import Plan, Trial
 from cpcdr.config import to_plain
+from cpcdr.progress import Progress
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.train.history import read_history
 
@@ -35,7 +35,7 @@ class RecordStudy(Callback):
         self.tracking, self.parent, self.key = tracking, parent, key
         self.plan, self.protocol = plan, protocol
         self.runs: dict[str, Run] = {}
-        self.bar: tqdm | None = None
+        self.bar: Progress | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks; a progress bar and open runs stay behind.
@@ -48,9 +48,7 @@ class RecordStudy(Callback):
         for trial in finished:
             self._sync(trial)
             self._close(trial, "FINISHED")
-        self.bar = tqdm(
-            total=total, initial=len(finished), desc="ablate", unit="trial", dynamic_ncols=True
-        )
+        self.bar = Progress(total=total, initial=len(finished), desc="ablate", unit="trial")
 
     def stop(self) -> None:
         """Close what is open: the runs of trials that were stopped, and the bar."""
@@ -76,7 +74,7 @@ class RecordStudy(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Close the trial's run as failed, and say why."""
         error = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
-        tqdm.write(f"trial {trial.config['trial']} failed: {error}")
+        Progress.write(f"trial {trial.config['trial']} failed: {error}")
         self._end(self.plan.trial(trial.config["trial"]), "FAILED")
 
     def _end(self, trial: Trial, status: str) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
 from cpcdr.depth.model import TINY, DepthConfig, DepthModel
@@ -24,6 +23,7 @@ from cpcdr.depth.triplets import (
     runs_of_frames,
 )
 from cpcdr.frames.frame import FrameSource
+from cpcdr.progress import Progress
 
 __all__ = ["TINY", "DepthConfig", "DepthTask"]
 
@@ -57,7 +57,7 @@ class DepthTask:
         if motions is None:
             motions = measure_here(source, self._reader, config.readers)
         frames = sum(map(len, runs_of_frames(source)))
-        seen = tqdm(motions, "looking for motion", frames, unit="frame", dynamic_ncols=True)
+        seen = Progress(motions, "looking for motion", frames, unit="frame")
         self.scan = find_triplets(source, seen, config.min_motion)
 
     def __getstate__(self) -> dict[str, Any]:

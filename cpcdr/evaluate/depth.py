@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.config import config_hash, to_plain, write_atomic
 from cpcdr.depth.metrics import DepthErrors, depth_errors, eigen_crop, mean_errors
@@ -26,6 +25,7 @@ from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import Frame, FrameOptions, FrameRef, FrameSource, fit, open_frames
 from cpcdr.geometry import pose_matrix
 from cpcdr.plots import trajectory_figure
+from cpcdr.progress import Progress
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.visualize import colour_disparity, contact_sheet, save_png
 
@@ -107,7 +107,7 @@ def _against_truth(
     rejected: list[str] = []
     shown: list[list[NDArray[np.uint8]]] = []
     refs = source.refs()
-    for index, ref in enumerate(tqdm(refs, desc="depth", unit="frame", dynamic_ncols=True)):
+    for index, ref in enumerate(Progress(refs, desc="depth", unit="frame")):
         try:
             frame = _read(source, ref, config.size)
             (true,), (predicted,) = truth([frame]), depth([frame])

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.checkpoint import read_checkpoint
 from cpcdr.config import config_hash, to_plain, write_atomic
@@ -35,6 +34,7 @@ from cpcdr.frames import (
     open_frames,
     with_protocol,
 )
+from cpcdr.progress import Progress
 from cpcdr.session import ray_session
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.visualize import save_png
@@ -210,7 +210,7 @@ def count_all(
     totals |= {"usage": np.zeros(classes, np.int64), "frames": np.zeros((), np.int64)}
     refs, rejected = source.refs(), []
     arguments = (source, size, segmenters, (classes, classes))
-    with tqdm(total=len(refs), desc="evaluate", unit="frame", dynamic_ncols=True) as bar:
+    with Progress(total=len(refs), desc="evaluate", unit="frame") as bar:
         for row in _stream(engine, refs, arguments):
             bar.update()
             if row["reason"]:

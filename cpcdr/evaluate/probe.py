@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from cpcdr.checkpoint import read_checkpoint
 from cpcdr.config import config_hash, to_plain, write_atomic
@@ -32,6 +31,7 @@ from cpcdr.evaluate.probes import (
 from cpcdr.evaluate.segmenters import open_network
 from cpcdr.frames import FrameOptions, FrameSource, fit, get_protocol, open_frames
 from cpcdr.model import SegmentationNetwork
+from cpcdr.progress import Progress
 from cpcdr.tracking import TrackingConfig, open_run
 
 _PER_FRAME = 400
@@ -134,7 +134,7 @@ def _features(
     network: SegmentationNetwork, source: FrameSource, size: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor, NDArray[np.uint8]]]:
     """Embedded [C, h, w] and projected [D, h, w] features of each frame, and labels [h, w]."""
-    for ref in tqdm(source.refs(), desc="probe", unit="frame", dynamic_ncols=True, leave=False):
+    for ref in Progress(source.refs(), desc="probe", unit="frame", leave=False):
         try:
             frame = fit(source.read(ref), size)
         except FrameError:

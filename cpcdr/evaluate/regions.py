@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.config import config_hash, to_plain, write_atomic
 from cpcdr.depth.sources import open_depth
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import Frame, FrameOptions, fit, open_frames
+from cpcdr.progress import Progress
 from cpcdr.regions import RegionConfig, regions_of_frame
 from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
 from cpcdr.regions.quality import label_quality, shape_quality
@@ -115,7 +115,7 @@ def _frames(config: EvaluateRegionsConfig) -> Iterator[tuple[Frame, NDArray[np.f
     """Frames with their disparity; those that cannot be used are counted and left out."""
     source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     rejected: list[str] = []
-    for ref in tqdm(source.refs(), desc="regions", unit="frame", dynamic_ncols=True):
+    for ref in Progress(source.refs(), desc="regions", unit="frame"):
         try:
             frame = source.read(ref)
             frame = fit(frame, config.size) if min(config.size) > 0 else frame

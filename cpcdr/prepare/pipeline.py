@@ -16,7 +16,6 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from cpcdr.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
 from cpcdr.dataset import PreparedDataset, read_manifest
@@ -37,6 +36,7 @@ from cpcdr.prepare.stages import (
     Stage,
     WriteParts,
 )
+from cpcdr.progress import Progress
 from cpcdr.regions import RegionConfig
 from cpcdr.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.storage import copy_dataset
@@ -217,7 +217,7 @@ def _run_pipeline(
     config: PrepareConfig, stages: list[Stage], pending: list[FrameRef], done: int
 ) -> None:
     total = done + len(pending)
-    with tqdm(total=total, initial=done, desc="prepare", unit="frame", dynamic_ncols=True) as bar:
+    with Progress(total=total, initial=done, desc="prepare", unit="frame") as bar:
         if not pending:
             return
         rejected = 0

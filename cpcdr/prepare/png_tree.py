@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.config import write_atomic
 from cpcdr.dataset import decode_png16, read_manifest
@@ -23,6 +22,7 @@ from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import Frame
 from cpcdr.frames.decode import decode_image
 from cpcdr.frames.resize import cover_and_crop
+from cpcdr.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def export_png(config: ExportConfig) -> dict[str, Any]:
         InputError: ``data`` is no dataset, or a row of it is damaged.
     """
     total = read_manifest(config.data)["frames"]
-    with tqdm(total=total, desc="export", unit="frame", dynamic_ncols=True) as bar:
+    with Progress(total=total, desc="export", unit="frame") as bar:
         for path in sorted((config.data / "data").glob("*.parquet")):
             columns = ["frame_id", "image", "disparity", "regions"]
             for batch in pq.ParquetFile(path).iter_batches(batch_size=16, columns=columns):

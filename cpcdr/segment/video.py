@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
 from cpcdr.frames.decode import decode_image, encode_jpeg
+from cpcdr.progress import Progress
 from cpcdr.segment.load import CLUSTERS, LoadedNetwork, find_checkpoint, load_network_for_use
 from cpcdr.session import ray_session
 from cpcdr.visualize import legend, save_png
@@ -99,13 +99,13 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     network = load_network_for_use(checkpoint, config.clusters)
     refs, rejected, first, done = source.refs(), 0, 0.0, 0
     writer = LabelFiles(config.out) if config.labels else OverlayVideos(config.out, config.fps)
-    with tqdm(total=len(refs), desc="segment", unit="frame", dynamic_ncols=True) as bar:
+    with Progress(total=len(refs), desc="segment", unit="frame") as bar:
         for row in _stream(config, checkpoint, source, refs):
             first = first or time.perf_counter()
             bar.update()
             if row["reason"]:
                 rejected += 1
-                tqdm.write(f"left out: {row['reason']}")
+                Progress.write(f"left out: {row['reason']}")
                 continue
             writer.add(row["sequence"], row["frame_id"], row["picture"])
             done += 1

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from cpcdr.checkpoint import CONFIG, newest_checkpoint, publish_checkpoint, read_state
 from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.errors import InputError
+from cpcdr.progress import Progress
 from cpcdr.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.history import HistoryTail
 from cpcdr.train.loop import TrainConfig, train_loop
@@ -234,7 +234,7 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
     or a tracking server that is away leave the same record.
     """
     stop = threading.Event()
-    bar = tqdm(desc=title, unit="step", dynamic_ncols=True, smoothing=0.1, leave=True)
+    bar = Progress(desc=title, unit="step", smoothing=0.1, leave=True)
     tail = HistoryTail(out / "history.jsonl")
 
     def look() -> None:

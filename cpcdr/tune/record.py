@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from ray.tune import Callback
-from tqdm import tqdm
 
+from cpcdr.progress import Progress
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.tune.ledger import DONE, FAILED, STOPPED, Ledger, Trial
 
@@ -45,20 +45,18 @@ class RecordTrials(Callback):
         self.ledger, self.tracking, self.parent, self.key = ledger, tracking, parent, key
         self.total, self.metric, self.steps = total, metric, steps
         self.runs: dict[int, Run] = {}
-        self._shown: tqdm | None = None
+        self._shown: Progress | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks; a progress bar and open runs stay behind.
         return {**vars(self), "_shown": None, "runs": {}}
 
     @property
-    def bar(self) -> tqdm:
+    def bar(self) -> Progress:
         """Counts the trials that have ended, those of an earlier start included."""
         if self._shown is None:
             done = len(list(self.ledger.ended()))
-            self._shown = tqdm(
-                total=self.total, initial=done, desc="tune", unit="trial", dynamic_ncols=True
-            )
+            self._shown = Progress(total=self.total, initial=done, desc="tune", unit="trial")
         return self._shown
 
     def catch_up(self) -> None:
@@ -89,7 +87,7 @@ class RecordTrials(Callback):
         """Note the failure, and say why."""
         reason = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
         noted = self.ledger.trials[trial.config["number"]]
-        tqdm.write(f"trial {noted.number} failed: {reason}", file=sys.stderr)
+        Progress.write(f"trial {noted.number} failed: {reason}", file=sys.stderr)
         self.ledger.end(noted.number, FAILED, reason)
         self._close(noted)
 

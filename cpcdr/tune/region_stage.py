@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from cpcdr.config import overlay
 from cpcdr.dataset import PreparedDataset, decode_sample
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameOptions, fit, open_frames
+from cpcdr.progress import Progress
 from cpcdr.regions import RegionConfig
 from cpcdr.tune.region_score import FrameGraph, consensus, frame_graph, label_scores, partition
 from cpcdr.tune.space import PLACES, Parameters, Space
@@ -178,7 +178,7 @@ def partitions(
             tasks[cut.remote([configs[i] for i in chunk], *built)] = chunk
     found: dict[int, Maps] = {}
     waiting = list(tasks)
-    with tqdm(total=len(configs), desc="regions", unit="set", dynamic_ncols=True) as bar:
+    with Progress(total=len(configs), desc="regions", unit="set") as bar:
         while waiting:
             (done,), waiting = ray.wait(waiting)
             found |= dict(zip(tasks[done], ray.get(done), strict=True))
