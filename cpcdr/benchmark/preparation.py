@@ -44,16 +44,17 @@ def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
         floor = _plain(prepare, stages, config.workers)
     peaks, seconds = {}, []
     with ray_session():
-        for factor in (1, 4):
+        for frames in (config.frames // 5, config.frames, 4 * config.frames):
             with TemporaryDirectory() as folder:
-                work = _work(factor * config.frames, Path(folder) / "ray", config.workers)
+                work = _work(frames, Path(folder) / "ray", config.workers)
                 with PeakMemory() as memory:
                     seconds.append(_on_ray(*work, config.workers))
-                peaks[str(factor * config.frames)] = round(memory.mib)
+                peaks[str(frames)] = round(memory.mib)
+                print(f"{frames} frames: {seconds[-1]:.4f} s a frame, {memory.mib:.0f} MiB")
     return {
-        "seconds": round(seconds[-1], 5),
+        "seconds": round(seconds[1], 5),
         "floor_seconds": round(floor, 5),
-        "frames_per_second": round(1 / seconds[-1], 2),
+        "frames_per_second": round(1 / seconds[1], 2),
         "peak_mib_by_frames": peaks,
         "peak_mib": max(peaks.values()),
         "workers": config.workers,

@@ -21,7 +21,8 @@ class BenchmarkConfig:
         repeats: timed repetitions after one warm-up; the median is reported.
         threads: CPU threads.
         workers: processes (prepare).
-        frames: frames that are prepared; prepare also measures memory at 1 and at 4 times as many.
+        frames: frames that are prepared; prepare also measures memory at a fifth and at
+            four times as many.
         device: ``cpu`` or ``cuda`` (depth, depth-step, copy-paste, loss, step and ingest).
         preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
     """
@@ -30,7 +31,7 @@ class BenchmarkConfig:
     repeats: int = 5
     threads: int = 1
     workers: int = 2
-    frames: int = 400
+    frames: int = 1000
     device: str = "cpu"
     preset: str = "small"
 
