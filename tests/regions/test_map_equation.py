@@ -3,7 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_grouping import infomap_modules
+from scipy.special import expit
 
+from cpcdr.frames import open_frames
+from cpcdr.frames.resize import fit
+from cpcdr.regions import RegionConfig, superpixel_graph
 from cpcdr.regions.map_equation import cluster, code_length
 
 
@@ -99,6 +103,45 @@ def connected_pieces(edges, modules):
     size = len(modules)
     links = coo_matrix((np.ones(len(inside)), (inside[:, 0], inside[:, 1])), (size, size))
     return connected_components(links, directed=False)[0]
+
+
+def frame_graph_of(image, disparity, intrinsics, config=RegionConfig()):
+    """The links that grouping clusters first."""
+    graph = superpixel_graph(image, disparity, intrinsics, config)
+    dissimilarity = expit(config.gain * graph.distance.astype(float) - config.bias)
+    return graph.edges, 1 / np.maximum(dissimilarity, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["camvid", "synthetic"])
+def test_code_of_a_street_is_as_short_as_infomaps(name, shared_data):
+    pytest.importorskip("infomap", reason="the oracle is not installed")
+    spec = f"camvid:{shared_data / 'camvid' / 'clip'}" if name == "camvid" else "synthetic:"
+    source = open_frames(spec)
+    frame = fit(source.read(source.refs()[10]), (192, 384))
+    disparity = frame.disparity
+    if disparity is None:  # a ramp with the image's structure: nearer below and where it is dark
+        rows = np.linspace(0.01, 0.5, 192, dtype=np.float32)[:, None]
+        disparity = rows * (1.2 - frame.image.mean(axis=2, dtype=np.float32) / 255)
+    edges, weights = frame_graph_of(frame.image, disparity, frame.intrinsics)
+    nodes = int(edges.max()) + 1
+    oracle_length = infomap_modules(edges, weights, nodes)[1]
+    assert code_length(edges, weights, cluster(edges, weights, nodes)) <= 1.005 * oracle_length
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), nodes=st.integers(2, 120))
+def test_names_and_order_of_nodes_and_links_do_not_matter(seed, nodes):
+    """To the code length: the search visits nodes in a random order anyhow."""
+    rng = np.random.default_rng(seed)
+    edges, weights = random_graph(nodes, 2, seed)
+    modules = cluster(edges, weights, nodes)
+    length = code_length(edges, weights, modules)
+    names, order = rng.permutation(nodes).astype(np.int32), rng.permutation(len(edges))
+    renamed, moved = names[edges[order][:, ::-1]], np.empty_like(modules)
+    moved[names] = rng.permutation(nodes)[modules]
+    assert code_length(renamed, weights[order], moved) == pytest.approx(length)
+    again = code_length(renamed, weights[order], cluster(renamed, weights[order], nodes))
+    assert again == pytest.approx(length, rel=0.03)
 
 
 @settings(max_examples=60, deadline=None)

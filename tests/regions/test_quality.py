@@ -56,6 +56,20 @@ def test_refining_never_hurts(seed: int, count: int) -> None:
     assert 0 <= b.undersegmentation <= 1 and 0 < b.purity <= 1
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_names_of_regions_do_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, 4, (6, 12)), np.ones((8, 8), int)).astype(np.uint8)
+    regions = np.kron(rng.integers(0, 30, (12, 24)), np.ones((4, 4), int))
+    renamed = rng.permutation(30)[regions]
+    for found, same in (
+        (label_quality(renamed, labels), label_quality(regions, labels)),
+        (shape_quality(renamed), shape_quality(regions)),
+    ):
+        assert vars(found) == pytest.approx(vars(same), nan_ok=True)
+
+
 def test_pieces_are_connected_and_of_one_class() -> None:
     labels = np.array([[1, 1, 2], [2, 1, 2], [2, 2, 1]], np.uint8)
     pieces = label_pieces(labels)
