@@ -105,8 +105,9 @@ def connected_pieces(edges, modules):
     return connected_components(links, directed=False)[0]
 
 
-def frame_graph_of(image, disparity, intrinsics, config=RegionConfig()):
+def frame_graph_of(image, disparity, intrinsics):
     """The links that grouping clusters first."""
+    config = RegionConfig()
     graph = superpixel_graph(image, disparity, intrinsics, config)
     dissimilarity = expit(config.gain * graph.distance.astype(float) - config.bias)
     return graph.edges, 1 / np.maximum(dissimilarity, 1e-6)
