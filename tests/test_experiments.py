@@ -29,7 +29,7 @@ def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[
         env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"},
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=1100,
     )
 
 

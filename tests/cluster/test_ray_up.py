@@ -14,7 +14,7 @@ from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 _STREET = "synthetic:streets=4,frames=2,height=64,width=128,seed=7"
 _TINY = (
@@ -53,7 +53,7 @@ def test_up_exec_submit_down(tmp_path: Path) -> None:
         list_it='echo "shipped: " $(ls -A)',
         jobs="http://127.0.0.1:8265/api/jobs/",
     )
-    found = run_on_it(home, commands, seconds=400)
+    found = run_on_it(home, commands, seconds=1100)
     printed = found.stdout
     assert found.returncode == 0 and "ALL DONE" in printed, printed[-6000:]
 

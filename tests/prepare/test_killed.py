@@ -81,7 +81,7 @@ def kill_actor(process: subprocess.Popen[bytes]) -> None:
     ]
     assert workers, "no actor is running"
     os.kill(workers[0], signal.SIGKILL)
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=900) == 0
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_nothing_is_lost_or_doubled(
     kill(process)
     done = len(list((tmp_path / "dataset.partial" / "data").glob("[!.]*.parquet")))
     assert out.exists() == (kill is kill_actor), "an unfinished dataset has another name"
-    again = subprocess.run(command(out), capture_output=True, text=True, check=True, timeout=300)
+    again = subprocess.run(command(out), capture_output=True, text=True, check=True, timeout=900)
     if kill is kill_driver:
         found = re.search(r"(\d+) frames are done already", again.stdout)
         assert found is not None and int(found[1]) >= done * PART
