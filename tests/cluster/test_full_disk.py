@@ -85,7 +85,7 @@ def test_two_workers_stop_together_on_a_full_disk(
     out, ballast = small_disk / "run", small_disk / "ballast"
 
     def fill() -> None:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while progress(out).get("step", 0) < 10 and time.monotonic() < deadline:
             time.sleep(0.02)
         free = os.statvfs(small_disk)

@@ -53,7 +53,7 @@ def test_prepare_goes_on_with_the_machines_that_are_left(nodes: Nodes, tmp_path:
     script = [str(ROOT / "experiments" / "prepare.py"), "--out", str(out), *options.split()]
     process = nodes.start(*script, "--tracking.tracking", "none")
     data = tmp_path / "dataset.partial" / "data"
-    wait_until(lambda: len(list(data.glob("[!.]*.parquet"))) >= 3, process, 200)
+    wait_until(lambda: len(list(data.glob("[!.]*.parquet"))) >= 3, process, 600)
     nodes.kill(nodes.workers[-1])
     finished(process)
     rows = rows_of(out)
@@ -89,15 +89,15 @@ def test_machines_that_go_with_and_without_notice_cost_no_more_than_time(
         found = progress(out)
         return found if found and found["step"] >= step and found["pid"] != other_than else {}
 
-    first = wait_until(lambda: reached(3), process, 120)
+    first = wait_until(lambda: reached(3), process, 400)
     lost = node_of(first["pid"], nodes.workers)
     end = time.monotonic() + 6
     nodes.announce_the_end_of(lost, seconds=6)
-    unplanned = wait_until(lambda: unplanned_checkpoints(out), process, 30)
+    unplanned = wait_until(lambda: unplanned_checkpoints(out), process, 100)
     nodes.add()  # what the autoscaler does when a spot machine is taken away
-    wait_until(lambda: time.monotonic() > end + 1, process, 30)
+    wait_until(lambda: time.monotonic() > end + 1, process, 100)
     nodes.kill(lost)
-    second = wait_until(lambda: reached(20, first["pid"]), process, 120)
+    second = wait_until(lambda: reached(20, first["pid"]), process, 400)
     history = [row["step"] for row in read_history(out / "history.jsonl")]
     nodes.kill(node_of(second["pid"], nodes.workers))
     nodes.add()
@@ -128,7 +128,7 @@ def test_a_sweep_loses_no_trial_and_records_each_once(nodes: Nodes, tmp_path: Pa
     script = str(ROOT / "experiments" / "tune_regions.py")
     process = nodes.start(script, "--data", str(data), "--out", str(out), *options.split())
     ledger = out / "trials.jsonl"
-    wait_until(lambda: ledger.exists() and '"report"' in ledger.read_text(), process, 200)
+    wait_until(lambda: ledger.exists() and '"report"' in ledger.read_text(), process, 600)
     nodes.kill(nodes.workers[0])
     printed = finished(process)
     found = json.loads(printed[printed.rindex("RESULT ") + len("RESULT ") :])

@@ -125,7 +125,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], sec
     return value
 
 
-def finished(process: subprocess.Popen[str], seconds: float = 200) -> str:
+def finished(process: subprocess.Popen[str], seconds: float = 600) -> str:
     """What the process printed, once it has ended well."""
     try:
         printed = process.communicate(timeout=seconds)[0]

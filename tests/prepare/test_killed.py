@@ -60,7 +60,7 @@ def start(out: Path) -> subprocess.Popen[bytes]:
 
 def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> None:
     folder = out.with_name(out.name + ".partial") / "data"
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while len(list(folder.glob("[!.]*.parquet"))) < count:
         assert process.poll() is None, "prepare ended before it could be killed"
         assert time.monotonic() < deadline, "prepare made no progress"

@@ -38,7 +38,7 @@ def command(data: Path, out: str) -> list[str]:
 
 
 def wait_for_step(progress: Path, step: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
         try:
