@@ -32,6 +32,12 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: no process is idle while another does the last of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that a test records go into a database of its own, never into the working folder's."""

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from three_nodes import ROOT, finished
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 _FAKE_HEAD = "ray.head.default"  # the name that the fake provider gives the head
 

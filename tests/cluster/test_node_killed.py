@@ -21,7 +21,7 @@ from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
 from cpcdr.train.history import read_history
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 STREET = "synthetic:streets=4,frames=8,height=64,width=128,seed=3"
 FRAMES, PART = 32, 2

@@ -14,7 +14,7 @@ from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 _STREET = "synthetic:streets=4,frames=2,height=64,width=128,seed=7"
 _TINY = (

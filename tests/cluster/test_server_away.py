@@ -22,7 +22,7 @@ from cpcdr import tracking
 from cpcdr.tracking import TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 
 class Server:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 ROOT = Path(__file__).resolve().parents[2]
 STREET = "synthetic:streets=6,frames=10,height=96,width=192,seed=3"
@@ -67,11 +66,6 @@ def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> N
         time.sleep(0.01)
 
 
-def kill_driver(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def kill_actor(process: subprocess.Popen[bytes]) -> None:
     """An actor that prepares frames dies; prepare goes on by itself."""
     workers = [
@@ -84,28 +78,35 @@ def kill_actor(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(timeout=900) == 0
 
 
-@pytest.mark.parametrize(
-    ("kill", "parts"),
-    [(kill_driver, 1), (kill_driver, 8), (kill_actor, 3)],
-    ids=["driver early", "driver late", "actor"],
-)
-def test_nothing_is_lost_or_doubled(
-    tmp_path: Path,
-    whole: list[dict[str, Any]],
-    kill: Callable[[subprocess.Popen[bytes]], None],
-    parts: int,
-) -> None:
-    out = tmp_path / "dataset"
-    process = start(out)
-    wait_for_parts(out, parts, process)
-    kill(process)
-    done = len(list((tmp_path / "dataset.partial" / "data").glob("[!.]*.parquet")))
-    assert out.exists() == (kill is kill_actor), "an unfinished dataset has another name"
-    again = subprocess.run(command(out), capture_output=True, text=True, check=True, timeout=900)
-    if kill is kill_driver:
-        found = re.search(r"(\d+) frames are done already", again.stdout)
-        assert found is not None and int(found[1]) >= done * PART
+def check(out: Path, whole: list[dict[str, Any]]) -> None:
     rows = rows_of(out)
     assert [row["frame_id"] for row in rows] == [row["frame_id"] for row in whole]
     assert rows == whole, "row by row, every column"
     assert len(rows) == FRAMES
+
+
+def test_a_driver_killed_twice_loses_and_doubles_nothing(
+    tmp_path: Path, whole: list[dict[str, Any]]
+) -> None:
+    out, data = tmp_path / "dataset", tmp_path / "dataset.partial" / "data"
+    for parts in (1, 8):
+        process = start(out)
+        wait_for_parts(out, parts, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not out.exists(), "an unfinished dataset has another name"
+    done = len(list(data.glob("[!.]*.parquet")))
+    again = subprocess.run(command(out), capture_output=True, text=True, check=True, timeout=900)
+    found = re.search(r"(\d+) frames are done already", again.stdout)
+    assert found is not None and int(found[1]) >= done * PART
+    check(out, whole)
+
+
+def test_a_killed_actor_loses_and_doubles_nothing(
+    tmp_path: Path, whole: list[dict[str, Any]]
+) -> None:
+    out = tmp_path / "dataset"
+    process = start(out)
+    wait_for_parts(out, 3, process)
+    kill_actor(process)
+    check(out, whole)

@@ -21,7 +21,7 @@ from cpcdr.tracking import TrackingConfig
 from cpcdr.train.history import read_history
 from cpcdr.train.pretrain import PretrainConfig, pretrain
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, KILLED_AT = 24, 9

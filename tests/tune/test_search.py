@@ -27,7 +27,7 @@ from cpcdr.train.pretrain import SMALL
 from cpcdr.tune.commands import TuneConfig, TunePretrainConfig, tune_pretrain, tune_regions
 from cpcdr.tune.ledger import DONE, OPEN, STOPPED, Ledger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 ROOT = Path(__file__).resolve().parents[2]
 STREET = "synthetic:streets=4,frames=2,height=64,width=128,seed=7"
