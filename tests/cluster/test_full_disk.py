@@ -79,6 +79,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_two_workers_stop_together_on_a_full_disk(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def test_loss_agrees_with_numpy_pixel_by_pixel():
     np.testing.assert_allclose(float(result.loss), np.mean(losses))
 
 
+@pytest.mark.slow
 def test_gradient_agrees_with_finite_differences():
     target, sources, disparities, poses, camera = problem(b=1, s=2)
     disparities.requires_grad_()

@@ -54,6 +54,7 @@ def test_bad_input_is_said():
         fit_colour_position([np.zeros((2, 2, 3), np.uint8)], 5)
 
 
+@pytest.mark.slow
 def test_camvid_baseline_is_far_from_solved():
     """The number that an unsupervised network has to beat, on every tenth frame."""
     files = sorted((CAMVID / "images").glob("*.png"))[::10]

@@ -31,6 +31,7 @@ def test_exact_depth_has_no_error_and_the_guess_has(tmp_path: Path) -> None:
     assert (tmp_path / "depth.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_network_is_measured_in_every_way(tmp_path: Path) -> None:
     settings = replace(TINY, channels=8, height=64, width=128, batch_size=2)
     weights = DepthModel(settings).state_dict()

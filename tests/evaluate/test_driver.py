@@ -42,6 +42,7 @@ def settings(checkpoint: Path, **changes: object) -> EvaluateConfig:
     )
 
 
+@pytest.mark.slow
 def test_untrained_weights_score_as_the_untrained_network(checkpoint: Path) -> None:
     result = evaluate(settings(checkpoint))
     assert result["protocol"] == "synthetic" and result["frames"] == 4
@@ -57,6 +58,7 @@ def test_the_untrained_network_is_rebuilt_from_its_seed(checkpoint: Path) -> Non
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_frames_without_labels_leave_miou_null(checkpoint: Path, tmp_path: Path) -> None:
     street, folder = open_frames(STREET), tmp_path / "images"
     folder.mkdir()

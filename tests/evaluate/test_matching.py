@@ -17,6 +17,7 @@ def counts(max_clusters=5, max_classes=4):
     return shapes.flatmap(lambda shape: arrays(np.int64, shape, elements=st.integers(0, 50)))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 def test_scores_agree_with_sklearn(seed, num_classes):
     random = np.random.default_rng(seed)

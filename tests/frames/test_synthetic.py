@@ -45,6 +45,7 @@ def digest(frames):
 """
 
 
+@pytest.mark.slow
 def test_random_access_equals_sequential_reading_in_another_process() -> None:
     source = SyntheticStreet.parse(SMALL, FrameOptions())
     backwards = [source.read(ref) for ref in reversed(source.refs())]

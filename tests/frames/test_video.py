@@ -160,6 +160,7 @@ def test_a_video_cut_in_the_middle_loses_its_end_frame_by_frame(tmp_path, name, 
     assert read == expected[: len(read)]
 
 
+@pytest.mark.slow
 def test_real_video_with_distant_key_frames():
     path = DATA / "kitti" / "kitti_city.mp4"
     if not path.exists():

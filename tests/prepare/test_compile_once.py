@@ -30,6 +30,7 @@ def lock_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "seen"
 
 
+@pytest.mark.slow
 def test_the_first_is_alone_and_the_others_are_not(lock_in: Path) -> None:
     processes = [
         mp.get_context("fork").Process(target=stay, args=("run", lock_in, 0.4)) for _ in range(3)

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from cpcdr.dataset import PreparedDataset
 from cpcdr.prepare import PrepareConfig, prepare
@@ -59,6 +60,7 @@ def map_bytes(kind: str, disparity: np.ndarray) -> bytes | None:
     }.get(kind, good)
 
 
+@pytest.mark.slow
 def test_every_good_frame_arrives_and_every_bad_one_is_recorded(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images, maps = tmp_path / "images" / "drive", tmp_path / "maps" / "drive"

@@ -17,6 +17,7 @@ from cpcdr.tracking import TrackingConfig
 QUIET = TrackingConfig("none")
 
 
+@pytest.mark.slow
 def test_a_dataset_survives_the_round_trip(tmp_path: Path) -> None:
     regions = RegionConfig(superpixels=20000)
     street = "synthetic:streets=2,frames=2,height=64,width=128,seed=7"

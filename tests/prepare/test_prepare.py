@@ -48,6 +48,7 @@ def run_here(source: FrameSource, out: Path, size: tuple[int, int] = (0, 0)) -> 
     return rows
 
 
+@pytest.mark.slow
 def test_rows_keep_the_contract(tmp_path: Path) -> None:
     rows = run_here(open_frames(STREET), tmp_path)
     index, rejected = finish(tmp_path)

@@ -84,6 +84,7 @@ def agreement(image, disparity, intrinsics):
     return with_plain, among_plain
 
 
+@pytest.mark.slow
 def test_agrees_with_the_plain_transcription():
     ours, reseeded = agreement(*scene()[:3])
     assert ours > reseeded - 0.05

@@ -42,7 +42,10 @@ GRAPHS = {
 }
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n.endswith("000") else ()) for n in GRAPHS],
+)
 def test_code_is_as_short_as_infomaps(name):
     pytest.importorskip("infomap", reason="the oracle is not installed")
     edges, weights = GRAPHS[name]()

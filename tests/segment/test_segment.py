@@ -71,6 +71,7 @@ def test_windows_and_flips_agree_with_the_whole_where_they_must(finetuned: Path)
     assert small.segment(image).shape == (64, 128)
 
 
+@pytest.mark.slow
 def test_a_video_and_label_maps(tmp_path: Path, finetuned: Path) -> None:
     config = SegmentConfig(str(finetuned), STREET, tmp_path / "a" / "out.mp4", engine="local")
     result = segment(config)
@@ -89,6 +90,7 @@ def test_a_video_and_label_maps(tmp_path: Path, finetuned: Path) -> None:
     assert all(m.shape == (64, 128) and m.dtype == np.uint8 and m.max() < 7 for m in maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["finetuned", "pretrained"])
 def test_onnx_agrees(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -110,6 +112,7 @@ def test_the_registry_brings_it_back(tmp_path: Path, finetuned: Path) -> None:
     np.testing.assert_array_equal(again.segment(image), cpcdr.load(finetuned).segment(image))
 
 
+@pytest.mark.slow
 def test_bad_models_are_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config\.yaml"):
         cpcdr.load(tmp_path)

@@ -21,6 +21,7 @@ def row(step: int, miou: float) -> dict[str, float]:
     return {"step": step, "miou": miou}
 
 
+@pytest.mark.slow
 def test_it_is_read_as_it_was_written_whatever_line_the_kill_tore(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     ledger = Ledger(path)

@@ -56,6 +56,7 @@ def test_pixels_of_a_region_are_paired_with_each_other_only() -> None:
     assert np.array_equal(mixed[:2, :2], np.ones((2, 2)))
 
 
+@pytest.mark.slow
 def test_miou_is_that_of_evaluate(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = ModelConfig("resnet10", 8, 16, 32, 16, prototypes=24)
