@@ -53,6 +53,7 @@ def artifacts(run):
     return {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
 
 
+@pytest.mark.slow
 def test_everything_logged_is_stored(uri, tmp_path):
     params = {"train": {"lr": 0.1, "sizes": [1, 2]}, "note": "x" * 9000}
     with open_run(TrackingConfig(run_name="try", parent="abc"), "pretrain", "k", params) as run:
@@ -80,6 +81,7 @@ def test_everything_logged_is_stored(uri, tmp_path):
     assert (tmp_path / "mlartifacts").is_dir()
 
 
+@pytest.mark.slow
 def test_same_key_is_the_same_run_without_gaps_or_doubles(uri):
     steps = {0: (0, 6), 1: (4, 9), 2: (9, 12)}  # a crash at 6, resumed at its checkpoint of 4
     ids = set()
@@ -98,6 +100,7 @@ def test_same_key_is_the_same_run_without_gaps_or_doubles(uri):
     assert open_run(CONFIG, "depth", "it's another", {}).run_id not in ids
 
 
+@pytest.mark.slow
 def test_repeats_within_one_session_are_skipped_too(uri):
     with open_run(CONFIG, "depth", "k", {}) as run:
         for step in (0, 1, 2, 1, 2, 3):
@@ -106,6 +109,7 @@ def test_repeats_within_one_session_are_skipped_too(uri):
     assert history(run, "loss") == [(s, float(s)) for s in range(4)]
 
 
+@pytest.mark.slow
 def test_many_metrics_go_in_few_requests(uri, monkeypatch):
     with open_run(CONFIG, "depth", "k", {}) as run:
         requests = []
@@ -122,6 +126,7 @@ def test_many_metrics_go_in_few_requests(uri, monkeypatch):
     assert len(history(run, "m6")) == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status"), [(KeyboardInterrupt(), "KILLED"), (RuntimeError("boom"), "FAILED")]
 )
@@ -135,6 +140,7 @@ def test_the_status_says_how_it_ended(uri, error, status):
         assert found.data.tags["cpcdr.last_error"] == "RuntimeError: boom"
 
 
+@pytest.mark.slow
 def test_a_pickled_copy_logs_into_the_same_run(uri):
     with open_run(CONFIG, "depth", "k", {"lr": 1}) as run:
         run.metrics({"loss": 0.5}, 0)
@@ -180,6 +186,7 @@ def test_processes_may_open_a_new_store_at_once(tmp_path):
     assert (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_costs_a_warning_and_nothing_else(uri, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     out = tmp_path / "out"
@@ -207,6 +214,7 @@ def test_an_unreachable_server_costs_a_warning_and_nothing_else(uri, tmp_path, m
     assert set(artifacts(run)) == {"figures/loss.png"} and list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_and_comes_back(uri, tmp_path, monkeypatch, caplog):
     run = open_run(CONFIG, "depth", "k", {}, fallback=tmp_path / "out")
     client = run._connect()
@@ -253,6 +261,7 @@ assert not {"mlflow", "ray", "torch"} & set(sys.modules)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bad_input_is_said(uri, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="choose mlflow or none"):
         TrackingConfig(tracking="wandb")

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -37,9 +38,12 @@ def largest_file(size: int) -> Iterator[None]:
     """A quota: this process can write no file beyond so many bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    # Python would leave byte code cut off at the quota beside what is imported meanwhile.
+    byte_code, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = byte_code
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 

@@ -14,6 +14,7 @@ from cpcdr.depth.sources import open_depth
 from cpcdr.errors import InputError
 
 transformers = pytest.importorskip("transformers", reason="the extra 'hf' is not installed")
+pytestmark = pytest.mark.slow  # the import of transformers alone takes seconds
 
 WORLD = PlaneWorld(length=3)
 FRAMES = [WORLD.read(ref) for ref in WORLD.refs()]
