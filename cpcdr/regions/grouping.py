@@ -67,8 +67,7 @@ def group_nodes(
     region = np.arange(nodes, dtype=np.int32)  # named after the first node in it
     pairs, mean = edges, dissimilarity
     while len(pairs):
-        names, index = np.unique(pairs, return_inverse=True)
-        links = index.reshape(-1, 2).astype(np.int32)
+        names, links = _named(pairs, nodes)
         community = cluster(links, 1.0 / mean, len(names), config.preferred_modules, config.seed)
         if int(community.max()) + 1 == len(names):
             break
@@ -76,22 +75,37 @@ def group_nodes(
         renamed = np.arange(nodes, dtype=np.int32)
         renamed[names] = first_of[community]
         region = renamed[region]
-        pairs, mean = _border_means(region[edges], dissimilarity, nodes)
+        a, b = region[edges[:, 0]], region[edges[:, 1]]
+        pairs, mean = _border_means(a, b, dissimilarity, nodes)
         goes_on = np.zeros(nodes, bool)
         goes_on[pairs[mean < config.separation]] = True
-        kept = goes_on[pairs].all(axis=1)
+        kept = goes_on[pairs[:, 0]] & goes_on[pairs[:, 1]]
         pairs, mean = pairs[kept], mean[kept]
-        kept = goes_on[region[edges]].all(axis=1)
+        kept = goes_on[a] & goes_on[b]
         edges, dissimilarity = edges[kept], dissimilarity[kept]
-    return np.unique(region, return_inverse=True)[1].astype(np.int32)
+    return _named(region, nodes)[1]
+
+
+def _named(values: NDArray[np.int32], nodes: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Which nodes occur, ascending, and each value as an index into them."""
+    occurs = np.zeros(nodes, bool)
+    occurs[values] = True
+    return np.flatnonzero(occurs).astype(np.int32), np.cumsum(occurs, dtype=np.int32)[values] - 1
 
 
 def _border_means(
-    ends: NDArray[np.int32], dissimilarity: NDArray[np.float64], nodes: int
+    a: NDArray[np.int32], b: NDArray[np.int32], dissimilarity: NDArray[np.float64], nodes: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Pairs i < j of communities that share a border, and the mean dissimilarity across it."""
-    crossing = ends[:, 0] != ends[:, 1]
-    low, high = np.sort(ends[crossing].astype(np.int64), axis=1).T
-    keys, border = np.unique(low * nodes + high, return_inverse=True)
+    """Pairs i < j of communities that share a border, and the mean dissimilarity across it.
+
+    Args:
+        a, b: [E] the communities at the ends of each edge.
+        dissimilarity: [E].
+        nodes: communities are named below this number.
+    """
+    crossing = a != b
+    a, b = a[crossing], b[crossing]
+    keys = np.minimum(a, b) * np.int64(nodes) + np.maximum(a, b)
+    keys, border = np.unique(keys, return_inverse=True)
     mean = np.bincount(border, dissimilarity[crossing]) / np.bincount(border)
     return np.stack([keys // nodes, keys % nodes], axis=1).astype(np.int32), mean
