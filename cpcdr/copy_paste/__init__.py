@@ -1,9 +1,10 @@
 """Copy-paste of coherent depth regions between frames, as rendering: a z-buffer compositor."""
 
 from cpcdr.copy_paste.appearance import ColourConfig
-from cpcdr.copy_paste.mosaic import Frames, Key, Mosaic, compose, compose_item
+from cpcdr.copy_paste.mosaic import Frames, Key, Mosaic, Plan, compose, compose_item, draw, render
 from cpcdr.copy_paste.sprites import CopyPasteConfig
 from cpcdr.copy_paste.views import ViewConfig
+from cpcdr.copy_paste.zbuffer import move
 
 __all__ = [
     "ColourConfig",
@@ -11,7 +12,11 @@ __all__ = [
     "Frames",
     "Key",
     "Mosaic",
+    "Plan",
     "ViewConfig",
     "compose",
     "compose_item",
+    "draw",
+    "move",
+    "render",
 ]

@@ -57,7 +57,7 @@ def render(sprites: Sprites, pyramid: Pyramid, disparity: Tensor) -> tuple[Tenso
     images = np.empty((count, 3, height, width), np.float32)
     regions = np.empty((count, height, width), np.int64)
     appearances = np.empty((count, height, width), np.uint8)
-    table = {name: value.numpy() for name, value in vars(sprites).items()}
+    table = {k: v.numpy() for k, v in vars(sprites).items() if isinstance(v, Tensor)}
     ids, texels = pyramid.ids.numpy(), pyramid.texels.numpy()
     first = table["first"]
     depth = disparity.reshape(-1).numpy()

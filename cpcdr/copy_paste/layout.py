@@ -13,7 +13,7 @@ from cpcdr.copy_paste.appearance import after
 from cpcdr.copy_paste.shading import LEVELS, level_sizes
 from cpcdr.copy_paste.sprites import REFERENCE_HEIGHT, CopyPasteConfig, Pastes, draw_pastes
 from cpcdr.copy_paste.views import Views, draw_views
-from cpcdr.copy_paste.zbuffer import Sprites
+from cpcdr.copy_paste.zbuffer import Sprites, tile_grid
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,21 @@ def build_sprites(
     starts = np.concatenate([[0], np.cumsum(areas[:-1] * frames)])
     texel = starts[level] + rows["frame"] * areas[level]
     images = len(layouts) * len(layouts[0].views.affine)
+    box = _tensor(rows["box"], np.int32)
+    columns, tile_rows = tile_grid(box)
     return Sprites(
         first=torch.from_numpy(np.searchsorted(rows["image"], np.arange(images + 1))),
         image=_tensor(rows["image"], np.int32),
         frame=_tensor(rows["frame"], np.int32),
         region=_tensor(rows["region"], np.int32),
         appearance=_tensor(rows["appearance"], np.uint8),
-        box=_tensor(rows["box"], np.int32),
+        box=box,
         to_source=_tensor(to_source.reshape(-1, 4), np.float32),
         depth_scale=_tensor(rows["depth_scale"], np.float32),
         to_texel=_tensor(to_texel.reshape(-1, 4), np.float32),
         texture=_tensor(np.stack([texel, sizes[level, 1], sizes[level, 0]], -1), np.int32),
         colour=_tensor(rows["colour"], np.float32),
+        tiles=int((columns * tile_rows).sum()),
     )
 
 

@@ -1,25 +1,26 @@
 """Copy-paste: frames in, mixed images with region, appearance and transform of every pixel out.
 
-Per batch: bounding boxes on the device -> draws on the host -> one table of sprites -> rendering on
-the device. The host waits for small tables only (boxes, mean luminances, the number of tiles).
+Per batch: `draw` makes a plan on the host, where the frames come from; `render` follows it on any
+device. Rendering needs nothing back from the device, so that a GPU never waits for the host.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cpcdr.copy_paste.appearance import LUMA, blur_images
 from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
 from cpcdr.copy_paste.shading import build_pyramid, shade
 from cpcdr.copy_paste.sprites import CopyPasteConfig, bounding_boxes
-from cpcdr.copy_paste.zbuffer import visible_sprites
+from cpcdr.copy_paste.zbuffer import Sprites, move, visible_sprites
 from cpcdr.errors import InputError
 
 Key = tuple[int, int, int]
@@ -55,8 +56,38 @@ class Frames:
 
     def to(self, device: torch.device | str) -> Frames:
         """The same frames on another device."""
-        moved = (x.to(device, non_blocking=True) for x in vars(self).values())
-        return Frames(*moved)
+        return Frames(*(move(x, device) for x in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything drawn for a batch of frames.
+
+    Attributes:
+        sprites: what to draw.
+        first_region: int32 [BM] first batch-wide region id of each frame.
+        blur: float64 [BN] sigma of each mixed image in pixels; stays on the host.
+        transforms, image_of, frame_of, rounds: those of the `Mosaic`.
+    """
+
+    sprites: Sprites
+    first_region: Tensor
+    blur: NDArray[np.float64]
+    transforms: Tensor
+    image_of: Tensor
+    frame_of: Tensor
+    rounds: int
+
+    def to(self, device: torch.device | str) -> Plan:
+        """The same plan on another device."""
+        return replace(
+            self,
+            sprites=self.sprites.to(device),
+            first_region=move(self.first_region, device),
+            transforms=move(self.transforms, device),
+            image_of=move(self.image_of, device),
+            frame_of=move(self.frame_of, device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +128,18 @@ def compose_item(
 
 
 def compose(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Mosaic:
-    """Copy-paste regions between the frames of each item.
+    """Copy-paste regions between the frames of each item: `draw`, then `render`.
+
+    Args and errors are those of `draw`.
+    """
+    return render(frames, draw(frames, config, keys))
+
+
+def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
+    """Decide what is pasted where: a plan, on the host.
 
     Args:
-        frames: source frames, on any device.
+        frames: source frames; drawing is soonest where they are on the host too.
         config: what to draw.
         keys: (seed, epoch, item) of each item; equal keys and frames give equal mixed images,
             whatever the batch (region ids count on from item to item).
@@ -111,41 +150,56 @@ def compose(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Mos
     items, per_item, _, height, width = frames.images.shape
     if len(keys) != items:
         raise InputError(f"{items} items of frames need {items} keys, not {len(keys)}.")
-    images = frames.images.flatten(0, 1)
-    ids, offsets = _unique_ids(frames.regions.flatten(0, 1))
-    fast = _cpu() if images.device.type == "cpu" else None
+    regions = frames.regions.flatten(0, 1)
+    limits = torch.stack([regions.amin((1, 2)), regions.amax((1, 2))]).tolist()
+    if min(limits[0]) < 0:
+        raise InputError("regions holds negative ids: every pixel needs a region, 0..R-1.")
+    offsets = [0, *itertools.accumulate(last + 1 for last in limits[1])]
+    first_region = torch.tensor(offsets[:-1], dtype=torch.int32)
+    ids = _unique_ids(frames, first_region.to(regions.device))
+    fast = _cpu() if regions.device.type == "cpu" else None
     boxes = (fast.bounding_boxes if fast else bounding_boxes)(ids, offsets[-1]).cpu().numpy()
-    grey = _mean_luminance(images).cpu().numpy()
+    grey = _mean_luminance(frames.images.flatten(0, 1)).cpu().numpy()
     layouts = []
     for key, at in zip(keys, range(0, items * per_item, per_item), strict=True):
         mine = offsets[at : at + per_item + 1]
         own, lights = boxes[mine[0] : mine[-1]], grey[at : at + per_item]
         layouts.append(draw_layout(key, own, np.diff(mine), lights, (height, width), config))
-    sprites = build_sprites(layouts, offsets, (height, width)).to(images.device)
+    matrices, image_of, frame_of = transforms(layouts, config.appearances)
+    return Plan(
+        build_sprites(layouts, offsets, (height, width)),
+        first_region,
+        np.concatenate([layout.views.colours.sigma for layout in layouts]),
+        torch.from_numpy(matrices),
+        torch.from_numpy(image_of),
+        torch.from_numpy(frame_of),
+        len(config.counts),
+    )
+
+
+def render(frames: Frames, plan: Plan) -> Mosaic:
+    """Follow a plan that was drawn for these frames, or for the same on another device."""
+    plan = plan.to(frames.images.device)
+    images, ids = frames.images.flatten(0, 1), _unique_ids(frames, plan.first_region)
     depth = frames.disparity.flatten(0, 1).float()
     # abs: the z-buffer compares bits, and those of -0.0 come out wrong.
     depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_().contiguous()
+    fast = _cpu() if images.device.type == "cpu" else None
     if fast:
-        mixed, labels, looks = fast.render(sprites, fast.build_pyramid(images, ids), depth)
+        mixed, labels, looks = fast.render(plan.sprites, fast.build_pyramid(images, ids), depth)
     else:
-        visible = visible_sprites(sprites, ids, depth, items * per_item * len(config.counts))
+        visible = visible_sprites(plan.sprites, ids, depth, len(plan.blur))
         pyramid = build_pyramid(images, ids)
-        mixed, labels, looks = shade(sprites, visible, pyramid, (height, width))
-    blur_images(mixed, np.concatenate([layout.views.colours.sigma for layout in layouts]))
-    matrices, image_of, frame_of = (
-        torch.from_numpy(x).to(images.device) for x in transforms(layouts, config.appearances)
-    )
-    return Mosaic(mixed, labels, looks, matrices, image_of, frame_of, len(config.counts))
+        mixed, labels, looks = shade(
+            plan.sprites, visible, pyramid, (images.shape[2], images.shape[3])
+        )
+    blur_images(mixed, plan.blur)
+    return Mosaic(mixed, labels, looks, plan.transforms, plan.image_of, plan.frame_of, plan.rounds)
 
 
-def _unique_ids(regions: Tensor) -> tuple[Tensor, list[int]]:
-    """Region ids counted on from frame to frame: int32 [F, H, W], and the F + 1 offsets."""
-    limits = torch.stack([regions.amin((1, 2)), regions.amax((1, 2))]).tolist()
-    if min(limits[0]) < 0:
-        raise InputError("regions holds negative ids: every pixel needs a region, 0..R-1.")
-    offsets = [0, *itertools.accumulate(last + 1 for last in limits[1])]
-    first = torch.tensor(offsets[:-1], dtype=torch.int32, device=regions.device)
-    return (regions.int() + first[:, None, None]).contiguous(), offsets
+def _unique_ids(frames: Frames, first_region: Tensor) -> Tensor:
+    """Region ids counted on from frame to frame: int32 [BM, H, W]."""
+    return (frames.regions.flatten(0, 1).int() + first_region[:, None, None]).contiguous()
 
 
 def _mean_luminance(images: Tensor) -> Tensor:

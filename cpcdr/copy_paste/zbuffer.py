@@ -40,6 +40,7 @@ class Sprites:
             with texel centres at integers.
         texture: int32 [S, 3] first texel of the frame's mip level, its width and its height.
         colour: float32 [S, 3, 4] from texel values 0..255 to colours in [0, 1].
+        tiles: tiles that cover all boxes; known on the host, which launches work for them.
     """
 
     first: Tensor
@@ -53,10 +54,25 @@ class Sprites:
     to_texel: Tensor
     texture: Tensor
     colour: Tensor
+    tiles: int
 
-    def to(self, device: torch.device) -> Sprites:
+    def to(self, device: torch.device | str) -> Sprites:
         """The same on another device."""
-        return Sprites(**{name: value.to(device) for name, value in vars(self).items()})
+        tensors = {k: move(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return Sprites(**tensors, tiles=self.tiles)
+
+
+def move(values: Tensor, device: torch.device | str) -> Tensor:
+    """The same values on another device; on the way to a GPU nobody waits for them."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def tile_grid(box: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns and rows of tiles that cover boxes [S, 4]: int [S] each."""
+    columns = (box[:, 2] - box[:, 0] + TILE_WIDTH - 1) // TILE_WIDTH
+    return columns, (box[:, 3] - box[:, 1] + TILE_HEIGHT - 1) // TILE_HEIGHT
 
 
 def source_index(
@@ -90,12 +106,10 @@ def visible_sprites(sprites: Sprites, ids: Tensor, disparity: Tensor, images: in
     # Non-negative floats order like their bits, so one integer holds (disparity, sprite).
     nearest = torch.full((images * height * width,), -1, dtype=torch.int64, device=ids.device)
     box = sprites.box
-    columns = (box[:, 2] - box[:, 0] + TILE_WIDTH - 1) // TILE_WIDTH
-    rows = (box[:, 3] - box[:, 1] + TILE_HEIGHT - 1) // TILE_HEIGHT
+    columns, rows = tile_grid(box)
     ends = (columns * rows).cumsum(0)
-    total = int(ends[-1])
-    for start in range(0, total, TILES_AT_ONCE):
-        tile = torch.arange(start, min(start + TILES_AT_ONCE, total), device=ids.device)
+    for start in range(0, sprites.tiles, TILES_AT_ONCE):
+        tile = torch.arange(start, min(start + TILES_AT_ONCE, sprites.tiles), device=ids.device)
         sprite = torch.searchsorted(ends, tile, right=True)
         tile = tile - (ends - columns * rows)[sprite]
         x0 = box[sprite, 0] + tile % columns[sprite] * TILE_WIDTH

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cpcdr.config import to_plain
-from cpcdr.copy_paste import CopyPasteConfig, Frames, Mosaic, compose
+from cpcdr.copy_paste import CopyPasteConfig, Frames, Plan, draw, move, render
 from cpcdr.dataset import PreparedDataset, Sample, epoch_items
 from cpcdr.errors import InputError
 from cpcdr.loss import LossConfig, copy_paste_loss
@@ -85,30 +85,28 @@ class PretrainTask:
         order = epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
         steps = range(first_step, len(order) // (self.items * world_size))
 
-        def read(step: int) -> tuple[list[int], list[Sample]]:
+        def read(step: int) -> tuple[Frames, Plan, tuple[Tensor, Tensor]]:
             first = (step * world_size + rank) * self.items
             numbers = list(range(first, first + self.items))
-            return numbers, dataset.samples(order[numbers].reshape(-1).tolist())
-
-        for numbers, samples in prefetch(read, steps):
-            frames = stack_frames(samples, self.items, device)
+            samples = dataset.samples(order[numbers].reshape(-1).tolist())
+            frames = stack_frames(samples, self.items, pin=device.type == "cuda")
             keys = [(self.seed, epoch, number) for number in numbers]
-            yield self._batch(compose(frames, self.copy_paste, keys), keys, device)
+            plan = draw(frames, self.copy_paste, keys)
+            shape = (len(plan.blur), *frames.images.shape[-2:])
+            return frames, plan, draw_points(shape, self.items, keys, self.loss)
 
-    def _batch(
-        self, mosaic: Mosaic, keys: list[tuple[int, int, int]], device: torch.device
-    ) -> dict[str, Any]:
-        image, xy = draw_points(mosaic.regions.shape, len(keys), keys, self.loss)
-        return {
-            "images": mosaic.images,
-            "regions": mosaic.regions.long(),
-            "appearances": mosaic.appearances.long(),
-            "transforms": mosaic.transforms,
-            "image_of": mosaic.image_of,
-            "point_image": image.to(device, non_blocking=True),
-            "point_xy": xy.to(device, non_blocking=True),
-            "pasted_share": (mosaic.appearances >= mosaic.rounds).float().mean(),
-        }
+        for frames, plan, (image, xy) in prefetch(read, steps):
+            mosaic = render(frames.to(device), plan)
+            yield {
+                "images": mosaic.images,
+                "regions": mosaic.regions.long(),
+                "appearances": mosaic.appearances.long(),
+                "transforms": mosaic.transforms,
+                "image_of": mosaic.image_of,
+                "point_image": move(image, device),
+                "point_xy": move(xy, device),
+                "pasted_share": (mosaic.appearances >= mosaic.rounds).float().mean(),
+            }
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """All parameters at one learning rate."""
@@ -137,7 +135,7 @@ class PretrainTask:
 
 
 def draw_points(
-    shape: torch.Size, items: int, keys: list[tuple[int, int, int]], loss: LossConfig
+    shape: tuple[int, ...], items: int, keys: list[tuple[int, int, int]], loss: LossConfig
 ) -> tuple[Tensor, Tensor]:
     """Uniform random pixels: first all images' pixel points, then all images' region points.
 
@@ -163,7 +161,7 @@ def draw_points(
     return table[:, 0].contiguous(), table[:, 1:].contiguous()
 
 
-def stack_frames(samples: list[Sample], items: int, device: torch.device) -> Frames:
+def stack_frames(samples: list[Sample], items: int, pin: bool) -> Frames:
     """Samples of ``items`` items, one after the other, as the compositor's input.
 
     Raises:
@@ -179,9 +177,7 @@ def stack_frames(samples: list[Sample], items: int, device: torch.device) -> Fra
 
     def stack(arrays: list[np.ndarray]) -> Tensor:
         tensor = torch.from_numpy(np.stack(arrays)).unflatten(0, (items, -1))
-        if device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(device, non_blocking=True)
+        return tensor.pin_memory() if pin else tensor
 
     return Frames(
         images=stack([s.image.transpose(2, 0, 1) for s in samples]),

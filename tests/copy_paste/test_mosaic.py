@@ -11,7 +11,16 @@ from copy_paste_scenes import PLAIN, SHARP, UNCHANGED, coordinates, plain, scene
 from reference_paster import paste_one_by_one
 from scipy.ndimage import minimum_filter
 
-from cpcdr.copy_paste import CopyPasteConfig, Frames, Mosaic, ViewConfig, compose, compose_item
+from cpcdr.copy_paste import (
+    CopyPasteConfig,
+    Frames,
+    Mosaic,
+    ViewConfig,
+    compose,
+    compose_item,
+    draw,
+    render,
+)
 from cpcdr.errors import InputError
 
 CAMVID = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
@@ -71,6 +80,18 @@ def test_cuda_agrees_with_cpu() -> None:
     assert (here.appearances == there.appearances.cpu()).float().mean() > 0.9999
     assert (here.images - there.images.cpu()).abs().median() < 1e-4
     assert torch.equal(here.transforms, there.transforms.cpu())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_rendering_never_makes_the_host_wait() -> None:
+    frames, keys = scene(items=2, frames=3), [(0, 0, 1), (0, 0, 2)]
+    plan = draw(frames, CopyPasteConfig(), keys)
+    render(frames.to("cuda"), plan)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        render(frames.to("cuda"), plan)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_transforms_lead_back_to_the_source_pixel() -> None:
