@@ -266,12 +266,16 @@ def _stream_on_ray(
         pools = [(stages[:1], cores, 0), (stages[1:2], gpus, 1), (stages[2:], cores, 0)]
     rows = blocks[0].num_rows
     for chosen, most_actors, gpu in pools:
+        most = max(1, min(most_actors, len(blocks)))
         dataset = dataset.map_batches(
             RunStages,
             fn_constructor_args=(chosen, run),
             batch_size=rows if gpu else None,  # Ray wants a number for GPUs
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(most_actors, len(blocks)))),
+            # A cluster's machines may come only when asked for; those of a local Ray are here.
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=most, initial_size=1 if on_cluster() else most
+            ),
             num_cpus=0.5 if gpus else 1,
             num_gpus=gpu,
         )

@@ -48,12 +48,15 @@ def measure_on_ray(source: FrameSource, size: tuple[int, int]) -> Iterator[Frame
         return
     # A local Ray has more logical CPUs than there are cores.
     cpus = int(ray.cluster_resources().get("CPU", 1)) if on_cluster() else os.cpu_count() or 1
+    most = max(1, min(cpus, len(blocks)))
     measured = ray.data.from_arrow(blocks).map_batches(
         MeasureMotion,
         fn_constructor_args=(source, size),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(cpus, len(blocks)))),
+        compute=ActorPoolStrategy(
+            min_size=1, max_size=most, initial_size=1 if on_cluster() else most
+        ),
         num_cpus=1,
     )
     tables = measured.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
