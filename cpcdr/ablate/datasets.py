@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cpcdr.config import config_hash, overlay, write_atomic
+from cpcdr.config import config_hash, overlay
 from cpcdr.dataset import encode_png16, read_manifest
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import (
@@ -25,8 +22,7 @@ from cpcdr.frames import (
     with_protocol,
 )
 from cpcdr.frames.decode import decode_image
-from cpcdr.prepare.parts import finish, publish, write_part
-from cpcdr.progress import Progress
+from cpcdr.prepare.derive import derive
 from cpcdr.regions.alternatives import felzenszwalb, slic
 
 Cut = Callable[[dict[str, Any]], NDArray[np.integer]]
@@ -57,31 +53,17 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
             raise InputError(f"{out}: holds regions of other frames; give another --out.")
         return read_manifest(out)
     cut = _cut(kind, manifest)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
-    with Progress(total=manifest["frames"], desc=kind, unit="frame") as bar:
-        for path in sorted((data / "data").glob("*.parquet")):
-            rows = pq.read_table(path).to_pylist()
-            write_part(partial, [_row_with(row, cut(row)) for row in rows])
-            bar.update(len(rows))
-    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
-    index, _ = finish(partial)
-    new = manifest | {
-        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
+    facts = {
         "config_hash": digest,
-        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
         "regions_are": kind,
         "regions_replaced_in": manifest["hash"],
     }
-    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
-    publish(partial, out)
-    return new
+    return derive(data, out, lambda row: _row_with(row, cut(row)), facts, kind)
 
 
 def _row_with(row: dict[str, Any], ids: NDArray[np.integer]) -> dict[str, Any]:
     regions = encode_png16(ids.astype(np.uint16))
-    return row | {"regions": regions, "num_regions": int(ids.max()) + 1, "reason": ""}
+    return row | {"regions": regions, "num_regions": int(ids.max()) + 1}
 
 
 def _cut(kind: str, manifest: dict[str, Any]) -> Cut:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from cpcdr.config import config_hash, overlay, to_plain, write_atomic
+from cpcdr.config import config_hash, overlay, to_plain
 from cpcdr.dataset import decode_png16, encode_png16, read_manifest
 from cpcdr.errors import InputError
-from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.prepare.derive import derive
 from cpcdr.regions import RegionConfig, SuperpixelGraph, group
 
 IN_GRAPH = ("superpixels", "compactness", "sigma", "colour_weight", "plane_weight")
@@ -48,24 +45,8 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
         if read_manifest(out)["config_hash"] != digest:
             raise InputError(f"{out}: holds a dataset of another configuration; give another path.")
         return read_manifest(out)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
-    for path in sorted((data / "data").glob("*.parquet")):
-        rows = pq.read_table(path).to_pylist()
-        write_part(partial, [_regrouped(row, regions) | {"reason": ""} for row in rows])
-    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
-    index, _ = finish(partial)
-    new = manifest | {
-        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
-        "config_hash": digest,
-        "config": config,
-        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
-        "regrouped_from": manifest["hash"],
-    }
-    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
-    publish(partial, out)
-    return new
+    facts = {"config_hash": digest, "config": config, "regrouped_from": manifest["hash"]}
+    return derive(data, out, lambda row: _regrouped(row, regions), facts, "regroup")
 
 
 def graph_settings(data: Path) -> dict[str, Any]:

@@ -8,21 +8,16 @@ depth is computed. Trials that differ in thresholds alone share such a graph.
 from __future__ import annotations
 
 import fcntl
-import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from cpcdr.config import config_hash, overlay, to_plain, write_atomic
+from cpcdr.config import config_hash, overlay, to_plain
 from cpcdr.dataset import read_manifest
 from cpcdr.errors import InputError
-from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.prepare.derive import derive
 from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, regroup
 from cpcdr.prepare.stages import REF_SCHEMA, GroupRegions
 from cpcdr.regions import RegionConfig
@@ -76,26 +71,14 @@ def regraph(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
         InputError: a frame's graph cannot be built.
     """
     manifest = read_manifest(data)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
-    stage = GroupRegions(regions)
-    for path in sorted((data / "data").glob("*.parquet")):
-        write_part(partial, [_regraphed(stage, row) for row in pq.read_table(path).to_pylist()])
-    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
-    index, _ = finish(partial)
     config = manifest["config"] | {"regions": to_plain(asdict(regions))}
-    digest = config_hash(config)
-    new = manifest | {
-        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
-        "config_hash": digest,
+    facts = {
+        "config_hash": config_hash(config),
         "config": config,
-        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
         "regraphed_from": manifest["hash"],
     }
-    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
-    publish(partial, out)
-    return new
+    stage = GroupRegions(regions)
+    return derive(data, out, lambda row: _regraphed(stage, row), facts, "graphs")
 
 
 def _regraphed(stage: GroupRegions, row: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +86,7 @@ def _regraphed(stage: GroupRegions, row: dict[str, Any]) -> dict[str, Any]:
     (new,) = stage([{**unknown, **row}])
     if new.get("reason"):
         raise InputError(f"{row['frame_id']}: {new['reason']}")
-    return new | {"reason": ""}
+    return new
 
 
 @contextmanager

@@ -1,0 +1,56 @@
+"""A dataset from another one: the same frames, something about every row changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cpcdr.config import config_hash, write_atomic
+from cpcdr.dataset import read_manifest
+from cpcdr.prepare.parts import finish, publish, write_part
+from cpcdr.progress import Progress
+
+Row = dict[str, Any]
+
+
+def derive(
+    data: Path, out: Path, change: Callable[[Row], Row], facts: dict[str, Any], desc: str
+) -> dict[str, Any]:
+    """Make dataset ``out`` from the rows of ``data``: it appears whole, or not at all.
+
+    Args:
+        data: a prepared dataset.
+        out: the dataset folder to make; it must not exist.
+        change: from a prepared row to the new one.
+        facts: what the manifest says instead or in addition; ``config_hash`` must be in it.
+        desc: what the progress line calls this.
+
+    Returns:
+        the manifest of ``out``.
+    """
+    manifest = read_manifest(data)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "data").mkdir(parents=True)
+    with Progress(total=manifest["frames"], desc=desc, unit="frame") as bar:
+        for path in sorted((data / "data").glob("*.parquet")):
+            rows = pq.read_table(path).to_pylist()
+            write_part(partial, [change(row) | {"reason": ""} for row in rows])
+            bar.update(len(rows))
+    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
+    index, _ = finish(partial)
+    ids = index["frame_id"].to_pylist()
+    new = manifest | {
+        "hash": config_hash({"config": facts["config_hash"], "frames": ids}),
+        "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
+        **facts,
+    }
+    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
+    publish(partial, out)
+    return new
