@@ -45,6 +45,7 @@ def derive(
             bar.update(len(rows))
     shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
     index, _ = finish(partial)
+    shutil.copy2(data / "rejected.parquet", partial)  # nothing was rejected here: the old ones stay
     ids = index["frame_id"].to_pylist()
     new = manifest | {
         "hash": config_hash({"config": facts["config_hash"], "frames": ids}),

@@ -10,7 +10,7 @@ The search moves single nodes into neighbouring modules while that shortens the 
 whole modules, and so on (as Blondel et al. 2008 do for modularity). Two refinements undo early
 mistakes, as Infomap and Leiden do: parts of modules are moved between modules (coarse tuning), and
 single nodes are (fine tuning). The parts are the modules that single nodes formed first. On street
-graphs one round of both comes within 0.1 % of the code length of rounds without end.
+graphs one round of both comes within 0.2 % of the code length of rounds without end.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def cluster(
     _move(graph, parts, rng.permutation(nodes), 0)
     renumber(parts)
     modules = _merge_parts(graph, parts, parts, 0, rng)
-    for preferred in [0] + 2 * [preferred_modules] * (preferred_modules > 0):
+    for preferred in [0, preferred_modules, preferred_modules] if preferred_modules else [0]:
         modules = _merge_parts(graph, parts, modules, preferred, rng)  # coarse tuning
         modules = _merge(graph, modules, preferred, rng)  # fine tuning
     return connected_modules(graph.first, graph.neighbour, modules)

@@ -86,12 +86,13 @@ def test_cuda_agrees_with_cpu() -> None:
 def test_rendering_never_makes_the_host_wait() -> None:
     frames, keys = scene(items=2, frames=3), [(0, 0, 1), (0, 0, 2)]
     plan = draw(frames, CopyPasteConfig(), keys)
-    render(frames.to("cuda"), plan)
+    before = render(frames.to("cuda"), plan)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        render(frames.to("cuda"), plan)
+        again = render(frames.to("cuda"), plan)  # raises where the host would wait
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(again.regions, before.regions)
 
 
 def test_transforms_lead_back_to_the_source_pixel() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cpcdr.depth.sources import open_depth
 from cpcdr.errors import InputError
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
 from cpcdr.prepare import PrepareConfig, prepare
-from cpcdr.prepare.parts import finish, finished_ids
+from cpcdr.prepare.parts import finish, finished_ids, write_part
 from cpcdr.prepare.regroup import regroup
 from cpcdr.prepare.stages import (
     REF_SCHEMA,
@@ -187,14 +188,17 @@ def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> 
 
 def test_regroup_equals_grouping_from_scratch(tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "regrouped"
-    run_here(open_frames(STREET), data)
-    finish(data)
+    rows = run_here(open_frames(STREET), data)
+    write_part(data, [rows[0] | {"frame_id": "torn", "stage": "frames", "reason": "no image"}])
+    assert finish(data)[1]["frame_id"].to_pylist() == ["torn"]
+    shutil.rmtree(data / "rejected")  # as publication does
     manifest = {"hash": "a", "config_hash": "b", "frames": 6}
     manifest["config"] = {"regions": to_plain(REGIONS)}  # type: ignore[assignment]
     (data / "manifest.json").write_text(json.dumps(manifest))
     new = RegionConfig(superpixels=20000, separation=0.4, gain=30.0)
     made = regroup(data, out, new)
     assert made["regrouped_from"] == "a"
+    assert pq.read_table(out / "rejected.parquet").equals(pq.read_table(data / "rejected.parquet"))
     scratch = GroupRegions(new)(
         EstimateDepth(open_depth("ground-truth"))(
             ReadFrames(open_frames(STREET), (0, 0))(
