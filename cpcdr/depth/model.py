@@ -33,6 +33,9 @@ class DepthConfig:
             point for all frames together with the networks.
         smoothness: weight of the smoothness term at the finest scale, halved at each coarser one.
         jitter: share of the triplets whose colours are jittered before the networks see them.
+        spacing: frames from one of a triplet's three to the next; more than 1 where the camera
+            moves little from frame to frame (slow, or more than some ten frames a second): what
+            is far is told apart only by a wide view.
         min_motion: triplets with less optical flow than this (mean length, as a share of the image
             width) show no motion and are skipped.
         cache_mib: memory for decoded frames in each process.
@@ -48,6 +51,7 @@ class DepthConfig:
     intrinsics: Literal["known", "learn"] = "known"
     smoothness: float = 1e-3
     jitter: float = 0.5
+    spacing: int = 1
     min_motion: float = 0.001
     cache_mib: int = 2048
     readers: int = 4
@@ -65,8 +69,9 @@ class DepthConfig:
                 f"A depth training size of {self.height}×{self.width} does not work: "
                 "give multiples of 32, at least 64."
             )
-        if min(self.channels, self.batch_size, self.cache_mib, self.readers) < 1:
-            raise InputError("channels, batch_size, cache_mib and readers must be at least 1.")
+        counts = ("channels", "batch_size", "spacing", "cache_mib", "readers")
+        if min(getattr(self, name) for name in counts) < 1:
+            raise InputError(f"{', '.join(counts[:-1])} and {counts[-1]} must be at least 1.")
 
 
 TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)

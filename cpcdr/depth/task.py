@@ -40,7 +40,7 @@ class DepthTask:
         scan: the triplets, and what was skipped.
 
     Raises:
-        InputError: the source holds no three consecutive frames with motion.
+        InputError: the source holds no triplet with motion.
     """
 
     kind = "depth"
@@ -58,7 +58,7 @@ class DepthTask:
             motions = measure_here(source, self._reader, config.readers)
         frames = sum(map(len, runs_of_frames(source)))
         seen = Progress(motions, "looking for motion", frames, unit="frame")
-        self.scan = find_triplets(source, seen, config.min_motion)
+        self.scan = find_triplets(source, seen, config.min_motion, config.spacing)
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not travel, and decoded frames should not.

@@ -1,7 +1,8 @@
 """Which frames a depth network can learn from, and reading them again and again.
 
-A triplet is three frames in a row of one sequence that show motion. One pass over all frames finds
-them, before training: so every process knows the same list and every epoch has the same length.
+A triplet is three frames of one sequence, equally far apart, that show motion. One pass over all
+frames finds them, before training: so every process knows the same list and every epoch has the
+same length.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class TripletScan:
     Attributes:
         triplets: usable ones, in the order of sequences and frames.
         static: number of triplets skipped because nothing moves in them.
-        short: sequences without three frames in a row.
+        short: sequences too short for a triplet.
         rejected: (frame_id, reason) of the frames that cannot be read.
     """
 
@@ -49,7 +50,7 @@ class TripletScan:
         """One sentence for the log."""
         return (
             f"{len(self.triplets)} triplets; skipped {self.static} without motion, "
-            f"{len(self.short)} sequences without three frames in a row, "
+            f"{len(self.short)} sequences too short, "
             f"{len(self.rejected)} unreadable frames."
         )
 
@@ -112,29 +113,31 @@ class FrameMotion(NamedTuple):
     reason: str
 
 
-def refuse_single_frames(source: FrameSource) -> None:
+def refuse_single_frames(source: FrameSource, spacing: int) -> None:
     """Before any frame is read: is there a triplet at all?
 
     Raises:
-        InputError: no sequence has three frames in a row.
+        InputError: no sequence has three frames ``spacing`` apart.
     """
     short = []
     for name, refs in sequences(source):
-        if any(_in_row(row) for row in zip(refs, refs[1:], refs[2:], strict=False)):
+        if _rows(refs, spacing):
             return
         short.append(name)
-    raise InputError(_nothing_left(source, TripletScan((), 0, tuple(short), ())))
+    raise InputError(_nothing_left(source, TripletScan((), 0, tuple(short), ()), spacing))
 
 
 def find_triplets(
-    source: FrameSource, motions: Iterable[FrameMotion], min_motion: float
+    source: FrameSource, motions: Iterable[FrameMotion], min_motion: float, spacing: int = 1
 ) -> TripletScan:
-    """Every triplet of frames in a row with motion, never across two sequences.
+    """Every triplet of frames ``spacing`` apart with motion, never across two sequences.
 
     Args:
         source: where the frames are.
         motions: of all its frames, in any order.
-        min_motion: least flow to one of the neighbours, as a share of the image width.
+        min_motion: least flow between two neighbouring frames from a triplet's first to its last,
+            as a share of the image width.
+        spacing: frames from one of the three to the next.
 
     Raises:
         InputError: no triplet is left.
@@ -150,20 +153,20 @@ def find_triplets(
     for name, refs in sequences(source):
         broken = [(ref.frame_id, seen[ref.frame_id].reason) for ref in refs]
         rejected += [(frame_id, reason) for frame_id, reason in broken if reason]
-        rows = [row for row in zip(refs, refs[1:], refs[2:], strict=False) if _in_row(row)]
+        rows = _rows(refs, spacing)
         if not rows:
             short.append(name)
-        flows = [max(seen[row[1].frame_id].flow, seen[row[2].frame_id].flow) for row in rows]
-        readable = [not any(seen[ref.frame_id].reason for ref in row) for row in rows]
-        static += sum(ok and flow < min_motion for ok, flow in zip(readable, flows, strict=True))
-        triplets += [
-            row
-            for row, ok, flow in zip(rows, readable, flows, strict=True)
-            if ok and flow >= min_motion
-        ]
+        for first, middle, last in rows:
+            row = refs[first], refs[middle], refs[last]
+            if any(seen[ref.frame_id].reason for ref in row):
+                continue
+            flows = [seen[ref.frame_id].flow for ref in refs[first + 1 : last + 1]]
+            moves = any(flow >= min_motion for flow in flows)
+            static += not moves
+            triplets += [row] * moves
     scan = TripletScan(tuple(triplets), static, tuple(short), tuple(rejected))
     if not triplets:
-        raise InputError(_nothing_left(source, scan))
+        raise InputError(_nothing_left(source, scan, spacing))
     return scan
 
 
@@ -214,8 +217,16 @@ def sequences(source: FrameSource) -> Iterator[tuple[str, list[FrameRef]]]:
         yield name, list(members)
 
 
-def _in_row(refs: Triplet) -> bool:
-    return refs[2].frame_index - refs[0].frame_index == 2 == len({r.frame_index for r in refs}) - 1
+def _rows(refs: list[FrameRef], spacing: int) -> list[tuple[int, int, int]]:
+    """Places in ``refs`` of three frames whose indices lie ``spacing`` apart."""
+    places = {ref.frame_index: place for place, ref in enumerate(refs)}
+    rows = []
+    for place, ref in enumerate(refs):
+        before = places.get(ref.frame_index - spacing)
+        after = places.get(ref.frame_index + spacing)
+        if before is not None and after is not None:
+            rows.append((before, place, after))
+    return rows
 
 
 def _half_size_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -225,7 +236,7 @@ def _half_size_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return half.astype(np.uint8, copy=False)
 
 
-def _nothing_left(source: FrameSource, scan: TripletScan) -> str:
+def _nothing_left(source: FrameSource, scan: TripletScan, spacing: int) -> str:
     if scan.static:
         return (
             f"{source.spec}: all {scan.static} triplets of frames are without motion: depth is "
@@ -236,6 +247,11 @@ def _nothing_left(source: FrameSource, scan: TripletScan) -> str:
         return (
             f"{source.spec}: no three readable frames in a row; {len(scan.rejected)} frames "
             f"cannot be read, the first is {frame_id}: {reason}"
+        )
+    if spacing > 1:
+        return (
+            f"{source.spec}: no sequence has three frames {spacing} apart: give longer recordings, "
+            "a lower --depth.spacing, or every frame of them (--stride 1, --limit 0)."
         )
     return (
         f"{source.spec}: no sequence has three consecutive frames: depth is learned from video, "

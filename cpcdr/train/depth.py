@@ -69,7 +69,7 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     start = time.perf_counter()
     source = open_frames(config.frames, config.options)
     print(f"{source.spec}: intrinsics {source.intrinsics_note}.")
-    refuse_single_frames(source)
+    refuse_single_frames(source, config.depth.spacing)
     settings = replace(config.train, seed=config.seed)
     with ray_session() if config.engine.engine == "ray" else nullcontext():
         task = _task(config, source)

@@ -62,6 +62,26 @@ def test_only_consecutive_indices_make_triplets():
     assert scan.short == ("s1",)
 
 
+def test_frames_of_a_triplet_lie_spacing_apart():
+    wide = DepthTask(replace(SMALL, spacing=2), PlaneWorld(length=7)).scan
+    assert [[ref.frame_index for ref in t] for t in wide.triplets] == [
+        [0, 2, 4],
+        [1, 3, 5],
+        [2, 4, 6],
+    ]
+    # Of frames that were thinned out, those count that are left.
+    thinned = DepthTask(replace(SMALL, spacing=2), Thinned(length=9)).scan
+    assert [t[1].frame_index for t in thinned.triplets] == [2, 4, 6]
+
+
+@dataclass(frozen=True)
+class Thinned(PlaneWorld):
+    """Every other frame."""
+
+    def refs(self):
+        return super().refs()[::2]
+
+
 @dataclass(frozen=True)
 class Parked(PlaneWorld):
     """The camera stands still from frame ``since`` on."""
@@ -75,6 +95,11 @@ class Parked(PlaneWorld):
 def test_triplets_without_motion_are_skipped_and_counted():
     scan = DepthTask(SMALL, Parked(length=8)).scan
     assert [t[1].frame_index for t in scan.triplets] == [1, 2, 3, 4] and scan.static == 2
+
+
+def test_one_step_with_motion_is_enough_for_a_wide_triplet():
+    scan = DepthTask(replace(SMALL, spacing=2), Parked(length=10)).scan
+    assert [t[1].frame_index for t in scan.triplets] == [2, 3, 4, 5] and scan.static == 2
 
 
 def test_pieces_of_a_long_sequence_see_what_the_whole_sees():
@@ -112,8 +137,14 @@ def test_nothing_left_is_said_in_a_sentence(source, words):
         DepthTask(SMALL, source)
 
 
+def test_short_recordings_are_told_of_the_spacing():
+    with pytest.raises(InputError, match=r"three frames 2 apart: .*--depth.spacing"):
+        DepthTask(replace(SMALL, spacing=2), PlaneWorld(length=4))
+
+
 @pytest.mark.parametrize(
-    "change", [{"height": 100}, {"width": 32}, {"backbone": "vgg"}, {"batch_size": 0}]
+    "change",
+    [{"height": 100}, {"width": 32}, {"backbone": "vgg"}, {"batch_size": 0}, {"spacing": 0}],
 )
 def test_bad_configuration(change):
     with pytest.raises(InputError):
