@@ -15,9 +15,9 @@ from cpcdr.benchmark.timing import BenchmarkConfig, median_seconds
 from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
 from cpcdr.depth.model import TINY, DepthConfig, DepthModel
-from cpcdr.depth.sources import open_depth
+from cpcdr.depth.sources import DepthSource, open_depth
 from cpcdr.errors import InputError
-from cpcdr.frames import open_frames
+from cpcdr.frames import FrameSource, open_frames
 from cpcdr.prepare.pipeline import PrepareConfig, stream
 from cpcdr.prepare.stages import EstimateDepth, ReadFrames, Stage
 from cpcdr.train.loop import amp
@@ -35,15 +35,8 @@ def time_depth(config: BenchmarkConfig) -> dict[str, Any]:
     size, blocks = (settings.height, settings.width), 4 * config.repeats + _SKIPPED
     with TemporaryDirectory() as folder:
         model = DepthModel(settings)
-        values = {"kind": "depth", "config": to_plain(settings)}
-        checkpoint = write_checkpoint(Path(folder) / "net", 1, values, model.state_dict(), {})
-        images = Path(folder) / "images"
-        images.mkdir()
-        street = open_frames(f"synthetic:streets=1,frames=8,height={size[0]},width={size[1]}")
-        rendered = [street.read(ref).encoded for ref in street.refs()]
-        for i in range(blocks * _BLOCK):
-            (images / f"{i:05d}.jpg").write_bytes(rendered[i % len(rendered)])
-        source, depth = open_frames(f"images:{images}"), open_depth(f"network:{checkpoint}")
+        depth = stored_network(Path(folder), model)
+        source = stored_frames(Path(folder), size, blocks * _BLOCK)
         stages: list[Stage] = [ReadFrames(source, (0, 0)), EstimateDepth(depth, _BLOCK)]
         prepare = PrepareConfig(workers=1, frames_per_part=_BLOCK)
         ended = []
@@ -56,6 +49,24 @@ def time_depth(config: BenchmarkConfig) -> dict[str, Any]:
     with torch.inference_mode():
         floor = median_seconds(lambda: bare(batch), config) / _BLOCK
     return {"seconds": round(seconds, 5), "floor_seconds": floor, "frames": blocks * _BLOCK}
+
+
+def stored_network(folder: Path, model: DepthModel) -> DepthSource:
+    """The model as the depth source that a checkpoint of it in ``folder`` gives."""
+    values = {"kind": "depth", "config": to_plain(model.config)}
+    checkpoint = write_checkpoint(folder / "net", 1, values, model.state_dict(), {})
+    return open_depth(f"network:{checkpoint}")
+
+
+def stored_frames(folder: Path, size: tuple[int, int], count: int) -> FrameSource:
+    """So many frames of a synthetic street as image files in ``folder``; eight differ."""
+    images = folder / "images"
+    images.mkdir()
+    street = open_frames(f"synthetic:streets=1,frames=8,height={size[0]},width={size[1]}")
+    rendered = [street.read(ref).encoded for ref in street.refs()]
+    for i in range(count):
+        (images / f"{i:05d}.jpg").write_bytes(rendered[i % len(rendered)])
+    return open_frames(f"images:{images}")
 
 
 def time_depth_step(config: BenchmarkConfig) -> dict[str, Any]:

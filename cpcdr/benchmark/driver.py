@@ -11,6 +11,7 @@ from cpcdr.benchmark.copy_paste import time_copy_paste
 from cpcdr.benchmark.depth import time_depth, time_depth_step
 from cpcdr.benchmark.preparation import time_prepare
 from cpcdr.benchmark.regions import time_regions
+from cpcdr.benchmark.scale import time_scale
 from cpcdr.benchmark.timing import BenchmarkConfig, resident_mib
 from cpcdr.benchmark.training import time_ingest, time_loss, time_step
 from cpcdr.benchmark.tune import time_tune
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {
     "step": time_step,
     "ingest": time_ingest,
     "tune": time_tune,
+    "scale": time_scale,
 }
 
 

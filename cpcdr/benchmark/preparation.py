@@ -45,9 +45,9 @@ def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
     pairs, peaks = [], {}
     for frames in (config.frames // 5, config.frames, 4 * config.frames):
         with TemporaryDirectory() as folder:
-            floor = _plain(*_work(config.frames, Path(folder), config.workers), config.workers)
+            floor = _plain(*work(config.frames, Path(folder), config.workers), config.workers)
         with TemporaryDirectory() as folder, PeakMemory() as memory, ray_session():
-            seconds = _on_ray(*_work(frames, Path(folder), config.workers), config.workers)
+            seconds = on_ray(*work(frames, Path(folder), config.workers), config.workers)
         peaks[str(frames)] = round(memory.mib)
         pairs.append((seconds / floor, seconds, floor))
         print(
@@ -67,7 +67,8 @@ def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
     }
 
 
-def _work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stage]]:
+def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stage]]:
+    """A preparation of synthetic frames to parts in ``out``, and its stages."""
     spec = f"synthetic:streets={frames // _FRAMES_A_STREET},frames={_FRAMES_A_STREET}"
     prepare = PrepareConfig(frames=f"{spec},height=96,width=192", frames_per_part=_PART)
     prepare = replace(prepare, workers=workers, regions=RegionConfig(superpixels=20000))
@@ -80,7 +81,8 @@ def _work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Sta
     ]
 
 
-def _on_ray(prepare: PrepareConfig, stages: list[Stage], workers: int) -> float:
+def on_ray(prepare: PrepareConfig, stages: list[Stage], workers: int) -> float:
+    """Seconds a frame through Ray Data, start-up left out."""
     refs = open_frames(prepare.frames).refs()
     ended = [(time.perf_counter(), t.num_rows) for t in stream(prepare, stages, refs)]
     return _steady(ended, workers)

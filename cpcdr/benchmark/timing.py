@@ -17,12 +17,12 @@ class BenchmarkConfig:
 
     Attributes:
         name: ``regions``, ``prepare``, ``depth``, ``depth-step``, ``copy-paste``, ``loss``,
-            ``step``, ``ingest`` or ``tune``.
+            ``step``, ``ingest``, ``tune`` or ``scale``.
         repeats: timed repetitions after one warm-up; the median is reported.
         threads: CPU threads.
         workers: processes (prepare).
-        frames: frames that are prepared; prepare also measures memory at a fifth and at
-            four times as many.
+        frames: frames that are prepared (prepare, scale); prepare also measures memory at a fifth
+            and at four times as many.
         device: ``cpu`` or ``cuda`` (depth, depth-step, copy-paste, loss, step and ingest).
         preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
     """
