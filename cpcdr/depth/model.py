@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.depth.networks import DepthNet, PoseNet
+from cpcdr.depth.networks import DepthNet
 from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
+from cpcdr.depth.pose import PoseNet
 from cpcdr.errors import InputError
 from cpcdr.geometry import invert_pose, pose_matrix
 from cpcdr.resnet import BACKBONES
@@ -24,8 +25,8 @@ class DepthConfig:
     """Self-supervised depth training.
 
     Attributes:
-        backbone: the depth encoder, resnet10, 18, 34, 50 or 101; the pose encoder is a ResNet-18.
-        channels: channels of the encoders' first layer; 64 is the published network.
+        backbone: the depth encoder, resnet10, 18, 34, 50 or 101.
+        channels: channels of both networks' first layers; 64 is the published network.
         height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
             cropped about the centre.
         batch_size: triplets a step on each GPU (or process).
@@ -89,7 +90,7 @@ class DepthModel(nn.Module):
         super().__init__()
         self.config = config
         self.depth = DepthNet(config.backbone, config.channels)
-        self.pose = PoseNet(config.channels)
+        self.pose = PoseNet(config.channels, advance=0.6 * config.spacing)
         if config.intrinsics == "learn":
             self.log_focal = nn.Parameter(torch.tensor(math.log(_ASSUMED_FOCAL)))
             self.principal_point = nn.Parameter(torch.zeros(2))

@@ -1,4 +1,4 @@
-"""Depth and pose networks: torchvision's ResNet blocks, a U-Net decoder, a pose regressor.
+"""The depth network: torchvision's ResNet blocks and a U-Net decoder.
 
 Shapes follow Monodepth2 (Godard et al. 2019, arXiv 1806.01260), with one free width so that the
 same code is a network for a GPU (width 64: ResNet-18 or -50) and a toy for two CPU cores (16).
@@ -61,50 +61,6 @@ class DepthNet(nn.Module):
             if i < SCALES:
                 disparities.append(_disparity(x, self.heads[i], self.slope[i]))
         return disparities[::-1]
-
-
-class PoseNet(nn.Module):
-    """Two consecutive frames to the rigid motion between their cameras.
-
-    Args:
-        width: channels of the ResNet-18 encoder's first layer.
-    """
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.encoder = Encoder("resnet18", width, in_channels=6)
-        hidden = 4 * width
-        last = nn.Conv2d(hidden, 6, 1)
-        self.layers = nn.Sequential(
-            nn.Conv2d(self.encoder.channels[-1], hidden, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.ReLU(inplace=True),
-            last,
-        )
-        # Start by driving forward (what lies ahead comes nearer): it settles the sign of motion,
-        # and with it which way depth has to be learned.
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
-        last.bias.data[5] = -3.0
-
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """The motion that maps points of the first camera into the second's coordinates.
-
-        Args:
-            first, second: [B, 3, H, W] in [0, 1].
-
-        Returns:
-            axis-angle [B, 3] in radians and translation [B, 3] in units of depth.
-        """
-        features = self.encoder(torch.cat([first, second], dim=1))[-1]
-        with torch.autocast(features.device.type, enabled=False):
-            motion = self.layers(features.float()).mean(dim=(2, 3))
-        # Small motions at the start. Depth starts near 10 units, hence the larger translations:
-        # both then move pixels alike.
-        return 0.01 * motion[:, :3], 0.1 * motion[:, 3:]
 
 
 def _disparity(features: Tensor, head: nn.Module, slope: Tensor) -> Tensor:

@@ -1,19 +1,17 @@
-"""Shapes, ranges and names of the depth networks."""
+"""Shapes, ranges and names of the depth network."""
 
 import pytest
 import torch
 from torchvision.models import resnet18
 
-from cpcdr.depth.networks import DepthNet, Encoder, PoseNet
+from cpcdr.depth.networks import DepthNet, Encoder
 
 
 def test_starts_as_a_drive_through_an_empty_street():
     torch.manual_seed(0)
     with torch.no_grad():
         disparity = DepthNet(width=16)(torch.rand(4, 3, 64, 96))[0].mean(dim=(0, 1, 3))
-        _, translation = PoseNet(16)(*torch.rand(2, 4, 3, 64, 96))
     assert float(disparity[:8].max()) < 0.05 < 0.15 < float(disparity[-8:].min())
-    assert (translation[:, 2] < -0.1).all()
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 8), ("resnet50", 16)])
@@ -23,13 +21,6 @@ def test_disparities_at_four_scales(backbone, channels):
         disparities = net(torch.rand(2, 3, 64, 96))
     assert [tuple(d.shape) for d in disparities] == [(2, 1, 64 >> s, 96 >> s) for s in range(4)]
     assert all(float(d.min()) >= 0.005 and float(d.max()) <= 1 for d in disparities)
-
-
-def test_motion_starts_small():
-    with torch.no_grad():
-        rotation, translation = PoseNet(8)(*torch.rand(2, 2, 3, 64, 96))
-    assert rotation.shape == translation.shape == (2, 3)
-    assert float(rotation.abs().max()) < 0.1 and float(translation.abs().max()) < 1
 
 
 def test_encoder_is_torchvisions_resnet():

@@ -1,0 +1,137 @@
+"""The pose network: how far everything moved between two frames, and the camera motion behind it.
+
+A plain convolutional encoder of both frames (Monodepth2's pose network) has to discover matching
+by itself; without pretrained weights it goes on predicting the mean motion for thousands of steps,
+and depth then learns from wrong views. Here matching is built in: learned features are correlated
+over a window of displacements (the cost volume of PWC-Net, Sun et al. 2018, arXiv 1709.02371), and
+a small network turns displacements and their products with position into a motion.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+RADIUS = 4
+"""Displacements reach this many cells in each direction."""
+_STRIDES = (1, 4)  # of the correlated maps, on top of the features' own stride of 4
+
+
+class PoseNet(nn.Module):
+    """Two frames to the rigid motion between their cameras.
+
+    Features at stride 4 are matched up to 16 pixels away, their means at stride 16 up to 64.
+
+    Args:
+        width: channels of the first layer.
+        advance: motion at the start of training, in units of depth; forward, because what lies
+            ahead comes nearer: it settles the sign of motion, and with it which way depth has to
+            be learned.
+    """
+
+    def __init__(self, width: int = 64, advance: float = 0.6) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _block(3, width, 2),
+            _block(width, 2 * width, 2),
+            nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
+        )
+        self.motions = nn.ModuleList(_Motion(width) for _ in _STRIDES)
+        self.advance = advance
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """The motion that maps points of the first camera into the second's coordinates.
+
+        Args:
+            first, second: [B, 3, H, W] in [0, 1]; H and W multiples of 16.
+
+        Returns:
+            axis-angle [B, 3] in radians and translation [B, 3] in units of depth.
+        """
+        features = self.features((torch.cat([first, second]) - 0.45) / 0.225).float()
+        motion = first.new_zeros(len(first), 6, dtype=torch.float32)
+        for stride, estimate in zip(_STRIDES, self.motions, strict=True):
+            pooled = functional.avg_pool2d(features, stride)
+            pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True)
+            a, b = functional.normalize(pooled, dim=1).chunk(2)
+            motion = motion + estimate(correlation(a, b, RADIUS).float())
+        # Rotations are small angles; translations are of the size of the first guess.
+        ahead = motion.new_tensor([0.0, 0.0, -self.advance])
+        return 0.02 * motion[:, :3], 0.5 * motion[:, 3:] + ahead
+
+
+class _Motion(nn.Module):
+    """Correlations [B, H, W, K, K] to the six numbers of a motion [B, 6]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.reduce = _block((2 * RADIUS + 1) ** 2, 2 * width, 1)
+        self.layers = nn.Sequential(
+            _block(2 * width + 9, 4 * width, 1),
+            _block(4 * width, 4 * width, 2),
+            _block(4 * width, 4 * width, 1),
+        )
+        self.head = nn.Conv2d(4 * width, 6, 1)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, correlations: Tensor) -> Tensor:
+        volume = correlations.flatten(3)
+        moved = displacement(correlations, self.sharpness) / RADIUS
+        place = _positions(volume)
+        # A motion along the view moves pixels away from the centre: displacement times position.
+        products = (moved[..., :, None] * place[..., None, :]).flatten(3)
+        planes = torch.cat([moved, products, place, volume.amax(3, keepdim=True)], dim=3)
+        seen = self.reduce(volume.permute(0, 3, 1, 2))
+        x = self.layers(torch.cat([planes.permute(0, 3, 1, 2), seen], dim=1))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(x.float()).mean(dim=(2, 3))
+
+
+def correlation(first: Tensor, second: Tensor, radius: int) -> Tensor:
+    """Scalar products of each place's feature with those around the same place of another map.
+
+    Args:
+        first, second: [B, C, H, W].
+        radius: most displacement in each direction; K = 2 · radius + 1.
+
+    Returns:
+        [B, H, W, K, K]: of ``first`` at (y, x) with ``second`` at (y + i - radius, x + j - radius),
+        0 outside of it.
+    """
+    b, _, height, width = first.shape
+    k, padded = 2 * radius + 1, width + 2 * radius
+    a = first.permute(0, 2, 3, 1)
+    around = functional.pad(second, (radius,) * 4).permute(0, 2, 1, 3)
+    rows = []
+    for i in range(k):
+        # All pairs of a row in one matrix product, of which the band about the diagonal is wanted.
+        pairs = torch.matmul(a, around[:, i : i + height]).contiguous()
+        strides = (height * width * padded, width * padded, padded + 1, 1)
+        rows.append(pairs.as_strided((b, height, width, k), strides))
+    return torch.stack(rows, dim=3)
+
+
+def displacement(correlations: Tensor, sharpness: Tensor | float) -> Tensor:
+    """The mean (x, y) under a softmax of correlations [B, H, W, K, K], in cells: [B, H, W, 2]."""
+    k = correlations.shape[-1]
+    weights = (sharpness * correlations.flatten(3)).softmax(dim=3).unflatten(3, (k, k))
+    steps = torch.arange(k, device=weights.device, dtype=weights.dtype) - k // 2
+    return torch.stack([(weights.sum(3) * steps).sum(3), (weights.sum(4) * steps).sum(3)], dim=3)
+
+
+def _positions(like: Tensor) -> Tensor:
+    """x and y in [-1, 1], [B, H, W, 2]."""
+    b, height, width, _ = like.shape
+    y = torch.linspace(-1, 1, height, device=like.device)
+    x = torch.linspace(-1, 1, width, device=like.device)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=2).expand(b, -1, -1, -1)
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,81 @@
+"""The pose network: its matching against plain loops, and that it learns a motion it is shown."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from cpcdr.depth.pose import PoseNet, correlation, displacement
+
+
+def plain_correlation(first, second, radius):
+    b, _, height, width = first.shape
+    k = 2 * radius + 1
+    found = torch.zeros(b, height, width, k, k)
+    for y in range(height):
+        for x in range(width):
+            for i in range(k):
+                for j in range(k):
+                    v, u = y + i - radius, x + j - radius
+                    if 0 <= v < height and 0 <= u < width:
+                        found[:, y, x, i, j] = (first[:, :, y, x] * second[:, :, v, u]).sum(1)
+    return found
+
+
+@pytest.mark.parametrize("radius", [1, 3])
+def test_correlation_is_the_plain_one_and_so_is_its_gradient(radius):
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 2, 5, 6, 7, dtype=torch.float32)
+    a.requires_grad_(), b.requires_grad_()
+    weight = torch.randn(2, 6, 7, 2 * radius + 1, 2 * radius + 1)
+    found, expected = correlation(a, b, radius), plain_correlation(a, b, radius)
+    torch.testing.assert_close(found, expected)
+    gradients = torch.autograd.grad((found * weight).sum(), (a, b))
+    torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), (a, b)))
+
+
+def test_displacement_of_a_shifted_map():
+    torch.manual_seed(0)
+    features = functional.normalize(torch.randn(1, 16, 12, 14), dim=1)
+    shifted = features.roll((2, -3), dims=(2, 3))
+    moved = displacement(correlation(features, shifted, 4), 100.0)
+    inner = moved[:, 4:-4, 4:-4]
+    torch.testing.assert_close(inner, torch.tensor([-3.0, 2.0]).expand_as(inner), atol=1e-2, rtol=0)
+
+
+def test_starts_as_a_small_motion_ahead():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        rotation, translation = PoseNet(16, advance=1.2)(*torch.rand(2, 4, 3, 64, 96))
+    assert rotation.shape == translation.shape == (4, 3)
+    assert float(rotation.abs().max()) < 0.1
+    assert (translation[:, 2] < -0.3).all() and float(translation.abs().max()) < 3
+
+
+def test_learns_how_far_pictures_are_turned():
+    """Shifts within 12 pixels, in 60 steps."""
+    torch.manual_seed(0)
+    net = PoseNet(8)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(1)
+
+    def pairs(n):
+        wide = functional.interpolate(
+            torch.rand(n, 3, 24, 48, generator=generator), size=(64, 128), mode="bilinear"
+        )
+        shift = torch.randint(-12, 13, (n,), generator=generator)
+        first = wide[..., 16:112]
+        second = torch.stack(
+            [w[..., 16 + s : 112 + s] for w, s in zip(wide, shift.tolist(), strict=True)]
+        )
+        return first, second, 0.01 * shift.float()
+
+    for _ in range(60):
+        first, second, angle = pairs(8)
+        loss = (net(first, second)[0][:, 1] - angle).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    first, second, angle = pairs(32)
+    with torch.no_grad():
+        found = net.eval()(first, second)[0][:, 1]
+    assert float((found - angle).abs().mean()) < 0.4 * float(angle.abs().mean())
