@@ -15,7 +15,8 @@ from torch.nn import functional
 
 RADIUS = 4
 """Displacements reach this many cells in each direction."""
-_STRIDES = (1, 4)  # of the correlated maps, on top of the features' own stride of 4
+_LEVELS = ((1, 2), (4, 1))
+"""Stride of the correlated maps beyond the features' own of 4, and step between matched places."""
 
 
 class PoseNet(nn.Module):
@@ -37,7 +38,7 @@ class PoseNet(nn.Module):
             _block(width, 2 * width, 2),
             nn.Conv2d(2 * width, 2 * width, 3, 1, 1),
         )
-        self.motions = nn.ModuleList(_Motion(width) for _ in _STRIDES)
+        self.motions = nn.ModuleList(_Motion(width) for _ in _LEVELS)
         self.advance = advance
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,11 +52,11 @@ class PoseNet(nn.Module):
         """
         features = self.features((torch.cat([first, second]) - 0.45) / 0.225).float()
         motion = first.new_zeros(len(first), 6, dtype=torch.float32)
-        for stride, estimate in zip(_STRIDES, self.motions, strict=True):
+        for (stride, step), estimate in zip(_LEVELS, self.motions, strict=True):
             pooled = functional.avg_pool2d(features, stride)
             pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True)
             a, b = functional.normalize(pooled, dim=1).chunk(2)
-            motion = motion + estimate(correlation(a, b, RADIUS).float())
+            motion = motion + estimate(correlation(a, b, RADIUS, step).float())
         # Rotations are small angles; translations are of the size of the first guess.
         ahead = motion.new_tensor([0.0, 0.0, -self.advance])
         return 0.02 * motion[:, :3], 0.5 * motion[:, 3:] + ahead
@@ -89,27 +90,30 @@ class _Motion(nn.Module):
             return self.head(x.float()).mean(dim=(2, 3))
 
 
-def correlation(first: Tensor, second: Tensor, radius: int) -> Tensor:
-    """Scalar products of each place's feature with those around the same place of another map.
+def correlation(first: Tensor, second: Tensor, radius: int, step: int = 1) -> Tensor:
+    """Scalar products of places' features with those around the same place of another map.
 
     Args:
-        first, second: [B, C, H, W].
+        first, second: [B, C, H, W]; H and W multiples of ``step``.
         radius: most displacement in each direction; K = 2 · radius + 1.
+        step: every step-th place of ``first`` in both directions is matched.
 
     Returns:
-        [B, H, W, K, K]: of ``first`` at (y, x) with ``second`` at (y + i - radius, x + j - radius),
-        0 outside of it.
+        [B, H / step, W / step, K, K]: of ``first`` at (step · y, step · x) with ``second`` at
+        (step · y + i - radius, step · x + j - radius), 0 outside of it.
     """
-    b, _, height, width = first.shape
-    k, padded = 2 * radius + 1, width + 2 * radius
-    a = first.permute(0, 2, 3, 1)
+    height, width = first.shape[2:]
+    k, places = 2 * radius + 1, width // step
+    a = first[:, :, ::step, ::step].permute(0, 2, 3, 1)
     around = functional.pad(second, (radius,) * 4).permute(0, 2, 1, 3)
     rows = []
     for i in range(k):
-        # All pairs of a row in one matrix product, of which the band about the diagonal is wanted.
-        pairs = torch.matmul(a, around[:, i : i + height]).contiguous()
-        strides = (height * width * padded, width * padded, padded + 1, 1)
-        rows.append(pairs.as_strided((b, height, width, k), strides))
+        # All pairs of a row in one matrix product, of which the band about the diagonal is wanted:
+        # in rows that are longer by ``step`` it stands upright.
+        pairs = torch.matmul(a, around[:, i : i + height : step]).flatten(2)
+        length = width + 2 * radius + step
+        skewed = functional.pad(pairs, (0, step * places)).unflatten(2, (places, length))
+        rows.append(skewed[..., :k])
     return torch.stack(rows, dim=3)
 
 

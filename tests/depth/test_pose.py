@@ -21,13 +21,14 @@ def plain_correlation(first, second, radius):
     return found
 
 
-@pytest.mark.parametrize("radius", [1, 3])
-def test_correlation_is_the_plain_one_and_so_is_its_gradient(radius):
+@pytest.mark.parametrize(("radius", "step"), [(1, 1), (3, 1), (2, 2)])
+def test_correlation_is_the_plain_one_and_so_is_its_gradient(radius, step):
     torch.manual_seed(0)
-    a, b = torch.randn(2, 2, 5, 6, 7, dtype=torch.float32)
+    a, b = torch.randn(2, 2, 5, 6, 8)
     a.requires_grad_(), b.requires_grad_()
-    weight = torch.randn(2, 6, 7, 2 * radius + 1, 2 * radius + 1)
-    found, expected = correlation(a, b, radius), plain_correlation(a, b, radius)
+    found = correlation(a, b, radius, step)
+    expected = plain_correlation(a, b, radius)[:, ::step, ::step]
+    weight = torch.randn_like(found)
     torch.testing.assert_close(found, expected)
     gradients = torch.autograd.grad((found * weight).sum(), (a, b))
     torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), (a, b)))
