@@ -32,7 +32,7 @@ from cpcdr.tune.space import Parameters, Space
 from cpcdr.tune.trial import TrialSetup, run_trial
 
 STREET = "synthetic:seed=2000,streets=16,frames=6,height=96,width=192"
-HELD_OUT = "synthetic:seed=3000,streets=12,frames=2,height=96,width=192"
+HELD_OUT = "synthetic:seed=3000,streets=32,frames=1,height=96,width=192"
 UNSEEN = "synthetic:seed=4000,streets=32,frames=1,height=96,width=192"
 
 
