@@ -22,7 +22,7 @@ ORDER = [
 ]
 RAY = re.compile(
     r"session|prepare(\..*)?|train\.(engine|motion)|evaluate\.driver|segment\.video|tune(\..*)?"
-    r"|cluster|ablate\.(trials|record)"
+    r"|cluster|benchmark\.scale|ablate\.(trials|record)"
 )
 MLFLOW = re.compile(r"(tracking\w*|segment\.load|export|compare)(\..*)?")
 
