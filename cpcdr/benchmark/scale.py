@@ -15,9 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from torch import distributed
+from torch.multiprocessing import spawn
+
 from cpcdr.benchmark.depth import stored_frames, stored_network
 from cpcdr.benchmark.preparation import on_ray, work
 from cpcdr.benchmark.timing import BenchmarkConfig
+from cpcdr.config import read_yaml, write_yaml
 from cpcdr.depth.model import TINY, DepthModel
 from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.prepare.pipeline import blocks_of
@@ -31,6 +36,7 @@ from cpcdr.train.pretrain import SMALL, PretrainConfig
 
 NODES = (1, 2, 4)
 _STEPS, _FRAMES, _SIZE = 30, 16, (384, 768)
+_REDUCTIONS = 20
 _HEAD = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 2**20}
 
 
@@ -53,6 +59,9 @@ def time_scale(config: BenchmarkConfig) -> dict[str, Any]:
                 steps[nodes] = _step_seconds(data, Path(folder) / f"train-{nodes}", nodes)
             print(f"{nodes} nodes: {frames[nodes]:.4f} s a frame, {steps[nodes]:.3f} s a step")
     predicted = {n: frames[1] / min(n, cores) for n in NODES}
+    gradients = {name: _gradient_mib(c) for name, c in PretrainConfig.presets().items()}
+    sums = SMALL.model.prototypes
+    reduce = {n: _all_reduce_seconds(n, gradients["small"], sums) for n in NODES[1:]}
     return {
         "seconds": round(frames[NODES[-1]], 5),
         "floor_seconds": round(predicted[NODES[-1]], 5),
@@ -62,7 +71,8 @@ def time_scale(config: BenchmarkConfig) -> dict[str, Any]:
         "step_seconds_predicted": {n: round(steps[1] * max(1, n / cores), 4) for n in NODES},
         "cores": cores,
         **_stage_costs(),
-        "gradient_mib": {name: _gradient_mib(c) for name, c in PretrainConfig.presets().items()},
+        "gradient_mib": gradients,
+        "all_reduce_seconds": reduce,
     }
 
 
@@ -131,3 +141,27 @@ def _gradient_mib(config: PretrainConfig) -> float:
     """What each worker contributes to a step's all-reduce, in float32."""
     module = config.task().build()
     return round(sum(p.numel() for p in module.parameters()) * 4 / 2**20, 1)
+
+
+def _all_reduce_seconds(workers: int, mib: float, prototypes: int) -> dict[str, float]:
+    """Of a step's gradients and of one Sinkhorn sum, over Gloo between local processes."""
+    with TemporaryDirectory() as folder:
+        spawn(_reduce, (workers, mib, prototypes, folder), nprocs=workers)
+        return {k: float(v) for k, v in read_yaml(Path(folder) / "seconds.yaml").items()}
+
+
+def _reduce(rank: int, workers: int, mib: float, prototypes: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
+    seconds = {}
+    for name, numbers in (("gradients", int(mib * 2**18)), ("sinkhorn", prototypes)):
+        values = torch.ones(numbers)
+        distributed.all_reduce(values)
+        start = time.perf_counter()
+        for _ in range(_REDUCTIONS):
+            distributed.all_reduce(values)
+        seconds[name] = round((time.perf_counter() - start) / _REDUCTIONS, 6)
+    if rank == 0:
+        write_yaml(Path(folder) / "seconds.yaml", seconds)
+    distributed.destroy_process_group()

@@ -285,8 +285,8 @@ def _stream_on_ray(
 def blocks_of(pending: list[FrameRef], most: int, cores: int) -> list[pa.Table]:
     """Consecutive frames together, in parts small enough to keep every core busy to the end."""
     size = max(1, min(most, -(-len(pending) // (4 * cores))))
-    rows = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in pending]
-    table = pa.Table.from_pylist(rows, schema=REF_SCHEMA)
+    columns = {name: [getattr(ref, name) for ref in pending] for name in REF_SCHEMA.names}
+    table = pa.table(columns, schema=REF_SCHEMA)
     return [table.slice(start, size) for start in range(0, table.num_rows, size)]
 
 
