@@ -133,7 +133,7 @@ class DepthModel(nn.Module):
         """Disparities [B, 1, H/2^s, W/2^s] of the current frames, and how well they explain it."""
         previous, current, following = batch["jittered"].unbind(1)
         disparities = self.depth(current)
-        rotation, translation = self.pose(
+        rotation, translation = self.motion(
             torch.cat([previous, current]), torch.cat([current, following])
         )
         # Reprojection in half precision would move pixels by whole pixels.
@@ -150,6 +150,22 @@ class DepthModel(nn.Module):
                 self.camera(batch),
             )
         return disparities, photometric
+
+    def motion(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """What `PoseNet` says of pairs of frames [B, 3, H, W], in radians and units of depth.
+
+        Where the focal length f is learned, the network's numbers for turns about x and y and for
+        steps along them are those of the assumed f. Pixels move by f · angle and f · step to
+        first order: without this, f shrinks as long as motions are badly known, because that
+        makes their errors smaller. With it, what tells of f is what is left: how much more the
+        border turns than the centre does.
+        """
+        rotation, translation = self.pose(first, second)
+        if self.config.intrinsics == "learn":
+            shorter = _ASSUMED_FOCAL / self.log_focal.exp()
+            across = torch.stack([shorter, shorter, torch.ones_like(shorter)])
+            rotation, translation = rotation * across, translation * across
+        return rotation, translation
 
     def camera(self, batch: dict[str, Any]) -> Tensor:
         """Intrinsics [B, 4] of the batch's images: the given ones, or the learned ones."""

@@ -253,7 +253,7 @@ def _drives(
 
 def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:
     images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2).float() / 255
-    return pose_matrix(*model.pose(images[:-1], images[1:])).double().numpy()
+    return pose_matrix(*model.motion(images[:-1], images[1:])).double().numpy()
 
 
 def _table(result: dict[str, Any]) -> str:

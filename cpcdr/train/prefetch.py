@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(read: Callable[[int], T], steps: range, depth: int = 2) -> Iterator[T]:
-    """``read(step)`` for each step, ``depth`` results ahead, in one background thread."""
-    results: queue.Queue[T | BaseException] = queue.Queue(depth)
-    stopped = threading.Event()
+def prefetch(read: Callable[[int], T], steps: range, readers: int = 1) -> Iterator[T]:
+    """``read(step)`` for each step in order, two steps and one for each reader ahead.
 
-    def put(value: T | BaseException) -> None:
-        while not stopped.is_set():
-            try:
-                results.put(value, timeout=0.2)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        for step in steps:
-            if stopped.is_set():
-                return
-            try:
-                put(read(step))
-            except BaseException as error:
-                put(error)
-                return
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    Args:
+        read: a pure function; several threads call it at once.
+        steps: what it is called with.
+        readers: threads.
+    """
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="prefetch")
+    ahead: deque[Future[T]] = deque()
     try:
-        for _ in steps:
-            value = results.get()
-            if isinstance(value, BaseException):
-                raise value
-            yield value
+        for step in steps:
+            ahead.append(pool.submit(read, step))
+            if len(ahead) > readers + 2:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        stopped.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)

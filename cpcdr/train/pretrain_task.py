@@ -19,6 +19,8 @@ from cpcdr.loss import LossConfig, copy_paste_loss
 from cpcdr.model import ModelConfig, SegmentationNetwork
 from cpcdr.train.prefetch import prefetch
 
+_GPU_READERS = 8
+
 
 class PretrainModule(nn.Module):
     """The network with its loss: ``forward`` is what DDP wraps."""
@@ -84,6 +86,8 @@ class PretrainTask:
         dataset = PreparedDataset(self.data)
         order = epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
         steps = range(first_step, len(order) // (self.items * world_size))
+        # Decoding eight frames of 384×768 takes a core longer than a step takes a fast GPU.
+        readers = _GPU_READERS if device.type == "cuda" else 1
 
         def read(step: int) -> tuple[Frames, Plan, tuple[Tensor, Tensor]]:
             first = (step * world_size + rank) * self.items
@@ -95,7 +99,7 @@ class PretrainTask:
             shape = (len(plan.blur), *frames.images.shape[-2:])
             return frames, plan, draw_points(shape, self.items, keys, self.loss)
 
-        for frames, plan, (image, xy) in prefetch(read, steps):
+        for frames, plan, (image, xy) in prefetch(read, steps, readers):
             mosaic = render(frames.to(device), plan)
             yield {
                 "images": mosaic.images,
