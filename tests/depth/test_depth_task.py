@@ -1,5 +1,6 @@
 """Triplets, batches and learning, on a street of planes."""
 
+import math
 import pickle
 import time
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import torch
 from plane_world import PlaneWorld
 
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
 from cpcdr.depth.triplets import FrameReader, find_triplets, measure_motion, runs_of_frames
 from cpcdr.errors import InputError
@@ -285,3 +287,18 @@ def test_config_rebuilds_the_network(task):
     values = task.config()
     assert values.pop("data") == "planes:"
     assert DepthConfig(**values) == task.settings
+
+
+def test_a_learned_focal_length_leaves_first_order_motion_alone():
+    # Pixels near the centre move by f · angle and f · step / z: neither may depend on f.
+    model = DepthModel(replace(SMALL, intrinsics="learn")).eval()
+    first, second = torch.rand(2, 2, 3, SMALL.height, SMALL.width)
+    moved = []
+    with torch.no_grad():
+        for focal in (0.8, 1.6):
+            model.log_focal.fill_(math.log(focal))
+            rotation, translation = model.motion(first, second)
+            across = torch.tensor([focal, focal, 1.0])
+            moved.append(torch.cat([rotation * across, translation * across]))
+    torch.testing.assert_close(moved[0], moved[1])
+    assert moved[0].abs().min() > 0
