@@ -143,8 +143,8 @@ def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSour
         count += true > 0
     if total is None or count is None:
         raise InputError(
-            f"{source.spec}: no frame has a true depth by {config.truth}; give --truth velodyne: or "
-            "precomputed:ROOT, or --truth '' to measure photometry and motion alone."
+            f"{source.spec}: no frame has a true depth by {config.truth}; give --truth velodyne: "
+            "or precomputed:ROOT, or --truth '' to measure photometry and motion alone."
         )
     mean = total / np.maximum(count, 1)
     return np.where(count > 0, mean, mean[count > 0].mean()).astype(np.float32)
