@@ -140,12 +140,15 @@ class DepthTask:
         return (stacked[0].pin_memory(), stacked[1].pin_memory()) if pin else stacked
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The networks, and the learned intrinsics with a ten times larger step."""
+        """The networks, and the learned intrinsics: ten times larger steps, once motions are known.
+
+        While depth and turns are wrong, photometry says nothing about the camera that is true.
+        """
         names = ("log_focal", "principal_point")
         camera = [p for n, p in model.named_parameters() if n in names]
         networks = [p for n, p in model.named_parameters() if n not in names]
         groups: list[dict[str, Any]] = [{"params": networks}]
-        return [*groups, {"params": camera, "lr_scale": 10.0}] if camera else groups
+        return [*groups, {"params": camera, "lr_scale": 10.0, "starts": 0.4}] if camera else groups
 
     def after_step(self, model: nn.Module) -> None:
         """Nothing to do."""

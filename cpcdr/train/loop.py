@@ -221,7 +221,7 @@ class _Session:
         c = self.config
         rate = learning_rate(step, self.total, self.warmup, c.lr, c.final_lr, c.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
+            group["lr"] = rate * group["lr_scale"] * (step >= group["starts"] * self.total)
         self.optimizer.zero_grad(set_to_none=True)
         metrics: dict[str, Tensor] = {}
         for number in range(step * c.accumulate, (step + 1) * c.accumulate):
@@ -328,11 +328,19 @@ def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.o
     split: list[dict[str, Any]] = []
     for group in groups:
         params, scale = [p for p in group["params"] if p.requires_grad], group.get("lr_scale", 1.0)
+        starts = group.get("starts", 0.0)
         for decayed in (True, False):
             chosen = [p for p in params if (p.ndim > 1) == decayed]
             decay = config.weight_decay if decayed else 0.0
             if chosen:
-                split.append({"params": chosen, "lr_scale": scale, "weight_decay": decay})
+                split.append(
+                    {
+                        "params": chosen,
+                        "lr_scale": scale,
+                        "starts": starts,
+                        "weight_decay": decay,
+                    }
+                )
     fused = all(p.is_cuda for group in split for p in group["params"])
     if config.optimizer == "adamw":
         return torch.optim.AdamW(split, lr=config.lr, fused=fused)

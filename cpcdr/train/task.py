@@ -37,7 +37,10 @@ class Task(Protocol):
         of the seed alone, so that a resumed run sees what an uninterrupted one would have."""
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Optimiser groups: dicts with ``params`` (list) and optional ``lr_scale`` (float)."""
+        """Optimiser groups: dicts with ``params`` (list), and optional ``lr_scale`` and ``starts``.
+
+        ``starts`` is the share of all steps before which the group's rate is 0.
+        """
 
     def after_step(self, model: nn.Module) -> None:
         """Called on the bare module after each optimiser step (prototype normalisation)."""
