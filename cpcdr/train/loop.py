@@ -221,7 +221,7 @@ class _Session:
         c = self.config
         rate = learning_rate(step, self.total, self.warmup, c.lr, c.final_lr, c.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"] * (step >= group["starts"] * self.total)
+            group["lr"] = rate * group["lr_scale"] * (step >= group.get("starts", 0.0) * self.total)
         self.optimizer.zero_grad(set_to_none=True)
         metrics: dict[str, Tensor] = {}
         for number in range(step * c.accumulate, (step + 1) * c.accumulate):
