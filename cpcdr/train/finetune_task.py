@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -36,6 +36,9 @@ class FinetuneSettings:
     Attributes:
         init: ``scratch``; a checkpoint folder of pretrain.py; or ``torchvision:FILE``, a ResNet's
             weights on disk for the backbone (safetensors, or .pth of plain tensors).
+        transfer: what is taken of a checkpoint: ``backbone``, under a new pyramid and head as is
+            usual in the field, or the whole ``network``. A head that has learned to tell
+            prototypes apart holds a short fine-tuning back.
         model: sizes of the network where ``init`` does not bring them.
         fraction: share of the labelled frames that is used, 1/30 to 1; a smaller share is part of
             every larger one.
@@ -50,6 +53,7 @@ class FinetuneSettings:
     """
 
     init: str = "scratch"
+    transfer: Literal["backbone", "network"] = "backbone"
     model: ModelConfig = field(default_factory=ModelConfig)
     fraction: float = 1.0
     size: tuple[int, int] = (384, 768)
@@ -62,6 +66,8 @@ class FinetuneSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.transfer not in ("backbone", "network"):
+            raise InputError(f"--transfer {self.transfer} is unknown: take backbone or network.")
         if not 0 < self.fraction <= 1:
             raise InputError(f"--fraction {self.fraction} must be above 0 and at most 1.")
         if not 0 < self.scales[0] <= self.scales[1]:
@@ -127,14 +133,18 @@ class FinetuneTask:
         self.weights = self._class_weights() if settings.balanced else None
 
     def build(self) -> nn.Module:
-        """The network with the weights of ``init`` and a new classifier."""
+        """The network with what is transferred of ``init``, and a new classifier."""
         weights = None if self.weights is None else torch.tensor(self.weights)
         module = FinetuneModule(self.model, self.classes, weights)
         init = self.settings.init
         if init.startswith("torchvision:"):
             _load_backbone(module.network, Path(init.partition(":")[2]))
         elif init != "scratch":
-            module.network.load_state_dict(load_network(Path(init))[0].state_dict())
+            trained = load_network(Path(init))[0]
+            if self.settings.transfer == "network":
+                module.network.load_state_dict(trained.state_dict())
+            else:
+                module.network.backbone.load_state_dict(trained.backbone.state_dict())
         return module
 
     def steps_per_epoch(self, world_size: int) -> int:

@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from cpcdr.checkpoint import write_checkpoint
+from cpcdr.config import to_plain
 from cpcdr.errors import InputError
 from cpcdr.frames import IGNORE, open_frames
+from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig
 from cpcdr.resnet import Encoder
 from cpcdr.train.finetune_task import (
@@ -23,6 +26,7 @@ from cpcdr.train.finetune_task import (
     chosen_refs,
     random_crop,
 )
+from cpcdr.train.pretrain_task import PretrainModule
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")
 SMALL = FinetuneSettings(
@@ -100,6 +104,24 @@ def test_torchvision_weights_from_disk(tmp_path: Path) -> None:
     wrong = replace(SMALL, init=init, model=replace(SMALL.model, width=16))
     with pytest.raises(InputError, match="torchvision weights for resnet10 of width 16"):
         FinetuneTask(wrong, STREET).build()
+
+
+def test_the_backbone_or_all_of_a_pretrained_network_is_taken(tmp_path: Path) -> None:
+    trained = PretrainModule(SMALL.model, LossConfig())
+    values = {"kind": "pretrain", "config": {"model": to_plain(SMALL.model)}}
+    folder = write_checkpoint(tmp_path, 1, values, trained.state_dict(), {})
+    for transfer in ("backbone", "network"):
+        settings = replace(SMALL, init=str(folder), transfer=transfer)
+        module = FinetuneTask(settings, STREET).build()
+        assert isinstance(module, FinetuneModule)
+        for name, weight in module.network.state_dict().items():
+            same = torch.equal(weight, trained.network.state_dict()[name])
+            if transfer == "network" or name.startswith("backbone"):
+                assert same, name
+            elif weight.ndim == 4:
+                assert not same, name
+    with pytest.raises(InputError, match="--transfer head"):
+        replace(SMALL, transfer="head")
 
 
 def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
