@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.depth.networks import DepthNet
+from cpcdr.depth.alignment import align, motion_gap
+from cpcdr.depth.networks import DepthNet, empty_street
 from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
 from cpcdr.depth.pose import PoseNet
 from cpcdr.errors import InputError
@@ -18,6 +19,7 @@ from cpcdr.geometry import invert_pose, pose_matrix
 from cpcdr.resnet import BACKBONES
 
 _ASSUMED_FOCAL = 0.5 / math.tan(math.radians(30))  # of the image width: 60° field of view
+_GAP_WEIGHT, _UNIT_WEIGHT = 0.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class DepthConfig:
         batch_size: triplets a step on each GPU (or process).
         intrinsics: ``known`` takes the frames' own; ``learn`` fits one focal length and principal
             point for all frames together with the networks.
+        alignment_steps: Gauss-Newton steps, at each of some image sizes, that make the pose
+            network's motions fit the images, given depth; depth learns from these motions, and the
+            pose network learns them. 0: the network's motions as they are (Monodepth2).
         smoothness: weight of the smoothness term at the finest scale, halved at each coarser one.
         jitter: share of the triplets whose colours are jittered before the networks see them.
         spacing: frames from one of a triplet's three to the next; more than 1 where the camera
@@ -50,6 +55,7 @@ class DepthConfig:
     width: int = 640
     batch_size: int = 12
     intrinsics: Literal["known", "learn"] = "known"
+    alignment_steps: int = 3
     smoothness: float = 1e-3
     jitter: float = 0.5
     spacing: int = 1
@@ -73,6 +79,8 @@ class DepthConfig:
         counts = ("channels", "batch_size", "spacing", "cache_mib", "readers")
         if min(getattr(self, name) for name in counts) < 1:
             raise InputError(f"{', '.join(counts[:-1])} and {counts[-1]} must be at least 1.")
+        if self.alignment_steps < 0:
+            raise InputError("--alignment-steps must be 0 or more.")
 
 
 TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
@@ -106,9 +114,10 @@ class DepthModel(nn.Module):
             ``loss``; ``photometric`` (mean reprojection error) beside ``identity`` (the same error
             of doing nothing); ``smoothness``; ``automask_share`` (pixels that motion explains
             best); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean: near 0
-            the network has collapsed); ``focal`` in image widths where it is learned.
+            the network has collapsed); ``motion_gap`` of the pose network where motions are
+            aligned; ``focal`` in image widths where it is learned.
         """
-        disparities, photometric = self.reconstruct(batch)
+        disparities, photometric, gap = self.reconstruct(batch)
         current = batch["images"][:, 1]
         smooth = current.new_zeros(())
         for scale, disparity in enumerate(disparities):
@@ -116,8 +125,9 @@ class DepthModel(nn.Module):
             smooth = smooth + smoothness(disparity, image) / 2**scale
         smooth = smooth / len(disparities)
         finest = disparities[0].detach()
+        loss = photometric.loss + self.config.smoothness * smooth
         metrics = {
-            "loss": photometric.loss + self.config.smoothness * smooth,
+            "loss": loss,
             "photometric": photometric.error.mean(),
             "identity": photometric.identity.mean(),
             "smoothness": smooth.detach(),
@@ -125,31 +135,78 @@ class DepthModel(nn.Module):
             "mean_disparity": finest.mean(),
             "disparity_spread": (finest.std(dim=(2, 3)) / finest.mean(dim=(2, 3))).mean(),
         }
+        if self.config.alignment_steps:
+            metrics["loss"] = loss + _GAP_WEIGHT * gap + _UNIT_WEIGHT * _drift(disparities[0])
+            metrics["motion_gap"] = gap.detach()
         if self.config.intrinsics == "learn":
             metrics["focal"] = self.log_focal.detach().exp()
         return metrics
 
-    def reconstruct(self, batch: dict[str, Any]) -> tuple[list[Tensor], Photometric]:
-        """Disparities [B, 1, H/2^s, W/2^s] of the current frames, and how well they explain it."""
-        previous, current, following = batch["jittered"].unbind(1)
-        disparities = self.depth(current)
+    def reconstruct(
+        self, batch: dict[str, Any], aligned: bool = True
+    ) -> tuple[list[Tensor], Photometric, Tensor]:
+        """The current frames from their neighbours.
+
+        Args:
+            batch: as for `forward`.
+            aligned: with motions made to fit as ``alignment_steps`` says; else the network's own.
+
+        Returns:
+            disparities [B, 1, H/2^s, W/2^s]; how well they explain the frames; and how far the
+            pose network was off the motions that were used, a scalar.
+        """
+        disparities = self.depth(batch["jittered"][:, 1])
+        poses = self.predicted_poses(batch["jittered"])
+        # Reprojection in half precision would move pixels by whole pixels.
+        with torch.autocast(poses.device.type, enabled=False):
+            images, camera = batch["images"], self.camera(batch)
+            target, sources = images[:, 1], torch.stack([images[:, 0], images[:, 2]])
+            full = torch.cat([_upsample(d, images.shape[-2:]) for d in disparities], dim=1)
+            gap = poses.new_zeros(())
+            if aligned and self.config.alignment_steps:
+                fitting = self._aligned(target, sources, full[:, 0], poses, camera)
+                gap, poses = motion_gap(poses, fitting), fitting
+            photometric = photometric_loss(target, sources, full, poses, camera)
+        return disparities, photometric, gap
+
+    def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
+        """Motions of frames in a row, from each to the next, aligned as ``alignment_steps`` says.
+
+        Args:
+            images: [N, 3, H, W] in [0, 1].
+            intrinsics: [N, 4] of the frames; not used where they are learned.
+
+        Returns:
+            [N - 1, 4, 4], points of a frame's camera into the next one's, in units of depth.
+        """
+        first, second = images[:-1], images[1:]
+        poses = pose_matrix(*self.motion(first, second))[None]
+        camera = self.camera(
+            {
+                "images": first,
+                "intrinsics": intrinsics[:-1],
+                "flipped": torch.zeros(len(first), dtype=torch.bool, device=images.device),
+            }
+        )
+        disparity = self.depth(first)[0][:, 0]
+        return self._aligned(first, second[None], disparity, poses, camera)[0]
+
+    def _aligned(
+        self, target: Tensor, sources: Tensor, disparity: Tensor, poses: Tensor, camera: Tensor
+    ) -> Tensor:
+        steps = self.config.alignment_steps
+        return align(target, sources, disparity, poses, camera, steps) if steps else poses
+
+    def predicted_poses(self, images: Tensor) -> Tensor:
+        """What the pose network says of triplets [B, 3, 3, H, W]: the motions [2, B, 4, 4] from
+        the current frame to the previous and to the next."""
+        previous, current, following = images.unbind(1)
         rotation, translation = self.motion(
             torch.cat([previous, current]), torch.cat([current, following])
         )
-        # Reprojection in half precision would move pixels by whole pixels.
-        with torch.autocast(current.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False):
             to_current, to_following = pose_matrix(rotation, translation).chunk(2)
-            poses = torch.stack([invert_pose(to_current), to_following])
-            images = batch["images"]
-            full = torch.cat([_upsample(d, images.shape[-2:]) for d in disparities], dim=1)
-            photometric = photometric_loss(
-                images[:, 1],
-                torch.stack([images[:, 0], images[:, 2]]),
-                full,
-                poses,
-                self.camera(batch),
-            )
-        return disparities, photometric
+            return torch.stack([invert_pose(to_current), to_following])
 
     def motion(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """What `PoseNet` says of pairs of frames [B, 3, H, W], in radians and units of depth.
@@ -177,6 +234,13 @@ class DepthModel(nn.Module):
         cx = (width - 1) / 2 + side * width * self.principal_point[0]
         cy = ((height - 1) / 2 + height * self.principal_point[1]).expand_as(cx)
         return torch.stack([focal, focal, cx, cy], dim=1)
+
+
+def _drift(disparity: Tensor) -> Tensor:
+    """Squared distance of the mean log disparity from an empty street's. Where motions follow
+    depth, nothing else holds the unit of both, and depth would drift away to its limit."""
+    start = empty_street(disparity.shape[2]).log().mean()
+    return (disparity.float().log().mean() - start.to(disparity.device)).square()
 
 
 def _upsample(disparity: Tensor, size: torch.Size) -> Tensor:

@@ -15,6 +15,8 @@ from cpcdr.resnet import Encoder
 
 SCALES = 4
 """Disparities come at strides 1, 2, 4 and 8."""
+_HORIZON, _SLOPE = -2.9, 2.0
+"""Logits of an empty street's disparity: half way down, and from there to the lower border."""
 
 
 class DepthNet(nn.Module):
@@ -36,9 +38,9 @@ class DepthNet(nn.Module):
         self.heads = nn.ModuleList(_conv(w, 1) for w in widths[:SCALES])
         # Start as an empty street: disparity 0.01 at the top to 0.3 at the bottom. The first views
         # then already fit the road a little, which ends the search for any motion that helps.
-        self.slope = nn.Parameter(torch.full((SCALES,), 2.0))
+        self.slope = nn.Parameter(torch.full((SCALES,), _SLOPE))
         for head in self.heads:
-            nn.init.constant_(head.bias, -2.9)  # type: ignore[arg-type]
+            nn.init.constant_(head.bias, _HORIZON)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Disparities of images.
@@ -67,8 +69,16 @@ def _disparity(features: Tensor, head: nn.Module, slope: Tensor) -> Tensor:
     # The last step in full precision: rounded to 8 bits of bfloat16, disparity comes in stairs.
     with torch.autocast(features.device.type, enabled=False):
         height = torch.linspace(-1, 1, features.shape[2], device=features.device)
-        logit = head(features.float()) + slope * height[:, None]
-        return MIN_DISPARITY + (1 - MIN_DISPARITY) * torch.sigmoid(logit)
+        return _squash(head(features.float()) + slope * height[:, None])
+
+
+def empty_street(height: int) -> Tensor:
+    """The disparity of each row that untrained networks see, about: [height]."""
+    return _squash(_HORIZON + _SLOPE * torch.linspace(-1, 1, height))
+
+
+def _squash(logit: Tensor) -> Tensor:
+    return MIN_DISPARITY + (1 - MIN_DISPARITY) * torch.sigmoid(logit)
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -178,7 +178,7 @@ class DepthTask:
         training = model.training
         model.eval()
         with torch.no_grad():
-            disparities, photometric = model.reconstruct({**few, "jittered": few["images"]})
+            disparities, photometric, _ = model.reconstruct({**few, "jittered": few["images"]})
         model.train(training)
         return {
             "image": few["images"][:, 1],

@@ -23,12 +23,13 @@ from cpcdr.depth.task import DepthTask
 from cpcdr.depth.trajectory import positions, snippet_errors, true_positions
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import Frame, FrameOptions, FrameRef, FrameSource, fit, open_frames
-from cpcdr.geometry import pose_matrix
 from cpcdr.plots import trajectory_figure
 from cpcdr.progress import Progress
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.visualize import colour_disparity, contact_sheet, save_png
 
+_TOGETHER = 16
+"""Pairs of frames whose motions are measured at once."""
 _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 
 
@@ -70,8 +71,10 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
 
     Returns:
         the means of Eigen's errors under their names, those of the guess as ``guess_...``,
-        ``photometric`` and ``identity`` (networks), ``trajectory_error`` and ``straight_error``
-        in metres (networks, frames with poses), None where not measured; counts and paths.
+        ``photometric`` by the pose network's own motions, ``photometric_aligned`` by motions
+        fitted to the images as in training, and ``identity`` (networks); ``trajectory_error`` (of
+        fitted motions) and ``straight_error`` in metres (networks, frames with poses), None where
+        not measured; counts and paths.
 
     Raises:
         InputError: frames, depth or truth cannot be used.
@@ -174,11 +177,12 @@ def _photometry(
     config: EvaluateDepthConfig, task: DepthTask, model: DepthModel, run: Run
 ) -> dict[str, Any]:
     """Reprojection error against that of doing nothing, over all triplets."""
-    sums, pixels = np.zeros(2), 0
+    sums, pixels = np.zeros(3), 0
     rows: list[list[NDArray[np.uint8]]] = []
     for batch in task.plain_batches(torch.device("cpu")):
-        disparities, photometric = model.reconstruct(batch)
-        sums += [float(photometric.error.sum()), float(photometric.identity.sum())]
+        disparities, photometric, _ = model.reconstruct(batch, aligned=False)
+        aligned = model.reconstruct(batch)[1]
+        sums += [float(e.sum()) for e in (photometric.error, photometric.identity, aligned.error)]
         pixels += photometric.error.numel()
         if len(rows) < 5:
             image = (batch["images"][0, 1].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
@@ -189,9 +193,10 @@ def _photometry(
     sheet = contact_sheet(rows, ["frame", "disparity", "reprojection error", "pixels used"])
     run.figure("photometry", sheet)
     save_png(config.out / "photometry.png", sheet)
-    photometric_error, identity = (sums / max(1, pixels)).tolist()
+    photometric_error, identity, aligned_error = (sums / max(1, pixels)).tolist()
     return {
         "photometric": photometric_error,
+        "photometric_aligned": aligned_error,
         "identity": identity,
         "below_identity": 1 - photometric_error / identity,
         "triplets": len(task.scan.triplets),
@@ -255,8 +260,12 @@ def _drives(
 
 
 def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:
-    images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2).float() / 255
-    return pose_matrix(*model.motion(images[:-1], images[1:])).double().numpy()
+    found = []
+    for start in range(0, len(frames) - 1, _TOGETHER):
+        few = frames[start : start + _TOGETHER + 1]
+        images = torch.from_numpy(np.stack([f.image for f in few])).permute(0, 3, 1, 2) / 255
+        found.append(model.drive(images, torch.from_numpy(np.stack([f.intrinsics for f in few]))))
+    return torch.cat(found).double().numpy()
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -270,7 +279,8 @@ def _table(result: dict[str, Any]) -> str:
     if "photometric" in result:
         lines += [
             f"  reprojection error {result['photometric']:.4f}, of doing nothing "
-            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below"
+            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below; with motions "
+            f"fitted to the images {result['photometric_aligned']:.4f}"
         ]
     if result.get("trajectory_error") is not None:
         lines += [

@@ -1,0 +1,161 @@
+"""Direct image alignment: the camera motion under which two frames look most alike, given depth.
+
+What a pose network says after a few thousand steps is a few pixels off, and depth learned from
+views that are a few pixels off is wrong where it is far. Given a disparity map, six numbers are all
+there is to find, and Gauss-Newton finds them in a few steps: so motions are as good as the depth
+is, from the first steps on (Wang et al., "Learning Depth from Monocular Videos using Direct
+Methods", CVPR 2018, arXiv 1712.00175).
+
+Steps are inverse compositional (Baker & Matthews 2004): the target's gradients stand in for those
+of the view, so that Jacobians are made once a level. Shape letters besides the usual ones: F source
+frames (previous, next), P pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, sample_pixels
+
+_COARSEST = 24
+"""Rows of the smallest images that are aligned: there, a pose network is off by a pixel or so."""
+_HUBER = 0.03
+"""Grey values (of 1) beyond which a residual counts linearly: cars that drive, what is hidden."""
+_DAMPING = 1e-3
+
+
+@torch.no_grad()
+def align(
+    target: Tensor,
+    sources: Tensor,
+    disparity: Tensor,
+    poses: Tensor,
+    intrinsics: Tensor,
+    steps: int = 3,
+) -> Tensor:
+    """Poses improved until the sources, seen from the target, look like it. Without gradients.
+
+    Args:
+        target: [B, 3, H, W] in [0, 1].
+        sources: [F, B, 3, H, W].
+        disparity: [B, H, W] of the target.
+        poses: [F, B, 4, 4], target to source coordinates, to begin with.
+        intrinsics: [B, 4].
+        steps: Gauss-Newton steps at each size of the images.
+
+    Returns:
+        [F, B, 4, 4]. A pose that no step makes better at a size comes out of it as it went in.
+    """
+    grey_target, grey_sources = _grey(target), _grey(sources.flatten(0, 1))
+    for factor in shrinkings(target.shape[2]):
+        camera = torch.cat(
+            [intrinsics[:, :2] / factor, (intrinsics[:, 2:] + 0.5) / factor - 0.5], dim=1
+        )
+        level = _Level(
+            functional.avg_pool2d(grey_target, factor),
+            functional.avg_pool2d(grey_sources, factor),
+            functional.avg_pool2d(disparity[:, None], factor)[:, 0],
+            camera,
+        )
+        poses = level.align(poses, steps)
+    return poses
+
+
+def shrinkings(height: int) -> list[int]:
+    """Powers of two by which images are shrunk, coarse to fine: the last is 1."""
+    powers = max(0, (height // _COARSEST).bit_length() - 1)
+    return [1 << power for power in range(powers, -1, -1)]
+
+
+def motion_gap(poses: Tensor, aligned: Tensor) -> Tensor:
+    """How far poses [..., 4, 4] are from others, on average: a scalar with gradient for the first.
+
+    The error of a translation is a share of its length; one of 0.07 radians counts as much as all
+    of it.
+    """
+    gap = poses - aligned
+    length = aligned[..., :3, 3].norm(dim=-1).clamp_min(0.1)
+    # The small constant keeps the square root's gradient finite where there is no gap.
+    turn = (gap[..., :3, :3].square().sum(dim=(-2, -1)) + 1e-8).sqrt()
+    step = (gap[..., :3, 3].square().sum(dim=-1) + 1e-8).sqrt()
+    return (10 * turn + step / length).mean()
+
+
+class _Level:
+    """One size of the images, with what stays the same from step to step.
+
+    Args:
+        target: [B, 1, H, W].
+        sources: [F · B, 1, H, W].
+        disparity: [B, H, W].
+        camera: intrinsics [B, 4].
+    """
+
+    def __init__(self, target: Tensor, sources: Tensor, disparity: Tensor, camera: Tensor) -> None:
+        self.target, self.sources = target[:, 0], sources
+        self.disparity, self.camera = disparity, camera
+        self.jacobian = _jacobian(target, disparity, camera).flatten(2)  # [B, 7, P]
+
+    def align(self, poses: Tensor, steps: int) -> Tensor:
+        """The best of [F, B, 4, 4] as it comes and after each of some steps."""
+        residuals, inside = self.compare(poses)
+        best, least = poses, _cost(residuals, inside)
+        for _ in range(steps):
+            poses = self.step(poses, residuals, inside)
+            residuals, inside = self.compare(poses)
+            cost = _cost(residuals, inside)
+            best = torch.where((cost < least)[..., None, None], poses, best)
+            least = torch.minimum(cost, least)
+        return best
+
+    def compare(self, poses: Tensor) -> tuple[Tensor, Tensor]:
+        """Grey values of the sources' views minus the target's, and where there are any."""
+        pixels, inside = reproject(self.disparity, poses, self.camera)
+        views = sample_pixels(self.sources, pixels.flatten(0, 1))[:, 0].unflatten(
+            0, poses.shape[:2]
+        )
+        return views - self.target, inside
+
+    def step(self, poses: Tensor, residuals: Tensor, inside: Tensor) -> Tensor:
+        """A damped Gauss-Newton step of the motion's six numbers and a difference in brightness."""
+        weights = inside * (_HUBER / residuals.abs().clamp_min(_HUBER))
+        weighted = self.jacobian * weights.flatten(2)[:, :, None]
+        hessian = weighted @ self.jacobian.transpose(1, 2)
+        diagonal = hessian.diagonal(dim1=2, dim2=3)
+        hessian = hessian + torch.diag_embed(_DAMPING * diagonal + 1e-6)
+        gradient = weighted @ residuals.flatten(2)[..., None]
+        motion = torch.linalg.solve_ex(hessian, gradient)[0][
+            ..., 0
+        ]  # checks nothing, so a GPU runs on
+        return poses @ invert_pose(pose_matrix(motion[..., :3], motion[..., 3:6]))
+
+
+def _jacobian(target: Tensor, disparity: Tensor, camera: Tensor) -> Tensor:
+    """How the target's grey values change [B, 7, H, W] with a motion of its camera (three of
+    rotation, three of translation) and with brightness."""
+    padded = functional.pad(target, (1, 1, 1, 1), mode="replicate")[:, 0]
+    fx, fy = camera[:, 0, None, None], camera[:, 1, None, None]
+    along_x = fx * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
+    along_y = fy * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
+    x, y, _ = pixel_rays(camera, *disparity.shape[1:]).unbind(1)
+    along_z = -(along_x * x + along_y * y)
+    turns = (along_z * y - along_y, along_x - along_z * x, along_y * x - along_x * y)
+    moves = (along_x * disparity, along_y * disparity, along_z * disparity)
+    return torch.stack([*turns, *moves, torch.ones_like(x)], dim=1)
+
+
+def _cost(residuals: Tensor, inside: Tensor) -> Tensor:
+    """Huber's mean over the pixels that are seen, [F, B]; infinite where hardly any is."""
+    size = residuals.abs()
+    huber = torch.where(size < _HUBER, size.square() / (2 * _HUBER), size - _HUBER / 2)
+    seen = inside.sum(dim=(2, 3))
+    mean = (huber * inside).sum(dim=(2, 3)) / seen.clamp(min=1)
+    return mean.masked_fill(seen < residuals[0, 0].numel() / 4, torch.inf)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """[..., 3, H, W] to its luma [..., 1, H, W]."""
+    shares = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (images * shares).sum(dim=-3, keepdim=True)

@@ -1,0 +1,114 @@
+"""Direct alignment: against exact motions, and what it does where there is nothing to see."""
+
+import numpy as np
+import pytest
+import torch
+from plane_world import PlaneWorld
+
+from cpcdr.depth.alignment import _jacobian, align, motion_gap, shrinkings
+from cpcdr.geometry import pixel_rays, pose_matrix, project, sample_pixels, transform
+
+WORLD = PlaneWorld(length=6, height=96, width=192)
+
+
+def street(numbers=(1, 2, 3)):
+    """Targets, sources (previous, next), disparities, exact poses and intrinsics of some frames."""
+    frames = [WORLD.read(ref) for ref in WORLD.refs()]
+    images = [torch.from_numpy(f.image).permute(2, 0, 1).float() / 255 for f in frames]
+    poses = [f.pose for f in frames]
+    motions = [
+        [torch.from_numpy(np.linalg.inv(poses[i + step]) @ poses[i]).float() for i in numbers]
+        for step in (-1, 1)
+    ]
+    return {
+        "target": torch.stack([images[i] for i in numbers]),
+        "sources": torch.stack([torch.stack([images[i + s] for i in numbers]) for s in (-1, 1)]),
+        "disparity": torch.stack([torch.from_numpy(frames[i].disparity) for i in numbers]).float(),
+        "poses": torch.stack([torch.stack(row) for row in motions]),
+        "intrinsics": torch.from_numpy(np.stack([frames[i].intrinsics for i in numbers])),
+    }
+
+
+def moved(poses, seed, turn=0.008, step=0.08):
+    generator = torch.Generator().manual_seed(seed)
+    turns = turn * torch.randn(*poses.shape[:2], 3, generator=generator)
+    steps = step * torch.randn(*poses.shape[:2], 3, generator=generator)
+    return pose_matrix(turns, steps) @ poses
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_finds_the_true_motion_where_depth_is_true(seed):
+    scene = street()
+    truth = scene.pop("poses")
+    found = align(**scene, poses=moved(truth, seed))
+    # Half a milliradian is a fifteenth of a pixel here.
+    assert float((found - truth)[..., :3, :3].abs().max()) < 1e-3
+    assert float((found - truth)[..., :3, 3].abs().max()) < 0.02
+    assert motion_gap(found, truth) < 0.1 * motion_gap(moved(truth, seed), truth)
+
+
+def test_the_unit_of_motion_is_that_of_depth():
+    scene = street()
+    scene["disparity"] /= 2.5
+    start = scene["poses"].clone()
+    start[..., :3, 3] *= 2
+    found = align(**{**scene, "poses": start})
+    expected = 2.5 * scene["poses"][..., :3, 3]
+    assert float((found[..., :3, 3] - expected).abs().max()) < 0.05
+
+
+def test_a_change_of_brightness_is_no_motion():
+    scene = street()
+    truth = scene.pop("poses")
+    scene["sources"] = scene["sources"] * 0.95 + 0.05
+    found = align(**scene, poses=moved(truth, 0))
+    assert float((found - truth).abs().max()) < 0.03
+
+
+def test_nothing_to_see_leaves_poses_as_they_are():
+    scene = street()
+    grey = {**scene, "target": torch.full_like(scene["target"], 0.5)}
+    grey["sources"] = torch.full_like(scene["sources"], 0.5)
+    assert torch.equal(align(**grey), scene["poses"])
+    away = scene["poses"].clone()
+    away[..., :3, 3] = torch.tensor([500.0, 0.0, 0.0])
+    assert torch.equal(align(**{**scene, "poses": away}), away)
+    assert torch.equal(align(**scene, steps=0), scene["poses"])
+
+
+def test_jacobian_is_that_of_the_warped_image():
+    scene = street((2,))
+    smooth = torch.nn.functional.avg_pool2d(scene["target"].mean(1, keepdim=True), 9, 1, 4).double()
+    disparity, camera = scene["disparity"].double(), scene["intrinsics"].double()
+    jacobian = _jacobian(smooth, disparity, camera)
+    rays = pixel_rays(camera, *disparity.shape[1:]) / disparity[:, None]
+    for number in range(6):
+        motion = torch.zeros(6, dtype=torch.float64)
+        motion[number] = 2e-3
+        views = []
+        for sign in (-1, 1):
+            pose = pose_matrix(sign * motion[:3], sign * motion[3:])[None]
+            pixels, _ = project(transform(pose, rays), camera)
+            views.append(sample_pixels(smooth, pixels)[:, 0])
+        slope = ((views[1] - views[0]) / 4e-3)[0, 8:-8, 8:-8]
+        found = jacobian[0, number, 8:-8, 8:-8]
+        correlation = torch.corrcoef(torch.stack([slope.flatten(), found.flatten()]))[0, 1]
+        assert correlation > 0.95, number
+        assert float(found.norm() / slope.norm()) == pytest.approx(1, abs=0.1), number
+
+
+def test_sizes():
+    assert shrinkings(96) == [4, 2, 1] and shrinkings(192) == [8, 4, 2, 1]
+    assert shrinkings(32) == [1] and shrinkings(47) == [1] and shrinkings(48) == [2, 1]
+
+
+def test_gap():
+    pose = pose_matrix(torch.zeros(4, 3), torch.tensor([[0.0, 0, 2]]).expand(4, 3))
+    turned = pose_matrix(torch.tensor([[0.0, 0.05, 0]]).expand(4, 3), pose[:, :3, 3])
+    longer = pose_matrix(torch.zeros(4, 3), 1.25 * pose[:, :3, 3])
+    assert motion_gap(pose, pose) < 2e-3
+    assert float(motion_gap(turned, pose)) == pytest.approx(0.05 * 2**0.5 * 10, rel=0.01)
+    assert float(motion_gap(longer, pose)) == pytest.approx(0.25, rel=0.01)
+    same = pose.clone().requires_grad_()
+    motion_gap(same, pose).backward()
+    assert same.grad.isfinite().all()
