@@ -96,6 +96,10 @@ def main(
         result = function(parse(config_type, (description or "").strip(), sys.argv[1:]))
     except InputError as error:
         _leave(f"error: {error}", 2)
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does of --help. Python would try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         if not (sentence := no_room(error)):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,6 +92,16 @@ def test_bad_input_is_one_sentence_and_exit_code_2(script: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "error: clip.mp4: holds no frame; give another file.\n"
     assert "RESULT" not in done.stdout
+
+
+def test_a_reader_that_leaves_gets_no_traceback(script: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"], stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_bug_keeps_its_traceback(script: Path) -> None:
