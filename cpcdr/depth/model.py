@@ -172,6 +172,9 @@ class DepthModel(nn.Module):
     def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
         """Motions of frames in a row, from each to the next, aligned as ``alignment_steps`` says.
 
+        Steps keep the length that the pose network gives them: it has one unit for all frames,
+        while an aligned step has that of its frame's depth.
+
         Args:
             images: [N, 3, H, W] in [0, 1].
             intrinsics: [N, 4] of the frames; not used where they are learned.
@@ -189,7 +192,10 @@ class DepthModel(nn.Module):
             }
         )
         disparity = self.depth(first)[0][:, 0]
-        return self._aligned(first, second[None], disparity, poses, camera)[0]
+        aligned = self._aligned(first, second[None], disparity, poses, camera).clone()
+        steps, lengths = aligned[..., :3, 3], poses[..., :3, 3].norm(dim=-1, keepdim=True)
+        aligned[..., :3, 3] = lengths * functional.normalize(steps, dim=-1)
+        return aligned[0]
 
     def _aligned(
         self, target: Tensor, sources: Tensor, disparity: Tensor, poses: Tensor, camera: Tensor

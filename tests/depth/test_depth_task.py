@@ -18,6 +18,7 @@ from cpcdr.depth.triplets import FrameReader, find_triplets, measure_motion, run
 from cpcdr.errors import InputError
 from cpcdr.frames import open_frames
 from cpcdr.frames.frame import FrameRef
+from cpcdr.geometry import pose_matrix
 from cpcdr.train.motion import measure_on_ray
 
 CPU = torch.device("cpu")
@@ -146,7 +147,14 @@ def test_short_recordings_are_told_of_the_spacing():
 
 @pytest.mark.parametrize(
     "change",
-    [{"height": 100}, {"width": 32}, {"backbone": "vgg"}, {"batch_size": 0}, {"spacing": 0}],
+    [
+        {"height": 100},
+        {"width": 32},
+        {"backbone": "vgg"},
+        {"batch_size": 0},
+        {"spacing": 0},
+        {"alignment_steps": -1},
+    ],
 )
 def test_bad_configuration(change):
     with pytest.raises(InputError):
@@ -302,3 +310,29 @@ def test_a_learned_focal_length_leaves_first_order_motion_alone():
             moved.append(torch.cat([rotation * across, translation * across]))
     torch.testing.assert_close(moved[0], moved[1])
     assert moved[0].abs().min() > 0
+
+
+def test_a_drive_has_aligned_turns_and_the_networks_step_lengths(task):
+    torch.manual_seed(0)
+    frames = [task.source.read(ref) for ref in task.source.refs()[:6]]
+    images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2) / 255
+    camera = torch.from_numpy(np.stack([f.intrinsics for f in frames]))
+    model = task.build().eval()
+    with torch.no_grad():
+        predicted = pose_matrix(*model.motion(images[:-1], images[1:]))
+        found = model.drive(images, camera)
+        model.config = replace(SMALL, alignment_steps=0)
+        plain = model.drive(images, camera)
+    torch.testing.assert_close(plain, predicted)
+    lengths = [pose[:, :3, 3].norm(dim=1) for pose in (found, predicted)]
+    torch.testing.assert_close(*lengths)
+    assert not torch.allclose(found[:, :3, :3], predicted[:, :3, :3], atol=1e-4)
+
+
+def test_motions_are_aligned_only_where_asked(task):
+    batch = batches(task)[0]
+    for steps, gap in ((3, True), (0, False)):
+        model = _with(task, replace(SMALL, alignment_steps=steps)).build()
+        assert (float(model.reconstruct(batch)[2]) > 0) == gap
+        assert float(model.reconstruct(batch, aligned=False)[2]) == 0
+        assert ("motion_gap" in model(batch)) == gap
