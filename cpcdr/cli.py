@@ -93,13 +93,9 @@ def main(
     # also in a shell's background, where Ctrl-C itself is ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = function(parse(config_type, (description or "").strip(), sys.argv[1:]))
+        result = function(_arguments(config_type, description))
     except InputError as error:
         _leave(f"error: {error}", 2)
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` does of --help. Python would try again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Exception as error:
         if not (sentence := no_room(error)):
             raise
@@ -109,6 +105,15 @@ def main(
     sys.stderr.flush()
     print(f"{word} {json.dumps(_finite(result))}", flush=True)
     sys.exit(0)
+
+
+def _arguments(config_type: type[T], description: str | None) -> T:
+    try:
+        return parse(config_type, (description or "").strip(), sys.argv[1:])
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does of --help. Python would try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _leave(sentence: str, code: int) -> NoReturn:

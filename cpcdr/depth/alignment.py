@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cpcdr.depth.augment import LUMA
 from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, sample_pixels
 
 _COARSEST = 24
@@ -157,5 +158,5 @@ def _cost(residuals: Tensor, inside: Tensor) -> Tensor:
 
 def _grey(images: Tensor) -> Tensor:
     """[..., 3, H, W] to its luma [..., 1, H, W]."""
-    shares = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    shares = images.new_tensor(LUMA)[:, None, None]
     return (images * shares).sum(dim=-3, keepdim=True)

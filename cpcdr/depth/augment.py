@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
-_RGB_TO_YIQ = np.array([_GREY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+_RGB_TO_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 def colour_matrices(rng: np.random.Generator, count: int, probability: float) -> Tensor:
@@ -33,7 +33,7 @@ def _matrix(draws: NDArray[np.float64]) -> NDArray[np.float64]:
     turn = np.eye(3)
     turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     hue = np.linalg.inv(_RGB_TO_YIQ) @ turn @ _RGB_TO_YIQ
-    grey = np.ones((3, 1)) * _GREY
+    grey = np.ones((3, 1)) * LUMA
     saturate = saturation * np.eye(3) + (1 - saturation) * grey
     linear = contrast * brightness * saturate @ hue
     return np.concatenate([linear, np.full((3, 1), (1 - contrast) / 2)], axis=1)

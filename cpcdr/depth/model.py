@@ -20,6 +20,7 @@ from cpcdr.resnet import BACKBONES
 
 _ASSUMED_FOCAL = 0.5 / math.tan(math.radians(30))  # of the image width: 60° field of view
 _GAP_WEIGHT, _UNIT_WEIGHT = 0.2, 0.1
+"""Of what the pose network learns from aligned motions, and of holding the unit of depth."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class DepthModel(nn.Module):
             pose network was off the motions that were used, a scalar.
         """
         disparities = self.depth(batch["jittered"][:, 1])
-        poses = self.predicted_poses(batch["jittered"])
+        poses = self._predicted_poses(batch["jittered"])
         # Reprojection in half precision would move pixels by whole pixels.
         with torch.autocast(poses.device.type, enabled=False):
             images, camera = batch["images"], self.camera(batch)
@@ -164,16 +165,14 @@ class DepthModel(nn.Module):
             full = torch.cat([_upsample(d, images.shape[-2:]) for d in disparities], dim=1)
             gap = poses.new_zeros(())
             if aligned and self.config.alignment_steps:
-                fitting = self._aligned(target, sources, full[:, 0], poses, camera)
+                steps = self.config.alignment_steps
+                fitting = align(target, sources, full[:, 0], poses, camera, steps)
                 gap, poses = motion_gap(poses, fitting), fitting
             photometric = photometric_loss(target, sources, full, poses, camera)
         return disparities, photometric, gap
 
     def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
         """Motions of frames in a row, from each to the next, aligned as ``alignment_steps`` says.
-
-        Steps keep the length that the pose network gives them: it has one unit for all frames,
-        while an aligned step has that of its frame's depth.
 
         Args:
             images: [N, 3, H, W] in [0, 1].
@@ -192,18 +191,10 @@ class DepthModel(nn.Module):
             }
         )
         disparity = self.depth(first)[0][:, 0]
-        aligned = self._aligned(first, second[None], disparity, poses, camera).clone()
-        steps, lengths = aligned[..., :3, 3], poses[..., :3, 3].norm(dim=-1, keepdim=True)
-        aligned[..., :3, 3] = lengths * functional.normalize(steps, dim=-1)
-        return aligned[0]
-
-    def _aligned(
-        self, target: Tensor, sources: Tensor, disparity: Tensor, poses: Tensor, camera: Tensor
-    ) -> Tensor:
         steps = self.config.alignment_steps
-        return align(target, sources, disparity, poses, camera, steps) if steps else poses
+        return align(first, second[None], disparity, poses, camera, steps)[0]
 
-    def predicted_poses(self, images: Tensor) -> Tensor:
+    def _predicted_poses(self, images: Tensor) -> Tensor:
         """What the pose network says of triplets [B, 3, 3, H, W]: the motions [2, B, 4, 4] from
         the current frame to the previous and to the next."""
         previous, current, following = images.unbind(1)
@@ -246,7 +237,7 @@ def _drift(disparity: Tensor) -> Tensor:
     """Squared distance of the mean log disparity from an empty street's. Where motions follow
     depth, nothing else holds the unit of both, and depth would drift away to its limit."""
     start = empty_street(disparity.shape[2]).log().mean()
-    return (disparity.float().log().mean() - start.to(disparity.device)).square()
+    return (disparity.float().log().mean() - start).square()
 
 
 def _upsample(disparity: Tensor, size: torch.Size) -> Tensor:

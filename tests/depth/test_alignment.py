@@ -41,7 +41,7 @@ def test_finds_the_true_motion_where_depth_is_true(seed):
     scene = street()
     truth = scene.pop("poses")
     found = align(**scene, poses=moved(truth, seed))
-    # Half a milliradian is a fifteenth of a pixel here.
+    # A milliradian is a seventh of a pixel here.
     assert float((found - truth)[..., :3, :3].abs().max()) < 1e-3
     assert float((found - truth)[..., :3, 3].abs().max()) < 0.02
     assert motion_gap(found, truth) < 0.1 * motion_gap(moved(truth, seed), truth)

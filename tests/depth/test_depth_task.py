@@ -11,8 +11,10 @@ import pytest
 import torch
 from plane_world import PlaneWorld
 
+from cpcdr.depth.alignment import align
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
-from cpcdr.depth.model import DepthModel
+from cpcdr.depth.model import DepthModel, _drift
+from cpcdr.depth.networks import empty_street
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
 from cpcdr.depth.triplets import FrameReader, find_triplets, measure_motion, runs_of_frames
 from cpcdr.errors import InputError
@@ -312,21 +314,29 @@ def test_a_learned_focal_length_leaves_first_order_motion_alone():
     assert moved[0].abs().min() > 0
 
 
-def test_a_drive_has_aligned_turns_and_the_networks_step_lengths(task):
+def test_a_drive_is_the_networks_motions_aligned(task):
     torch.manual_seed(0)
     frames = [task.source.read(ref) for ref in task.source.refs()[:6]]
     images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2) / 255
     camera = torch.from_numpy(np.stack([f.intrinsics for f in frames]))
     model = task.build().eval()
     with torch.no_grad():
-        predicted = pose_matrix(*model.motion(images[:-1], images[1:]))
+        first, second = images[:-1], images[1:]
+        predicted = pose_matrix(*model.motion(first, second))
+        disparity = model.depth(first)[0][:, 0]
+        expected = align(first, second[None], disparity, predicted[None], camera[:-1])[0]
         found = model.drive(images, camera)
         model.config = replace(SMALL, alignment_steps=0)
         plain = model.drive(images, camera)
     torch.testing.assert_close(plain, predicted)
-    lengths = [pose[:, :3, 3].norm(dim=1) for pose in (found, predicted)]
-    torch.testing.assert_close(*lengths)
-    assert not torch.allclose(found[:, :3, :3], predicted[:, :3, :3], atol=1e-4)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, predicted, atol=1e-4)
+
+
+def test_the_unit_of_depth_is_held_at_an_empty_streets():
+    street = empty_street(64)[:, None].expand(2, 1, 64, 32)
+    assert float(_drift(street)) == pytest.approx(0, abs=1e-10)
+    assert float(_drift(street / 2)) == pytest.approx(math.log(2) ** 2, rel=1e-4)
 
 
 def test_motions_are_aligned_only_where_asked(task):
