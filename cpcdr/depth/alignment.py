@@ -13,6 +13,8 @@ frames (previous, next), P pixels.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,9 +24,23 @@ from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, samp
 
 _COARSEST = 24
 """Rows of the smallest images that are aligned: there, a pose network is off by a pixel or so."""
-_HUBER = 0.03
+HUBER = 0.03
 """Grey values (of 1) beyond which a residual counts linearly: cars that drive, what is hidden."""
 _DAMPING = 1e-3
+
+
+class NormalEquations(NamedTuple):
+    """Huber-weighted least squares of grey residuals, for each pose.
+
+    Attributes:
+        hessian: [F, B, 7, 7].
+        gradient: [F, B, 7].
+        cost: [F, B], Huber's mean over the pixels that are seen; infinite where hardly any is.
+    """
+
+    hessian: Tensor
+    gradient: Tensor
+    cost: Tensor
 
 
 @torch.no_grad()
@@ -97,40 +113,77 @@ class _Level:
     def __init__(self, target: Tensor, sources: Tensor, disparity: Tensor, camera: Tensor) -> None:
         self.target, self.sources = target[:, 0], sources
         self.disparity, self.camera = disparity, camera
-        self.jacobian = _jacobian(target, disparity, camera).flatten(2)  # [B, 7, P]
+        self.jacobian = _jacobian(target, disparity, camera)
 
     def align(self, poses: Tensor, steps: int) -> Tensor:
         """The best of [F, B, 4, 4] as it comes and after each of some steps."""
-        residuals, inside = self.compare(poses)
-        best, least = poses, _cost(residuals, inside)
+        equations = self.compare(poses)
+        best, least = poses, equations.cost
         for _ in range(steps):
-            poses = self.step(poses, residuals, inside)
-            residuals, inside = self.compare(poses)
-            cost = _cost(residuals, inside)
-            best = torch.where((cost < least)[..., None, None], poses, best)
-            least = torch.minimum(cost, least)
+            poses = _step(poses, equations)
+            equations = self.compare(poses)
+            best = torch.where((equations.cost < least)[..., None, None], poses, best)
+            least = torch.minimum(equations.cost, least)
         return best
 
-    def compare(self, poses: Tensor) -> tuple[Tensor, Tensor]:
-        """Grey values of the sources' views minus the target's, and where there are any."""
-        pixels, inside = reproject(self.disparity, poses, self.camera)
-        views = sample_pixels(self.sources, pixels.flatten(0, 1))[:, 0].unflatten(
-            0, poses.shape[:2]
+    def compare(self, poses: Tensor) -> NormalEquations:
+        """How the sources look under poses [F, B, 4, 4], and what would make them look better."""
+        arguments = (
+            self.target,
+            self.sources.unflatten(0, poses.shape[:2])[:, :, 0],
+            self.disparity,
+            self.jacobian,
+            poses,
+            self.camera,
         )
-        return views - self.target, inside
+        if self.target.device.type == "cpu" and self.target.dtype == torch.float32:
+            from cpcdr.depth import alignment_cpu
 
-    def step(self, poses: Tensor, residuals: Tensor, inside: Tensor) -> Tensor:
-        """A damped Gauss-Newton step of the motion's six numbers and a difference in brightness."""
-        weights = inside * (_HUBER / residuals.abs().clamp_min(_HUBER))
-        weighted = self.jacobian * weights.flatten(2)[:, :, None]
-        hessian = weighted @ self.jacobian.transpose(1, 2)
-        diagonal = hessian.diagonal(dim1=2, dim2=3)
-        hessian = hessian + torch.diag_embed(_DAMPING * diagonal + 1e-6)
-        gradient = weighted @ residuals.flatten(2)[..., None]
-        motion = torch.linalg.solve_ex(hessian, gradient)[0][
-            ..., 0
-        ]  # checks nothing, so a GPU runs on
-        return poses @ invert_pose(pose_matrix(motion[..., :3], motion[..., 3:6]))
+            return NormalEquations(*alignment_cpu.normal_equations(*arguments))
+        return normal_equations(*arguments)
+
+
+def normal_equations(
+    target: Tensor,
+    sources: Tensor,
+    disparity: Tensor,
+    jacobian: Tensor,
+    poses: Tensor,
+    intrinsics: Tensor,
+) -> NormalEquations:
+    """Of grey sources' views from the target minus the target, in tensor operations.
+
+    Args:
+        target, disparity: [B, H, W].
+        sources: [F, B, H, W].
+        jacobian: [B, 7, H, W], see `_jacobian`.
+        poses: [F, B, 4, 4].
+        intrinsics: [B, 4].
+    """
+    pixels, inside = reproject(disparity, poses, intrinsics)
+    views = sample_pixels(sources.flatten(0, 1)[:, None], pixels.flatten(0, 1))[:, 0]
+    residuals = views.unflatten(0, poses.shape[:2]) - target
+    size = residuals.abs()
+    huber = torch.where(size < HUBER, size.square() / (2 * HUBER), size - HUBER / 2)
+    seen = inside.sum(dim=(2, 3))
+    cost = (huber * inside).sum(dim=(2, 3)) / seen.clamp(min=1)
+    weights = inside * (HUBER / size.clamp_min(HUBER))
+    flat = jacobian.flatten(2)
+    weighted = flat * weights.flatten(2)[:, :, None]
+    return NormalEquations(
+        hessian=weighted @ flat.transpose(1, 2),
+        gradient=(weighted @ residuals.flatten(2)[..., None])[..., 0],
+        cost=cost.masked_fill(seen < target[0].numel() / 4, torch.inf),
+    )
+
+
+def _step(poses: Tensor, equations: NormalEquations) -> Tensor:
+    """A damped Gauss-Newton step of the motion's six numbers and a difference in brightness."""
+    diagonal = equations.hessian.diagonal(dim1=2, dim2=3)
+    damped = equations.hessian + torch.diag_embed(_DAMPING * diagonal + 1e-6)
+    # solve_ex checks nothing, so that a GPU need not be waited for.
+    motion = torch.linalg.solve_ex(damped, equations.gradient[..., None])[0][..., 0]
+    return poses @ invert_pose(pose_matrix(motion[..., :3], motion[..., 3:6]))
 
 
 def _jacobian(target: Tensor, disparity: Tensor, camera: Tensor) -> Tensor:
@@ -147,16 +200,7 @@ def _jacobian(target: Tensor, disparity: Tensor, camera: Tensor) -> Tensor:
     return torch.stack([*turns, *moves, torch.ones_like(x)], dim=1)
 
 
-def _cost(residuals: Tensor, inside: Tensor) -> Tensor:
-    """Huber's mean over the pixels that are seen, [F, B]; infinite where hardly any is."""
-    size = residuals.abs()
-    huber = torch.where(size < _HUBER, size.square() / (2 * _HUBER), size - _HUBER / 2)
-    seen = inside.sum(dim=(2, 3))
-    mean = (huber * inside).sum(dim=(2, 3)) / seen.clamp(min=1)
-    return mean.masked_fill(seen < residuals[0, 0].numel() / 4, torch.inf)
-
-
 def _grey(images: Tensor) -> Tensor:
     """[..., 3, H, W] to its luma [..., 1, H, W]."""
-    shares = images.new_tensor(LUMA)[:, None, None]
-    return (images * shares).sum(dim=-3, keepdim=True)
+    red, green, blue = images.split(1, dim=-3)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -5,7 +5,15 @@ import pytest
 import torch
 from plane_world import PlaneWorld
 
-from cpcdr.depth.alignment import _jacobian, align, motion_gap, shrinkings
+from cpcdr.depth import alignment_cpu
+from cpcdr.depth.alignment import (
+    _grey,
+    _jacobian,
+    align,
+    motion_gap,
+    normal_equations,
+    shrinkings,
+)
 from cpcdr.geometry import pixel_rays, pose_matrix, project, sample_pixels, transform
 
 WORLD = PlaneWorld(length=6, height=96, width=192)
@@ -95,6 +103,33 @@ def test_jacobian_is_that_of_the_warped_image():
         correlation = torch.corrcoef(torch.stack([slope.flatten(), found.flatten()]))[0, 1]
         assert correlation > 0.95, number
         assert float(found.norm() / slope.norm()) == pytest.approx(1, abs=0.1), number
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fused_equations_are_those_of_tensors(seed):
+    scene = street()
+    target, sources = _grey(scene["target"]), _grey(scene["sources"])[:, :, 0]
+    # From a good start to one that sees next to nothing.
+    poses = moved(scene["poses"], seed, turn=0.008 * 4**seed, step=0.08 * 4**seed)
+    disparity, camera = scene["disparity"], scene["intrinsics"]
+    jacobian = _jacobian(target, disparity, camera)
+    arguments = (target[:, 0], sources, disparity, jacobian, poses, camera)
+    plain = normal_equations(*arguments)
+    fused = alignment_cpu.normal_equations(*arguments)
+    for expected, found in zip(plain, fused, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(plain[0].max()))
+    assert torch.equal(fused[2].isinf(), plain.cost.isinf())
+    torch.testing.assert_close(fused[2], plain.cost, rtol=1e-4, atol=1e-6)
+
+
+def test_alignment_in_double_precision_takes_tensors_and_agrees():
+    scene = street()
+    start = moved(scene.pop("poses"), 1)
+    double = {name: value.double() for name, value in scene.items()}
+    single = align(**scene, poses=start)
+    torch.testing.assert_close(
+        single, align(**double, poses=start.double()).float(), rtol=0, atol=2e-3
+    )
 
 
 def test_sizes():
