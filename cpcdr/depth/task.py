@@ -27,6 +27,9 @@ from cpcdr.progress import Progress
 
 __all__ = ["TINY", "DepthConfig", "DepthTask"]
 
+_PIECE = 32
+"""Triplets in a row that one process reads: their frames are shared by neighbours."""
+
 
 class DepthTask:
     """Self-supervised depth from video. Making one reads every frame once, to find the triplets.
@@ -85,23 +88,23 @@ class DepthTask:
     ) -> Iterator[dict[str, Any]]:
         """This rank's batches, read ahead by threads.
 
-        The order is a function of (seed, epoch), each rank takes every world_size-th triplet of a
-        step, and augmentation is a function of (seed, epoch, step, rank).
+        The order is a function of (seed, epoch), and augmentation one of (seed, epoch, step, rank).
+        A rank has the same share of the triplets in every epoch, 32 in a row and again 32: so it
+        reads and keeps its share of the frames, not all.
 
         Yields:
             ``images``, ``jittered`` float32 [B, 3, 3, H, W] in [0, 1] (previous, current, next
             frame; RGB), ``intrinsics`` float32 [B, 4], ``flipped`` bool [B].
         """
         config = self.settings
-        order = self._order(epoch, world_size)
+        order = self._order(epoch, world_size)[rank]
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         pool = ThreadPoolExecutor(config.readers)
         try:
             ahead = first_step
             for step in range(first_step, len(order)):
                 while ahead < min(len(order), step + config.readers + 1):
-                    mine = order[ahead, rank::world_size]
-                    waiting.append(pool.submit(self._load, mine, device.type == "cuda"))
+                    waiting.append(pool.submit(self._load, order[ahead], device.type == "cuda"))
                     ahead += 1
                 images, intrinsics = waiting.popleft().result()
                 rng = np.random.default_rng([config.seed, epoch, step, rank])
@@ -122,12 +125,19 @@ class DepthTask:
             yield {"images": pixels, "jittered": pixels, "intrinsics": camera, "flipped": flipped}
 
     def _order(self, epoch: int, world_size: int) -> NDArray[np.int64]:
-        """Triplet numbers int64 [steps, world_size · batch_size]."""
-        count, step_size = len(self.scan.triplets), self.settings.batch_size * world_size
-        order = np.random.default_rng([self.settings.seed, epoch]).permutation(count)
-        # resize() repeats the order where there are fewer triplets than a step takes.
+        """Triplet numbers int64 [world_size, steps, batch_size]."""
+        count, batch = len(self.scan.triplets), self.settings.batch_size
         steps = self.steps_per_epoch(world_size)
-        return np.resize(order, (steps, step_size))
+        piece = max(1, min(_PIECE, count // (8 * world_size)))
+        owner = np.arange(count) // piece % world_size
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        # resize() repeats the order where there are fewer triplets than the steps take.
+        return np.stack(
+            [
+                np.resize(rng.permutation(np.flatnonzero(owner == rank)), (steps, batch))
+                for rank in range(world_size)
+            ]
+        )
 
     def _load(self, numbers: NDArray[np.int64], pin: bool) -> tuple[Tensor, Tensor]:
         """uint8 [B, 3, H, W, 3] and float32 [B, 4] of triplets."""

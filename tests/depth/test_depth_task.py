@@ -190,10 +190,17 @@ def test_batch_contents(task):
 
 def test_ranks_share_an_epoch_without_overlap(task):
     order = task._order(epoch=1, world_size=2)
-    assert order.shape == (2, 4) and len(set(order.flat)) == 8
+    assert order.shape == (2, 2, 2) and len(set(order.flat)) == 8
     unflipped = [b["images"][~b["flipped"]] for r in (0, 1) for b in batches(task, 1, 0, r, 2)]
     frames = torch.cat(unflipped)[:, 1].flatten(1)
     assert len(frames.unique(dim=0)) == len(frames)
+
+
+def test_a_rank_reads_the_same_share_in_every_epoch(task):
+    shares = [{*task._order(epoch, world_size=2)[rank].flat} for rank in (0, 1) for epoch in (3, 8)]
+    everything = set(range(len(task.scan.triplets)))
+    halves = shares[0] | shares[1], shares[2] | shares[3]
+    assert not halves[0] & halves[1] and len(halves[0] | halves[1]) >= len(everything) - 1
 
 
 def test_fewer_triplets_than_a_batch_repeat():
