@@ -24,18 +24,23 @@ from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, samp
 
 _COARSEST = 24
 """Rows of the smallest images that are aligned: there, a pose network is off by a pixel or so."""
-HUBER = 0.03
-"""Grey values (of 1) beyond which a residual counts linearly: cars that drive, what is hidden."""
+NOISE = 0.02
+"""Standard deviation of grey values (of 1) where depth is true."""
+DEPTH_ERROR = 0.25
+"""Standard deviation of the logarithm of depth: what is near is known to a few pixels only."""
+CAUCHY = 1.5
+"""Standard deviations beyond which a residual counts for less: cars that drive, what is hidden."""
 _DAMPING = 1e-3
 
 
 class NormalEquations(NamedTuple):
-    """Huber-weighted least squares of grey residuals, for each pose.
+    """Least squares of grey residuals, reweighted by Cauchy's robust function, for each pose.
 
     Attributes:
         hessian: [F, B, 7, 7].
         gradient: [F, B, 7].
-        cost: [F, B], Huber's mean over the pixels that are seen; infinite where hardly any is.
+        cost: [F, B], mean of log(1 + (residual / (1.5 standard deviations))²) over the pixels
+            that are seen; infinite where hardly any is.
     """
 
     hessian: Tensor
@@ -117,22 +122,25 @@ class _Level:
 
     def align(self, poses: Tensor, steps: int) -> Tensor:
         """The best of [F, B, 4, 4] as it comes and after each of some steps."""
-        equations = self.compare(poses)
+        # Spreads that changed with the poses would make costs that cannot be compared.
+        shifts = (poses[..., :3, :3].transpose(-1, -2) @ poses[..., :3, 3:])[..., 0]
+        equations = self.compare(poses, shifts)
         best, least = poses, equations.cost
         for _ in range(steps):
             poses = _step(poses, equations)
-            equations = self.compare(poses)
+            equations = self.compare(poses, shifts)
             best = torch.where((equations.cost < least)[..., None, None], poses, best)
             least = torch.minimum(equations.cost, least)
         return best
 
-    def compare(self, poses: Tensor) -> NormalEquations:
+    def compare(self, poses: Tensor, shifts: Tensor) -> NormalEquations:
         """How the sources look under poses [F, B, 4, 4], and what would make them look better."""
         arguments = (
             self.target,
             self.sources.unflatten(0, poses.shape[:2])[:, :, 0],
             self.disparity,
             self.jacobian,
+            shifts,
             poses,
             self.camera,
         )
@@ -148,28 +156,33 @@ def normal_equations(
     sources: Tensor,
     disparity: Tensor,
     jacobian: Tensor,
+    shifts: Tensor,
     poses: Tensor,
     intrinsics: Tensor,
 ) -> NormalEquations:
     """Of grey sources' views from the target minus the target, in tensor operations.
 
+    A residual's spread is that of grey values and that of depth, which moves a pixel along its
+    epipolar line: near pixels, which move far, say little of turns, and far ones nearly all.
+
     Args:
         target, disparity: [B, H, W].
         sources: [F, B, H, W].
         jacobian: [B, 7, H, W], see `_jacobian`.
+        shifts: [F, B, 3], translations in the target's coordinates that spreads are made with.
         poses: [F, B, 4, 4].
         intrinsics: [B, 4].
     """
     pixels, inside = reproject(disparity, poses, intrinsics)
     views = sample_pixels(sources.flatten(0, 1)[:, None], pixels.flatten(0, 1))[:, 0]
     residuals = views.unflatten(0, poses.shape[:2]) - target
-    size = residuals.abs()
-    huber = torch.where(size < HUBER, size.square() / (2 * HUBER), size - HUBER / 2)
+    with_depth = torch.einsum("fbc,bchw->fbhw", shifts, jacobian[:, 3:6])
+    variance = NOISE**2 + (DEPTH_ERROR * with_depth).square()
+    excess = 1 + residuals.square() / (CAUCHY**2 * variance)
     seen = inside.sum(dim=(2, 3))
-    cost = (huber * inside).sum(dim=(2, 3)) / seen.clamp(min=1)
-    weights = inside * (HUBER / size.clamp_min(HUBER))
+    cost = (excess.log() * inside).sum(dim=(2, 3)) / seen.clamp(min=1)
     flat = jacobian.flatten(2)
-    weighted = flat * weights.flatten(2)[:, :, None]
+    weighted = flat * (inside / (variance * excess)).flatten(2)[:, :, None]
     return NormalEquations(
         hessian=weighted @ flat.transpose(1, 2),
         gradient=(weighted @ residuals.flatten(2)[..., None])[..., 0],

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpcdr.depth.alignment import HUBER
+from cpcdr.depth.alignment import CAUCHY, DEPTH_ERROR, NOISE
 
 # Sums may be taken in any order, so that they are taken many at a time.
 _jit = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"})
 
 _F: Any = np.float32
 _ZERO, _HALF, _ONE = _F(0), _F(0.5), _F(1)
-_NEAR = _F(1e-6)
-_HUBER = _F(HUBER)
+_NEAR, _FAR = _F(1e-6), _F(-1e9)
+_NOISE, _DEPTH_ERROR, _CAUCHY = _F(NOISE**2), _F(DEPTH_ERROR**2), _F(1 / CAUCHY**2)
 
 
 def normal_equations(
@@ -30,11 +30,12 @@ def normal_equations(
     sources: Tensor,
     disparity: Tensor,
     jacobian: Tensor,
+    shifts: Tensor,
     poses: Tensor,
     intrinsics: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The fields of `cpcdr.depth.alignment.NormalEquations`, of float32 tensors."""
-    inputs = (target, sources, disparity, jacobian, poses, intrinsics)
+    inputs = (target, sources, disparity, jacobian, shifts, poses, intrinsics)
     arrays = [t.contiguous().numpy() for t in inputs]
     frames, batch = poses.shape[:2]
     hessian = np.zeros((frames, batch, 7, 7), _F)
@@ -51,21 +52,19 @@ def normal_equations(
 
 @_jit
 def _item(  # type: ignore[no-untyped-def]
-    item, target, sources, disparity, jacobian, poses, intrinsics, hessian, gradient, cost
-):
+    item, target, sources, disparity, jacobian, shifts, poses, intrinsics,
+    hessian, gradient, cost,
+):  # fmt: skip
     height, width = target.shape[1:]
-    residuals, weights, weighted = np.empty((3, width), _F)
+    residuals, weights, us, vs = np.empty((4, width), _F)
     for frame in range(len(sources)):
         total, seen = 0.0, 0
         for row in range(height):
-            row_cost, row_seen = _residuals(
-                row, target[item, row], sources[frame, item], disparity[item, row],
-                poses[frame, item], intrinsics[item], residuals, weights,
-            )  # fmt: skip
-            total += row_cost
-            seen += row_seen
+            _reproject(row, disparity[item], poses[frame, item], intrinsics[item], us, vs)
+            seen += _sample(row, target[item], sources[frame, item], us, vs, residuals, weights)
+            total += _weigh(row, jacobian[item], shifts[frame, item], residuals, weights)
             _accumulate(
-                row, jacobian[item], residuals, weights, weighted,
+                row, jacobian[item], residuals, weights, us,
                 hessian[frame, item], gradient[frame, item],
             )  # fmt: skip
         for i in range(7):
@@ -75,27 +74,31 @@ def _item(  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _residuals(  # type: ignore[no-untyped-def]
-    row, target, source, disparity, pose, camera, residuals, weights
-):
-    """Fills a row of the view minus the target, and of Huber's weights, 0 where nothing is seen.
-
-    Returns:
-        The sum of Huber's costs and the number of pixels that are seen.
-    """
-    height, width = source.shape
+def _reproject(row, disparity, pose, camera, us, vs):  # type: ignore[no-untyped-def]
+    """Fills where a row of pixels lies in the source; far outside of it if behind the camera."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     y = (_F(row) - cy) / fy
+    x0, x1, x3 = pose[0, 0], pose[0, 1] * y + pose[0, 2], pose[0, 3]
+    y0, y1, y3 = pose[1, 0], pose[1, 1] * y + pose[1, 2], pose[1, 3]
+    z0, z1, z3 = pose[2, 0], pose[2, 1] * y + pose[2, 2], pose[2, 3]
+    for j in range(len(us)):
+        x, d = (_F(j) - cx) / fx, disparity[row, j]
+        z = z0 * x + z1 + z3 * d
+        scale = _ONE / z
+        u = fx * (x0 * x + x1 + x3 * d) * scale + cx
+        us[j] = u if z > _NEAR else _FAR
+        vs[j] = fy * (y0 * x + y1 + y3 * d) * scale + cy
+
+
+@_jit
+def _sample(row, target, source, us, vs, residuals, weights):  # type: ignore[no-untyped-def]
+    """Fills the view minus the target, and weights of 1 where there is a view, else 0; counts."""
+    height, width = source.shape
     right, bottom = _F(width - 1), _F(height - 1)
-    cost, seen = _ZERO, 0
+    seen = 0
     for j in range(width):
-        x, d = (_F(j) - cx) / fx, disparity[j]
-        z = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] + pose[2, 3] * d
-        weights[j] = residuals[j] = _ZERO
-        if z <= _NEAR:
-            continue
-        u = fx * (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] + pose[0, 3] * d) / z + cx
-        v = fy * (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] + pose[1, 3] * d) / z + cy
+        u, v = us[j], vs[j]
+        residuals[j] = weights[j] = _ZERO
         if not (-_HALF <= u <= right + _HALF and -_HALF <= v <= bottom + _HALF):
             continue
         u, v = min(max(u, _ZERO), right), min(max(v, _ZERO), bottom)
@@ -103,17 +106,30 @@ def _residuals(  # type: ignore[no-untyped-def]
         a, b = u - _F(left), v - _F(top)
         upper = (_ONE - a) * source[top, left] + a * source[top, left + 1]
         lower = (_ONE - a) * source[top + 1, left] + a * source[top + 1, left + 1]
-        residual = (_ONE - b) * upper + b * lower - target[j]
-        size = abs(residual)
-        residuals[j] = residual
-        if size < _HUBER:
-            weights[j] = _ONE
-            cost += size * size / (_HUBER + _HUBER)
-        else:
-            weights[j] = _HUBER / size
-            cost += size - _HALF * _HUBER
+        residuals[j] = (_ONE - b) * upper + b * lower - target[row, j]
+        weights[j] = _ONE
         seen += 1
-    return cost, seen
+    return seen
+
+
+@_jit
+def _weigh(row, jacobian, shift, residuals, weights):  # type: ignore[no-untyped-def]
+    """Weights of a row, by their spreads and Cauchy's function; returns the sum of its costs."""
+    cost = 0.0
+    for start in range(0, len(residuals), 64):  # 64 factors: a product of any more might overflow
+        product = 1.0
+        for j in range(start, min(start + 64, len(residuals))):
+            with_depth = (
+                shift[0] * jacobian[3, row, j]
+                + shift[1] * jacobian[4, row, j]
+                + shift[2] * jacobian[5, row, j]
+            )
+            variance = _NOISE + _DEPTH_ERROR * with_depth * with_depth
+            excess = _ONE + _CAUCHY * residuals[j] * residuals[j] / variance
+            weights[j] /= variance * excess
+            product *= excess
+        cost += np.log(product)
+    return cost
 
 
 @_jit

@@ -113,7 +113,8 @@ def test_fused_equations_are_those_of_tensors(seed):
     poses = moved(scene["poses"], seed, turn=0.008 * 4**seed, step=0.08 * 4**seed)
     disparity, camera = scene["disparity"], scene["intrinsics"]
     jacobian = _jacobian(target, disparity, camera)
-    arguments = (target[:, 0], sources, disparity, jacobian, poses, camera)
+    shifts = scene["poses"][..., :3, 3].contiguous()
+    arguments = (target[:, 0], sources, disparity, jacobian, shifts, poses, camera)
     plain = normal_equations(*arguments)
     fused = alignment_cpu.normal_equations(*arguments)
     for expected, found in zip(plain, fused, strict=True):
