@@ -26,8 +26,9 @@ _COARSEST = 24
 """Rows of the smallest images that are aligned: there, a pose network is off by a pixel or so."""
 NOISE = 0.02
 """Standard deviation of grey values (of 1) where depth is true."""
-DEPTH_ERROR = 0.25
-"""Standard deviation of the logarithm of depth: what is near is known to a few pixels only."""
+DEPTH_ERROR = 0.8
+"""Standard deviation of the logarithm of depth, while it is learned: what is near is known to some
+pixels only, and hardly tells of turns."""
 CAUCHY = 1.5
 """Standard deviations beyond which a residual counts for less: cars that drive, what is hidden."""
 _DAMPING = 1e-3

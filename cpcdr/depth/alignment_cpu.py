@@ -22,7 +22,8 @@ _jit = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "
 _F: Any = np.float32
 _ZERO, _HALF, _ONE = _F(0), _F(0.5), _F(1)
 _NEAR, _FAR = _F(1e-6), _F(-1e9)
-_NOISE, _DEPTH_ERROR, _CAUCHY = _F(NOISE**2), _F(DEPTH_ERROR**2), _F(1 / CAUCHY**2)
+# An argument: what numba keeps on disk holds globals as they were, and knows of this file alone.
+_SPREAD = np.array([NOISE**2, DEPTH_ERROR**2, 1 / CAUCHY**2], _F)
 
 
 def normal_equations(
@@ -43,7 +44,7 @@ def normal_equations(
     cost = np.empty((frames, batch), _F)
 
     def one(item: int) -> None:
-        _item(item, *arrays, hessian, gradient, cost)  # type: ignore[call-arg]
+        _item(item, _SPREAD, *arrays, hessian, gradient, cost)  # type: ignore[call-arg]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(one, range(batch)))
@@ -52,7 +53,7 @@ def normal_equations(
 
 @_jit
 def _item(  # type: ignore[no-untyped-def]
-    item, target, sources, disparity, jacobian, shifts, poses, intrinsics,
+    item, spread, target, sources, disparity, jacobian, shifts, poses, intrinsics,
     hessian, gradient, cost,
 ):  # fmt: skip
     height, width = target.shape[1:]
@@ -62,7 +63,7 @@ def _item(  # type: ignore[no-untyped-def]
         for row in range(height):
             _reproject(row, disparity[item], poses[frame, item], intrinsics[item], us, vs)
             seen += _sample(row, target[item], sources[frame, item], us, vs, residuals, weights)
-            total += _weigh(row, jacobian[item], shifts[frame, item], residuals, weights)
+            total += _weigh(row, spread, jacobian[item], shifts[frame, item], residuals, weights)
             _accumulate(
                 row, jacobian[item], residuals, weights, us,
                 hessian[frame, item], gradient[frame, item],
@@ -113,7 +114,7 @@ def _sample(row, target, source, us, vs, residuals, weights):  # type: ignore[no
 
 
 @_jit
-def _weigh(row, jacobian, shift, residuals, weights):  # type: ignore[no-untyped-def]
+def _weigh(row, spread, jacobian, shift, residuals, weights):  # type: ignore[no-untyped-def]
     """Weights of a row, by their spreads and Cauchy's function; returns the sum of its costs."""
     cost = 0.0
     for start in range(0, len(residuals), 64):  # 64 factors: a product of any more might overflow
@@ -124,8 +125,8 @@ def _weigh(row, jacobian, shift, residuals, weights):  # type: ignore[no-untyped
                 + shift[1] * jacobian[4, row, j]
                 + shift[2] * jacobian[5, row, j]
             )
-            variance = _NOISE + _DEPTH_ERROR * with_depth * with_depth
-            excess = _ONE + _CAUCHY * residuals[j] * residuals[j] / variance
+            variance = spread[0] + spread[1] * with_depth * with_depth
+            excess = _ONE + spread[2] * residuals[j] * residuals[j] / variance
             weights[j] /= variance * excess
             product *= excess
         cost += np.log(product)
