@@ -40,9 +40,10 @@ class DepthConfig:
             pose network learns them. 0: the network's motions as they are (Monodepth2).
         smoothness: weight of the smoothness term at the finest scale, halved at each coarser one.
         jitter: share of the triplets whose colours are jittered before the networks see them.
-        spacing: frames from one of a triplet's three to the next; more than 1 where the camera
-            moves little from frame to frame (slow, or more than some ten frames a second): what
-            is far is told apart only by a wide view.
+        spacing: frames from one of a triplet's three to the next; several numbers make triplets of
+            each. What is far is told apart only by a wide view, what is near moves out of it: where
+            the camera moves little from frame to frame (slow, or more than some ten frames a
+            second), ``1 2`` or ``1 3`` learns both.
         min_motion: triplets with less optical flow than this (mean length, as a share of the image
             width) show no motion and are skipped.
         cache_mib: memory for decoded frames in each process.
@@ -59,7 +60,7 @@ class DepthConfig:
     alignment_steps: int = 3
     smoothness: float = 1e-3
     jitter: float = 0.5
-    spacing: int = 1
+    spacing: tuple[int, ...] = (1,)
     min_motion: float = 0.001
     cache_mib: int = 2048
     readers: int = 4
@@ -68,20 +69,25 @@ class DepthConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise InputError(
-                f"--backbone {self.backbone} is unknown: take one of {', '.join(BACKBONES)}."
+                f"--depth.backbone {self.backbone} is unknown: take one of {', '.join(BACKBONES)}."
             )
         if self.intrinsics not in ("known", "learn"):
-            raise InputError(f"--intrinsics {self.intrinsics} is unknown: take known or learn.")
+            raise InputError(
+                f"--depth.intrinsics {self.intrinsics} is unknown: take known or learn."
+            )
         if self.height < 64 or self.width < 64 or self.height % 32 or self.width % 32:
             raise InputError(
                 f"A depth training size of {self.height}×{self.width} does not work: "
                 "give multiples of 32, at least 64."
             )
-        counts = ("channels", "batch_size", "spacing", "cache_mib", "readers")
+        if not self.spacing or min(self.spacing) < 1:
+            raise InputError("--depth.spacing takes one or more numbers, each at least 1.")
+        counts = ("channels", "batch_size", "cache_mib", "readers")
         if min(getattr(self, name) for name in counts) < 1:
-            raise InputError(f"{', '.join(counts[:-1])} and {counts[-1]} must be at least 1.")
+            named = [f"--depth.{name.replace('_', '-')}" for name in counts]
+            raise InputError(f"{', '.join(named[:-1])} and {named[-1]} must be at least 1.")
         if self.alignment_steps < 0:
-            raise InputError("--alignment-steps must be 0 or more.")
+            raise InputError("--depth.alignment-steps must be 0 or more.")
 
 
 TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
@@ -99,7 +105,9 @@ class DepthModel(nn.Module):
         super().__init__()
         self.config = config
         self.depth = DepthNet(config.backbone, config.channels)
-        self.pose = PoseNet(config.channels, advance=0.6 * config.spacing)
+        self.pose = PoseNet(
+            config.channels, advance=0.6 * sum(config.spacing) / len(config.spacing)
+        )
         if config.intrinsics == "learn":
             self.log_focal = nn.Parameter(torch.tensor(math.log(_ASSUMED_FOCAL)))
             self.principal_point = nn.Parameter(torch.zeros(2))

@@ -26,7 +26,11 @@ def load_depth_network(folder: Path | str) -> DepthModel:
     values, weights = read_checkpoint(Path(folder), "depth")
     fields = DepthConfig.__dataclass_fields__
     try:
-        config = DepthConfig(**{k: v for k, v in values["config"].items() if k in fields})
+        known = {k: v for k, v in values["config"].items() if k in fields}
+        # One number in checkpoints of before there were several; YAML has no tuples.
+        spacing = known.pop("spacing", 1)
+        spacing = (spacing,) if isinstance(spacing, int) else tuple(spacing)
+        config = DepthConfig(**known, spacing=spacing)
         model = DepthModel(config)
         model.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:

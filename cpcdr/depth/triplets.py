@@ -11,11 +11,11 @@ import math
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from typing import NamedTuple
 
 import cv2
@@ -113,11 +113,11 @@ class FrameMotion(NamedTuple):
     reason: str
 
 
-def refuse_single_frames(source: FrameSource, spacing: int) -> None:
+def refuse_single_frames(source: FrameSource, spacing: Sequence[int]) -> None:
     """Before any frame is read: is there a triplet at all?
 
     Raises:
-        InputError: no sequence has three frames ``spacing`` apart.
+        InputError: no sequence has three frames one of the spacings apart.
     """
     short = []
     for name, refs in sequences(source):
@@ -128,16 +128,19 @@ def refuse_single_frames(source: FrameSource, spacing: int) -> None:
 
 
 def find_triplets(
-    source: FrameSource, motions: Iterable[FrameMotion], min_motion: float, spacing: int = 1
+    source: FrameSource,
+    motions: Iterable[FrameMotion],
+    min_motion: float,
+    spacing: Sequence[int] = (1,),
 ) -> TripletScan:
-    """Every triplet of frames ``spacing`` apart with motion, never across two sequences.
+    """Every triplet of frames a spacing apart with motion, never across two sequences.
 
     Args:
         source: where the frames are.
         motions: of all its frames, in any order.
         min_motion: least flow between two neighbouring frames from a triplet's first to its last,
             as a share of the image width.
-        spacing: frames from one of the three to the next.
+        spacing: frames from one of the three to the next; each of some numbers.
 
     Raises:
         InputError: no triplet is left.
@@ -217,13 +220,13 @@ def sequences(source: FrameSource) -> Iterator[tuple[str, list[FrameRef]]]:
         yield name, list(members)
 
 
-def _rows(refs: list[FrameRef], spacing: int) -> list[tuple[int, int, int]]:
-    """Places in ``refs`` of three frames whose indices lie ``spacing`` apart."""
+def _rows(refs: list[FrameRef], spacing: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Places in ``refs`` of three frames whose indices lie a spacing apart, middle by middle."""
     places = {ref.frame_index: place for place, ref in enumerate(refs)}
     rows = []
-    for place, ref in enumerate(refs):
-        before = places.get(ref.frame_index - spacing)
-        after = places.get(ref.frame_index + spacing)
+    for (place, ref), apart in product(enumerate(refs), spacing):
+        before = places.get(ref.frame_index - apart)
+        after = places.get(ref.frame_index + apart)
         if before is not None and after is not None:
             rows.append((before, place, after))
     return rows
@@ -236,7 +239,7 @@ def _half_size_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return half.astype(np.uint8, copy=False)
 
 
-def _nothing_left(source: FrameSource, scan: TripletScan, spacing: int) -> str:
+def _nothing_left(source: FrameSource, scan: TripletScan, spacing: Sequence[int]) -> str:
     if scan.static:
         return (
             f"{source.spec}: all {scan.static} triplets of frames are without motion: depth is "
@@ -248,10 +251,11 @@ def _nothing_left(source: FrameSource, scan: TripletScan, spacing: int) -> str:
             f"{source.spec}: no three readable frames in a row; {len(scan.rejected)} frames "
             f"cannot be read, the first is {frame_id}: {reason}"
         )
-    if spacing > 1:
+    if min(spacing) > 1:
         return (
-            f"{source.spec}: no sequence has three frames {spacing} apart: give longer recordings, "
-            "a lower --depth.spacing, or every frame of them (--stride 1, --limit 0)."
+            f"{source.spec}: no sequence has three frames {min(spacing)} apart: give longer "
+            "recordings, a lower --depth.spacing, or every frame of them (--options.stride 1, "
+            "--options.limit 0)."
         )
     return (
         f"{source.spec}: no sequence has three consecutive frames: depth is learned from video, "

@@ -52,7 +52,7 @@ class TrainDepthConfig:
     @staticmethod
     def presets() -> dict[str, TrainDepthConfig]:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        train = TrainConfig(steps=400, optimizer="adamw", lr=1e-3, checkpoint_every=50)
+        train = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
         return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
 
 

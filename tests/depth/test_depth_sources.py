@@ -1,7 +1,7 @@
 """Depth sources: the good case of each kind, and a sentence for every bad input."""
 
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ import yaml
 from plane_world import PlaneWorld
 from safetensors.torch import save_file
 
+from cpcdr.config import to_plain
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.network import load_depth_network
 from cpcdr.depth.sources import check_disparity, open_depth
@@ -118,7 +119,7 @@ def checkpoint(tmp_path_factory):
 def write_checkpoint(folder, model, kind="depth"):
     folder.mkdir(exist_ok=True)
     save_file(model.state_dict(), folder / "model.safetensors")
-    values = {"kind": kind, "step": 7, "config": {**asdict(model.config), "data": "planes:"}}
+    values = {"kind": kind, "step": 7, "config": {**to_plain(model.config), "data": "planes:"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     return folder
 
@@ -137,6 +138,15 @@ def test_network(checkpoint):
     travelled = pickle.loads(pickle.dumps(source))
     assert len(pickle.dumps(source)) < 2000
     np.testing.assert_allclose(travelled(FRAMES[:1])[0], maps[0], atol=1e-3)
+
+
+def test_a_checkpoint_of_one_spacing_as_a_number_is_read(tmp_path):
+    folder = write_checkpoint(tmp_path / "c", DepthModel(replace(SMALL, spacing=(1, 2))))
+    assert load_depth_network(folder).config.spacing == (1, 2)
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    values["config"]["spacing"] = 2
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    assert load_depth_network(folder).config.spacing == (2,)
 
 
 def test_collapsed_network_is_refused(tmp_path):

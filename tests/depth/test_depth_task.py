@@ -68,14 +68,21 @@ def test_only_consecutive_indices_make_triplets():
 
 
 def test_frames_of_a_triplet_lie_spacing_apart():
-    wide = DepthTask(replace(SMALL, spacing=2), PlaneWorld(length=7)).scan
+    wide = DepthTask(replace(SMALL, spacing=(2,)), PlaneWorld(length=7)).scan
     assert [[ref.frame_index for ref in t] for t in wide.triplets] == [
         [0, 2, 4],
         [1, 3, 5],
         [2, 4, 6],
     ]
+    both = DepthTask(replace(SMALL, spacing=(1, 2)), PlaneWorld(length=5)).scan
+    assert [[ref.frame_index for ref in t] for t in both.triplets] == [
+        [0, 1, 2],
+        [1, 2, 3],
+        [0, 2, 4],
+        [2, 3, 4],
+    ]
     # Of frames that were thinned out, those count that are left.
-    thinned = DepthTask(replace(SMALL, spacing=2), Thinned(length=9)).scan
+    thinned = DepthTask(replace(SMALL, spacing=(2,)), Thinned(length=9)).scan
     assert [t[1].frame_index for t in thinned.triplets] == [2, 4, 6]
 
 
@@ -103,7 +110,7 @@ def test_triplets_without_motion_are_skipped_and_counted():
 
 
 def test_one_step_with_motion_is_enough_for_a_wide_triplet():
-    scan = DepthTask(replace(SMALL, spacing=2), Parked(length=10)).scan
+    scan = DepthTask(replace(SMALL, spacing=(2,)), Parked(length=10)).scan
     assert [t[1].frame_index for t in scan.triplets] == [2, 3, 4, 5] and scan.static == 2
 
 
@@ -144,7 +151,7 @@ def test_nothing_left_is_said_in_a_sentence(source, words):
 
 def test_short_recordings_are_told_of_the_spacing():
     with pytest.raises(InputError, match=r"three frames 2 apart: .*--depth.spacing"):
-        DepthTask(replace(SMALL, spacing=2), PlaneWorld(length=4))
+        DepthTask(replace(SMALL, spacing=(2,)), PlaneWorld(length=4))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,8 @@ def test_short_recordings_are_told_of_the_spacing():
         {"width": 32},
         {"backbone": "vgg"},
         {"batch_size": 0},
-        {"spacing": 0},
+        {"spacing": (2, 0)},
+        {"spacing": ()},
         {"alignment_steps": -1},
     ],
 )
