@@ -24,13 +24,15 @@ from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, samp
 
 _COARSEST = 24
 """Rows of the smallest images that are aligned: there, a pose network is off by a pixel or so."""
-NOISE = 0.02
+_NOISE = 0.02
 """Standard deviation of grey values (of 1) where depth is true."""
-DEPTH_ERROR = 0.8
+_DEPTH_ERROR = 0.8
 """Standard deviation of the logarithm of depth, while it is learned: what is near is known to some
 pixels only, and hardly tells of turns."""
-CAUCHY = 1.5
+_CAUCHY = 1.5
 """Standard deviations beyond which a residual counts for less: cars that drive, what is hidden."""
+SPREAD = (_NOISE**2, _DEPTH_ERROR**2, _CAUCHY**2)
+"""The three as variances."""
 _DAMPING = 1e-3
 
 
@@ -148,7 +150,7 @@ class _Level:
         if self.target.device.type == "cpu" and self.target.dtype == torch.float32:
             from cpcdr.depth import alignment_cpu
 
-            return NormalEquations(*alignment_cpu.normal_equations(*arguments))
+            return NormalEquations(*alignment_cpu.normal_equations(*arguments, SPREAD))
         return normal_equations(*arguments)
 
 
@@ -178,8 +180,9 @@ def normal_equations(
     views = sample_pixels(sources.flatten(0, 1)[:, None], pixels.flatten(0, 1))[:, 0]
     residuals = views.unflatten(0, poses.shape[:2]) - target
     with_depth = torch.einsum("fbc,bchw->fbhw", shifts, jacobian[:, 3:6])
-    variance = NOISE**2 + (DEPTH_ERROR * with_depth).square()
-    excess = 1 + residuals.square() / (CAUCHY**2 * variance)
+    noise, depth_error, cauchy = SPREAD
+    variance = noise + depth_error * with_depth.square()
+    excess = 1 + residuals.square() / (cauchy * variance)
     seen = inside.sum(dim=(2, 3))
     cost = (excess.log() * inside).sum(dim=(2, 3)) / seen.clamp(min=1)
     flat = jacobian.flatten(2)

@@ -14,16 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpcdr.depth.alignment import CAUCHY, DEPTH_ERROR, NOISE
-
 # Sums may be taken in any order, so that they are taken many at a time.
 _jit = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"})
 
 _F: Any = np.float32
 _ZERO, _HALF, _ONE = _F(0), _F(0.5), _F(1)
 _NEAR, _FAR = _F(1e-6), _F(-1e9)
-# An argument: what numba keeps on disk holds globals as they were, and knows of this file alone.
-_SPREAD = np.array([NOISE**2, DEPTH_ERROR**2, 1 / CAUCHY**2], _F)
 
 
 def normal_equations(
@@ -34,17 +30,24 @@ def normal_equations(
     shifts: Tensor,
     poses: Tensor,
     intrinsics: Tensor,
+    spread: tuple[float, float, float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The fields of `cpcdr.depth.alignment.NormalEquations`, of float32 tensors."""
+    """The fields of `cpcdr.depth.alignment.NormalEquations`, of float32 tensors.
+
+    Args:
+        spread: variances of grey values and of the logarithm of depth, and how many variances of
+            both together are an excess of 1. The others are as in the tensor version.
+    """
     inputs = (target, sources, disparity, jacobian, shifts, poses, intrinsics)
     arrays = [t.contiguous().numpy() for t in inputs]
+    weighing = np.array(spread, _F)
     frames, batch = poses.shape[:2]
     hessian = np.zeros((frames, batch, 7, 7), _F)
     gradient = np.zeros((frames, batch, 7), _F)
     cost = np.empty((frames, batch), _F)
 
     def one(item: int) -> None:
-        _item(item, _SPREAD, *arrays, hessian, gradient, cost)  # type: ignore[call-arg]
+        _item(item, weighing, *arrays, hessian, gradient, cost)  # type: ignore[call-arg]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(one, range(batch)))
@@ -126,7 +129,7 @@ def _weigh(row, spread, jacobian, shift, residuals, weights):  # type: ignore[no
                 + shift[2] * jacobian[5, row, j]
             )
             variance = spread[0] + spread[1] * with_depth * with_depth
-            excess = _ONE + spread[2] * residuals[j] * residuals[j] / variance
+            excess = _ONE + residuals[j] * residuals[j] / (spread[2] * variance)
             weights[j] /= variance * excess
             product *= excess
         cost += np.log(product)

@@ -7,6 +7,7 @@ from plane_world import PlaneWorld
 
 from cpcdr.depth import alignment_cpu
 from cpcdr.depth.alignment import (
+    SPREAD,
     _grey,
     _jacobian,
     align,
@@ -116,7 +117,7 @@ def test_fused_equations_are_those_of_tensors(seed):
     shifts = scene["poses"][..., :3, 3].contiguous()
     arguments = (target[:, 0], sources, disparity, jacobian, shifts, poses, camera)
     plain = normal_equations(*arguments)
-    fused = alignment_cpu.normal_equations(*arguments)
+    fused = alignment_cpu.normal_equations(*arguments, SPREAD)
     for expected, found in zip(plain, fused, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(plain[0].max()))
     assert torch.equal(fused[2].isinf(), plain.cost.isinf())
