@@ -170,9 +170,9 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     config = overlay(ModelConfig(), section, f"{folder / 'config.yaml'}: model")
     network = SegmentationNetwork(config)
     prefix = "network."
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    own = {k.removeprefix(prefix) if k.startswith(prefix) else k: v for k, v in weights.items()}
     try:
-        network.load_state_dict(own)
+        network.load_state_dict(own)  # also refuses what is not the network's, as a classifier's
     except RuntimeError as error:
         raise InputError(
             f"{folder / 'model.safetensors'}: its weights do not fit its config.yaml; "

@@ -106,6 +106,18 @@ def test_weights_of_another_network_are_refused(
         load_network(save(tmp_path, network, other))
 
 
+def test_weights_with_more_than_the_network_are_refused(
+    tmp_path: Path, network: SegmentationNetwork
+) -> None:
+    """A fine-tuned network under a pre-training's config.yaml: its classifier would be lost."""
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    weights["classifier.weight"] = torch.zeros(7, 32, 1, 1)
+    values = {"kind": "pretrain", "config": {"model": to_plain(TINY)}}
+    folder = write_checkpoint(tmp_path, 1, values, weights, {})
+    with pytest.raises(InputError, match=r"model\.safetensors: its weights do not fit"):
+        load_network(folder)
+
+
 def test_a_checkpoint_without_a_model_section_is_refused(
     tmp_path: Path, network: SegmentationNetwork
 ) -> None:
