@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cpcdr.checkpoint import CONFIG
 from cpcdr.config import overlay
+from cpcdr.errors import InputError
 from cpcdr.evaluate.baselines import ColourPosition
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.model import ModelConfig, SegmentationNetwork, load_network
+
+_SMALLEST_SIDE = 32  # one place at the largest stride
 
 
 class Segmenter(Protocol):
@@ -72,8 +76,37 @@ def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:
     network, values = load_network(checkpoint)
     if trained:
         return network
-    torch.manual_seed(values["config"]["seed"])
+    torch.manual_seed(trained_with(checkpoint, values)[1])
     return SegmentationNetwork(overlay(ModelConfig(), values["config"]["model"], "")).eval()
+
+
+def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, int], int]:
+    """Size (H, W) of the frames and the seed of a pre-training, from its checkpoint's config.
+
+    Raises:
+        InputError: ``config.yaml`` does not say them.
+    """
+    try:
+        height, width = (int(side) for side in values["config"]["dataset"]["size"])
+        return (height, width), int(values["config"]["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint / CONFIG}: does not say the size of the frames (dataset: size) and the "
+            "seed of the training; give a checkpoint folder written by experiments/pretrain.py."
+        ) from error
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse a ``--size`` of evaluation that the network cannot see anything at.
+
+    Raises:
+        InputError: a side below the largest stride of the network, unless both are 0.
+    """
+    if any(size) and min(size) < _SMALLEST_SIDE:
+        raise InputError(
+            f"--size {size[0]} {size[1]} is too small: give a height and a width of at least "
+            f"{_SMALLEST_SIDE} pixels, or 0 0 for those of the training."
+        )
 
 
 def prototype_segmenter(

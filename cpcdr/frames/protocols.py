@@ -35,7 +35,8 @@ class Protocol:
         colours: uint8 [K, 3] RGB, one colour a class, for figures.
         mapping: int16 [256] label id of a file -> train id; 255 = ignore, -1 = no such label.
         crop: side in pixels of the square that is evaluated: the shorter side is resized to it
-            and the centre cropped (``fit(frame, (crop, crop))``); 0 = the whole image.
+            and the centre cropped (``fit(frame, (crop, crop))``); 0 = the protocol prescribes no
+            size, see `evaluation_size`.
     """
 
     name: str
@@ -240,3 +241,35 @@ def get_protocol(name: str) -> Protocol:
     close = difflib.get_close_matches(name, PROTOCOLS, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise InputError(f"There is no protocol {name!r}: give one of {', '.join(PROTOCOLS)}.{hint}")
+
+
+def evaluation_size(
+    protocol: Protocol | None, asked: tuple[int, int], trained: tuple[int, int]
+) -> tuple[int, int]:
+    """Height and width at which frames are evaluated.
+
+    A protocol with a crop prescribes it, because its published numbers are of that size. The
+    others, and frames without labels, take the size that is asked for, else that of the training.
+
+    Args:
+        protocol: None without labels.
+        asked: what the user gave as ``--size``; 0 0 = nothing.
+        trained: the size of the frames that the network was trained on.
+
+    Raises:
+        InputError: another size than the protocol's own is asked for.
+
+    >>> evaluation_size(get_protocol("camvid-11"), (0, 0), (96, 128))
+    (96, 128)
+    >>> evaluation_size(get_protocol("cityscapes-27"), (0, 0), (96, 128))
+    (320, 320)
+    """
+    if protocol is None or not protocol.crop:
+        return asked if any(asked) else trained
+    own = (protocol.crop, protocol.crop)
+    if any(asked) and tuple(asked) != own:
+        raise InputError(
+            f"--size {asked[0]} {asked[1]}: protocol {protocol.name} is evaluated on its centre "
+            f"crop of {own[0]}×{own[1]} pixels; leave --size out, or take a protocol of any size."
+        )
+    return own

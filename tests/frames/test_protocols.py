@@ -9,7 +9,7 @@ import pytest
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import read_label_map
 from cpcdr.frames.frame import IGNORE
-from cpcdr.frames.protocols import PROTOCOLS, get_protocol
+from cpcdr.frames.protocols import PROTOCOLS, evaluation_size, get_protocol
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
@@ -67,6 +67,17 @@ def test_cityscapes_27_are_label_ids_in_order_with_centre_crop():
     assert set(protocol.mapping[:7].tolist()) == {IGNORE}
     assert protocol.crop == 320
     assert get_protocol("cityscapes-19").crop == 0
+
+
+def test_a_protocol_of_one_size_takes_no_other():
+    crop, free = get_protocol("cityscapes-27"), get_protocol("cityscapes-19")
+    assert evaluation_size(crop, (0, 0), (96, 192)) == (320, 320)
+    assert evaluation_size(crop, (320, 320), (96, 192)) == (320, 320)
+    with pytest.raises(InputError, match=r"--size 96 192: protocol cityscapes-27 .* 320×320"):
+        evaluation_size(crop, (96, 192), (96, 192))
+    for protocol in (free, None):
+        assert evaluation_size(protocol, (0, 0), (96, 192)) == (96, 192)
+        assert evaluation_size(protocol, (64, 128), (96, 192)) == (64, 128)
 
 
 def test_known_pairs_of_cityscapes_19():
