@@ -25,16 +25,17 @@ from cpcdr.evaluate.probes import (
     grid_labels,
     linear_classes,
     prototype_purity,
-    sample_pixels_of_frames,
+    sample_pixels,
     sgd_probe,
 )
-from cpcdr.evaluate.segmenters import open_network
-from cpcdr.frames import FrameOptions, FrameSource, fit, get_protocol, open_frames
+from cpcdr.evaluate.segmenters import check_size, open_network, trained_with
+from cpcdr.frames import IGNORE, FrameOptions, FrameSource, fit, get_protocol, open_frames
+from cpcdr.frames.protocols import evaluation_size
 from cpcdr.model import SegmentationNetwork
 from cpcdr.progress import Progress
 from cpcdr.tracking import TrackingConfig, open_run
 
-_PER_FRAME = 400
+_PER_FRAME, _PIXELS = 400, 200_000  # pixels that SGD sees: of a frame, and of all at most
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class ProbeConfig:
     options: FrameOptions = field(default_factory=FrameOptions)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    def __post_init__(self) -> None:
+        check_size(self.size)
+
 
 def probe(config: ProbeConfig) -> dict[str, Any]:
     """Fit and score every probe on both networks; mIoU is counted at stride 4.
@@ -78,16 +82,31 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
             f"{config.frames} and {config.evaluate} have labels of '{fitted.protocol}' and "
             f"'{scored.protocol}'; probes need labels of one protocol."
         )
-    size = config.size if min(config.size) > 0 else tuple(values["config"]["dataset"]["size"])
+    trained_size, _ = trained_with(config.checkpoint, values)
+    size = evaluation_size(get_protocol(fitted.protocol), config.size, trained_size)
     plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
-    digest = config_hash({**plain, "training": values["config"], "step": values["step"]})
+    digest = config_hash({**plain, "training": values["config"], "step": values.get("step")})
     out = config.out if config.out != Path() else config.checkpoint.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
     with open_run(config.tracking, "probe", digest, plain, out) as run:
-        for prefix, trained in (("", True), ("untrained_", False)):
-            network = open_network(config.checkpoint, trained)
-            found = _probe(network, fitted, scored, (size[0], size[1]), config.seed)
-            result |= {prefix + name: value for name, value in found.items()}
+        classes = len(get_protocol(fitted.protocol).classes)
+        per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
+        probes = {
+            prefix: NetworkProbes(
+                open_network(config.checkpoint, trained), classes, per_frame, config.seed
+            )
+            for prefix, trained in (("", True), ("untrained_", False))
+        }
+        for image, labels in labelled_frames(fitted, size):
+            for each in probes.values():
+                each.fit(image, labels)
+        for each in probes.values():
+            each.finish()
+        for image, labels in labelled_frames(scored, size):
+            for each in probes.values():
+                each.score(image, labels)
+        for prefix, each in probes.items():
+            result |= {prefix + name: value for name, value in each.result().items()}
         run.metrics({k: v for k, v in result.items() if isinstance(v, float)}, step=0)
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
@@ -95,56 +114,94 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     return result
 
 
-def _probe(
-    network: SegmentationNetwork,
-    fitted: FrameSource,
-    scored: FrameSource,
-    size: tuple[int, int],
-    seed: int,
-) -> dict[str, float]:
-    classes = len(get_protocol(fitted.protocol).classes)
-    ridge, embedded, projected = None, [], []
-    for features, codes, labels in _features(network, fitted, size):
-        ridge = ridge or RidgeProbe(len(features), classes)
-        ridge.add(features.flatten(1).T.numpy(), labels.ravel())
-        embedded.append((features, labels))
-        projected.append((codes, labels))
-    if ridge is None:
-        raise InputError(f"{fitted.spec}: no labelled frame can be read.")
-    x, y = sample_pixels_of_frames(embedded, _PER_FRAME, seed)
-    codes, names = sample_pixels_of_frames(projected, _PER_FRAME // 2, seed)
-    neighbours = Neighbours(torch.nn.functional.normalize(codes, dim=1), names, classes)
-    linear = {"linear_ridge": ridge.solve(), "linear_sgd": sgd_probe(x, y, classes, seed)}
-    counts = {name: np.zeros((classes, classes), np.int64) for name in (*linear, "knn")}
-    used = np.zeros((len(network.prototypes), classes), np.int64)
-    for features, codes, labels in _features(network, scored, size):
-        flat, truth = features.flatten(1).T.numpy(), labels.ravel()
-        for name, weights in linear.items():
-            counts[name] += confusion(linear_classes(weights, flat), truth, classes, classes)
+class NetworkProbes:
+    """Every probe of one frozen network: `fit` on each frame, `finish`, `score` on each frame.
+
+    Args:
+        network: in evaluation mode.
+        classes: of the protocol.
+        per_frame: pixels of a frame that SGD sees; neighbours are half of them.
+        seed: of the sampled pixels and of SGD.
+    """
+
+    def __init__(
+        self, network: SegmentationNetwork, classes: int, per_frame: int, seed: int
+    ) -> None:
+        self.network, self.classes, self.per_frame, self.seed = network, classes, per_frame, seed
+        self.rng = np.random.default_rng(seed)
+        self.ridge = RidgeProbe(network.config.head_channels, classes)
+        self.drawn: list[tuple[Tensor, Tensor]] = []
+        self.used = np.zeros((len(network.prototypes), classes), np.int64)
+        self.counts: dict[str, NDArray[np.int64]] = {}
+
+    def fit(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Take in an image [H, W, 3] with its labels at stride 4."""
+        embedded, codes = self._features(image)
+        self.ridge.add(embedded.flatten(1).T.numpy(), labels.ravel())
+        both = torch.cat([embedded, codes])
+        self.drawn.append(sample_pixels(both, labels, self.per_frame, self.rng))
+
+    def finish(self) -> None:
+        """Fit what needs all frames."""
+        features, names = (torch.cat(parts) for parts in zip(*self.drawn, strict=True))
+        sizes = [self.network.config.head_channels, self.network.config.feature_dim]
+        embedded, codes = features.split(sizes, dim=1)
+        self.linear = {
+            "linear_ridge": self.ridge.solve(),
+            "linear_sgd": sgd_probe(embedded, names, self.classes, self.seed),
+        }
+        unit = torch.nn.functional.normalize(codes[::2], dim=1)
+        self.neighbours = Neighbours(unit, names[::2], self.classes)
+        shape = (self.classes, self.classes)
+        self.counts = {name: np.zeros(shape, np.int64) for name in (*self.linear, "knn")}
+
+    def score(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Count an image [H, W, 3] against its labels at stride 4."""
+        embedded, codes = self._features(image)
+        flat, truth, classes = embedded.flatten(1).T.numpy(), labels.ravel(), self.classes
+        for name, weights in self.linear.items():
+            self.counts[name] += confusion(linear_classes(weights, flat), truth, classes, classes)
         queries = codes.flatten(1).T
-        counts["knn"] += confusion(neighbours.classify(queries), truth, classes, classes)
-        nearest = (queries @ network.prototypes.T).argmax(1).numpy()
-        used += confusion(nearest, truth, len(used), classes)
-    found = {name: scores(table).miou for name, table in counts.items()}
-    return found | {"prototype_purity": prototype_purity(used)}
+        self.counts["knn"] += confusion(self.neighbours.classify(queries), truth, classes, classes)
+        nearest = (queries @ self.network.prototypes.detach().T).argmax(1).numpy()
+        self.used += confusion(nearest, truth, len(self.used), classes)
+
+    def result(self) -> dict[str, float]:
+        """mIoU of each probe, and the purity of the prototypes."""
+        found = {name: scores(table).miou for name, table in self.counts.items()}
+        return found | {"prototype_purity": prototype_purity(self.used)}
+
+    @torch.no_grad()
+    def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Embedded [C, h, w] and projected [D, h, w] features."""
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        embedded = self.network.embed(pixels)
+        return embedded[0], self.network.projector(embedded)[0]
 
 
-@torch.inference_mode()
-def _features(
-    network: SegmentationNetwork, source: FrameSource, size: tuple[int, int]
-) -> Iterator[tuple[Tensor, Tensor, NDArray[np.uint8]]]:
-    """Embedded [C, h, w] and projected [D, h, w] features of each frame, and labels [h, w]."""
-    for ref in Progress(source.refs(), desc="probe", unit="frame", leave=False):
+def labelled_frames(
+    source: FrameSource, size: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Images [H, W, 3] of ``size`` and labels at stride 4; what is left out is said at the end.
+
+    Raises:
+        InputError: no frame has labels that can be read.
+    """
+    refs, left_out, first = source.refs(), 0, ""
+    grid = tuple(-(-side // 4) for side in size)
+    for ref in Progress(refs, desc="probe", unit="frame", leave=False):
         try:
             frame = fit(source.read(ref), size)
-        except FrameError:
+            if frame.labels is None:
+                raise FrameError(f"{ref.frame_id} has no label map.")
+            labels = grid_labels(frame.labels, grid)
+            if (labels == IGNORE).all():
+                raise FrameError(f"{ref.label_path or ref.frame_id} labels no pixel.")
+        except FrameError as error:
+            left_out, first = left_out + 1, first or str(error)
             continue
-        if frame.labels is None:
-            continue
-        pixels = torch.from_numpy(frame.image).permute(2, 0, 1)[None].float() / 255
-        embedded = network.embed(pixels)
-        yield (
-            embedded[0],
-            network.projector(embedded)[0],
-            grid_labels(frame.labels, tuple(embedded.shape[-2:])),
-        )
+        yield frame.image, labels
+    if left_out == len(refs):
+        raise InputError(f"{source.spec}: no labelled frame can be read; the first says: {first}")
+    if left_out:
+        print(f"{source.spec}: {left_out} frames left out; the first says: {first}")

@@ -7,7 +7,6 @@ channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,22 +144,20 @@ def prototype_purity(counts: NDArray[np.integer]) -> float:
     return float((counts[used].max(axis=1) / counts[used].sum(axis=1)).mean())
 
 
-def sample_pixels_of_frames(
-    parts: Iterable[tuple[Tensor, NDArray[np.uint8]]], per_frame: int, seed: int
+def sample_pixels(
+    features: Tensor, labels: NDArray[np.uint8], count: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Labelled features of random places, equally many from each frame.
+    """Labelled features of random places of one frame.
 
     Args:
-        parts: for each frame features [C, h, w] and labels [h, w] at the same places.
+        features: [C, h, w].
+        labels: [h, w] at the same places; 255 is never drawn.
+        count: how many; a frame with fewer labels gives what it has.
 
     Returns:
         [P, C] and int64 [P].
     """
-    rng = np.random.default_rng(seed)
-    features, labels = [], []
-    for values, names in parts:
-        known = np.flatnonzero(names.ravel() != IGNORE)
-        chosen = rng.choice(known, min(per_frame, len(known)), replace=False)
-        features.append(values.flatten(1).T[torch.from_numpy(chosen)])
-        labels.append(torch.from_numpy(names.ravel()[chosen].astype(np.int64)))
-    return torch.cat(features), torch.cat(labels)
+    known = np.flatnonzero(labels.ravel() != IGNORE)
+    chosen = rng.choice(known, min(count, len(known)), replace=False)
+    names = torch.from_numpy(labels.ravel()[chosen].astype(np.int64))
+    return features.flatten(1).T[torch.from_numpy(chosen)], names

@@ -13,7 +13,7 @@ from cpcdr.evaluate.probes import (
     grid_labels,
     linear_classes,
     prototype_purity,
-    sample_pixels_of_frames,
+    sample_pixels,
     sgd_probe,
 )
 
@@ -67,7 +67,9 @@ def test_purity_and_sampling() -> None:
     assert prototype_purity(np.array([[3, 1], [0, 0], [0, 2]])) == pytest.approx(0.875)
     labels = np.array([[0, 255, 1], [1, 0, 255]], np.uint8)
     values = torch.arange(6.0).reshape(1, 2, 3)
-    features, names = sample_pixels_of_frames([(values, labels)] * 2, 3, 0)
-    assert features.shape == (6, 1) and names.shape == (6,)
+    features, names = sample_pixels(values, labels, 3, np.random.default_rng(0))
+    assert features.shape == (3, 1) and names.shape == (3,)
     assert all(int(labels.ravel()[int(f)]) == int(n) for f, n in zip(features, names, strict=True))
+    nothing = np.full_like(labels, 255)
+    assert sample_pixels(values, nothing, 3, np.random.default_rng(0))[0].shape == (0, 1)
     assert grid_labels(np.zeros((10, 20), np.uint8), (3, 5)).shape == (3, 5)
