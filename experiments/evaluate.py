@@ -5,8 +5,19 @@ Examples:
   python experiments/evaluate.py --checkpoint runs/camvid/checkpoint --frames camvid:CamVid/val
 """
 
+from typing import Any
+
 from cpcdr.cli import main
 from cpcdr.evaluate.driver import EvaluateConfig, evaluate
+from cpcdr.evaluate.report import table
+
+
+def evaluate_and_print(config: EvaluateConfig) -> dict[str, Any]:
+    """The scores, also as a table for people."""
+    result = evaluate(config)
+    print(table(result))
+    return result
+
 
 if __name__ == "__main__":
-    main(EvaluateConfig, evaluate, __doc__)
+    main(EvaluateConfig, evaluate_and_print, __doc__)

@@ -63,6 +63,13 @@ def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
     again = result(run("demo", *arguments, cwd=tmp_path))
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
     assert len(client.search_runs([experiment.experiment_id])) == 3
+    trained = ["--checkpoint", first["checkpoint"], "--frames", STREET, "--evaluate", STREET]
+    probed = result(run("probe", *trained, cwd=tmp_path))
+    assert {"linear_ridge", "untrained_knn", "prototype_purity"} <= probed.keys()
+    arguments = ["--checkpoint", first["checkpoint"], "--frames", STREET, "--engine", "local"]
+    scored = run("evaluate", *arguments, cwd=tmp_path)
+    assert result(scored)["miou"] == pytest.approx(first["miou"])
+    assert "majority vote of each prototype" in scored.stdout
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,10 @@ def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
         ("prepare", ["--frames", "kitti-odometry:."], "kitti-odometry"),
         ("pretrain", ["--data", "nothing"], "nothing"),
         ("evaluate", ["--checkpoint", "nothing"], "nothing"),
+        ("evaluate", ["--size", "7", "9"], "--size 7 9"),
+        ("evaluate", ["--engine", "foo"], "--engine"),
+        ("probe", ["--checkpoint", "nothing"], "nothing"),
+        ("probe", ["--size", "-5", "9"], "--size -5 9"),
         ("demo", ["--frames", "images:."], "images:."),
         ("train_depth", ["--frames", "synthetic:streets=1,frames=2"], "synthetic"),
         ("tune_regions", ["--trials", "0"], "--trials"),

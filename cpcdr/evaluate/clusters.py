@@ -57,6 +57,19 @@ def cluster_prototypes(
     return _spherical_kmeans(directions, num_clusters, seed)
 
 
+def sum_clusters(
+    counts: NDArray[np.int64], clusters: NDArray[np.int64], num_clusters: int
+) -> NDArray[np.int64]:
+    """Counts of prototypes, int64 [K, ...], to those of their clusters, [num_clusters, ...].
+
+    >>> sum_clusters(np.array([[1, 2], [3, 4], [5, 6]]), np.array([1, 0, 1]), 2).tolist()
+    [[3, 4], [6, 8]]
+    """
+    summed = np.zeros((num_clusters, *counts.shape[1:]), np.int64)
+    np.add.at(summed, clusters, counts)
+    return summed
+
+
 def _spherical_kmeans(
     directions: NDArray[np.float64], num_clusters: int, seed: int, restarts: int = 10
 ) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,20 @@ from cpcdr.checkpoint import read_checkpoint
 from cpcdr.config import config_hash, to_plain, write_atomic
 from cpcdr.errors import FrameError, InputError
 from cpcdr.evaluate.baselines import fit_colour_position
-from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.clusters import METHODS, cluster_prototypes, sum_clusters
+from cpcdr.evaluate.counting import NETWORK, SegmentFrames, add_up
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import match, scores
-from cpcdr.evaluate.segmenters import ColourSegmenter, Segmenter, prototype_segmenter
+from cpcdr.evaluate.report import label_remarks, network_report, usage_report
+from cpcdr.evaluate.segmenters import (
+    ColourSegmenter,
+    PrototypeSegmenter,
+    Segmenter,
+    check_size,
+    open_network,
+    prototype_segmenter,
+    trained_with,
+)
 from cpcdr.frames import (
     Frame,
     FrameOptions,
@@ -34,12 +43,13 @@ from cpcdr.frames import (
     open_frames,
     with_protocol,
 )
+from cpcdr.frames.protocols import evaluation_size
 from cpcdr.progress import Progress
 from cpcdr.session import ray_session
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.visualize import save_png
 
-NETWORK, UNTRAINED, COLOUR = "network", "untrained", "colour"
+UNTRAINED, COLOUR = "untrained", "colour"
 CLUSTERS_WITHOUT_LABELS = 19
 FRAMES_WORTH_AN_ACTOR = 64  # an actor needs about as long to start as for so many small frames
 
@@ -52,8 +62,10 @@ class EvaluateConfig:
         checkpoint: folder written by pretrain.py, ``OUT/checkpoint``.
         frames: ``KIND:PATH`` of frames that the training has not seen.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
-        size: height and width of evaluation; 0 0: those of the training.
-        clustering: how prototypes become classes: average, ward, kmeans, spherical.
+        size: height and width of evaluation; 0 0: those of the training. Protocol cityscapes-27
+            is of 320×320 pixels and takes no other.
+        clustering: how prototypes become the classes that are reported in full: average, ward,
+            kmeans, spherical; the mIoU is reported of all four.
         out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
         engine: ``ray`` or ``local``.
         baselines: score the untrained network and colour k-means as well.
@@ -72,42 +84,14 @@ class EvaluateConfig:
     options: FrameOptions = field(default_factory=FrameOptions)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
-
-class SegmentFrames:
-    """A Ray Data actor: reads frames, segments them in every way, counts against the labels."""
-
-    def __init__(
-        self,
-        source: FrameSource,
-        size: tuple[int, int],
-        segmenters: Mapping[str, Segmenter],
-        shape: tuple[int, int],
-    ) -> None:
-        self.source, self.size, self.segmenters, self.shape = source, size, segmenters, shape
-        for segmenter in segmenters.values():
-            segmenter.load()
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self.count(FrameRef(**row)) for row in table.to_pylist()])
-
-    def count(self, ref: FrameRef) -> dict[str, Any]:
-        """Confusions of one frame, flattened, by the name of the segmenter."""
-        clusters, classes = self.shape
-        row: dict[str, Any] = {"frame_id": ref.frame_id, "reason": "", "usage": [0] * clusters}
-        row |= {name: [0] * (clusters * classes) for name in self.segmenters}
-        try:
-            frame = fit(self.source.read(ref), self.size)
-        except FrameError as error:
-            return row | {"reason": str(error)}
-        for name, segmenter in self.segmenters.items():
-            predicted = segmenter.segment(frame.image)
-            if name == NETWORK:
-                usage = np.bincount(predicted.reshape(-1), minlength=clusters)
-                row["usage"] = usage.tolist()
-            if frame.labels is not None:
-                counts = confusion(predicted, frame.labels, clusters, classes)
-                row[name] = counts.reshape(-1).tolist()
-        return row
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.clustering not in METHODS:
+            raise InputError(
+                f"--clustering '{self.clustering}' is unknown; choose {', '.join(METHODS)}."
+            )
+        check_size(self.size)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -115,58 +99,109 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Returns:
         ``protocol``, ``miou``, ``accuracy``, ``untrained_miou``, ``colour_miou`` (None without
-        labels), ``per_class_iou``, ``clusters_used``, ``cluster_entropy``, ``frames`` ...
+        labels), ``clusters_used``, ``cluster_entropy``, ``frames``, and with labels what
+        `cpcdr.evaluate.report.network_report` says ...
 
     Raises:
         InputError: checkpoint, frames or protocol cannot be used.
     """
     start = time.perf_counter()
     values, _ = read_checkpoint(config.checkpoint, "pretrain")
+    trained_size, _ = trained_with(config.checkpoint, values)
     source = open_frames(config.frames, config.options)
     if config.protocol:
         source = with_protocol(source, config.protocol)
     protocol = get_protocol(source.protocol) if source.protocol else None
-    size = config.size if min(config.size) > 0 else tuple(values["config"]["dataset"]["size"])
-    if protocol is not None and protocol.crop:
-        size = (protocol.crop, protocol.crop)
+    if protocol:
+        _refuse_without_label_maps(source)
+    size = evaluation_size(protocol, config.size, trained_size)
     identity = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out", "engine")}
-    digest = config_hash({**identity, "training": values["config"], "step": values["step"]})
+    digest = config_hash({**identity, "training": values["config"], "step": values.get("step")})
     out = config.out if config.out != Path() else config.checkpoint.parent / "evaluation"
     with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
-        classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
-        segmenters = _segmenters(config, source, size, classes)
-        totals = count_all(config.engine, source, size, segmenters, classes)
-        result = _report(totals, protocol, run)
-        result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
-        frames = spread_frames(source, size, 5)
-        network = segmenters[NETWORK]
-        network.load()
-        clusters = [network.segment(frame.image) for frame in frames]
-        matched = match(totals[NETWORK]) if protocol else None
-        sheet = prediction_sheet(frames, clusters, protocol, matched)
+        result, sheet = _score(config, source, protocol, size, run)
         run.figure("predictions", sheet)
         save_png(out / "predictions.png", sheet)
+        result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
         result |= {"seconds": round(time.perf_counter() - start, 1), "run_id": run.run_id}
         write_atomic(out / "report.json", json.dumps(result, indent=2) + "\n")
         run.artifact(out / "report.json")
         return result
 
 
+def _score(
+    config: EvaluateConfig,
+    source: FrameSource,
+    protocol: Protocol | None,
+    size: tuple[int, int],
+    run: Run,
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """The figures of the result, logged as metrics, and the sheet of predictions."""
+    classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
+    methods = METHODS if protocol else (config.clustering,)
+    prototypes = open_network(config.checkpoint, True).prototypes.detach().numpy()
+    clusterings = {m: cluster_prototypes(prototypes, classes, m, config.seed) for m in methods}
+    clusters = clusterings[config.clustering]
+    segmenters = _segmenters(config, source, size, classes, len(prototypes))
+    totals = count_all(config.engine, source, size, segmenters, classes, clusters)
+    result: dict[str, Any] = {"protocol": protocol.name if protocol else None}
+    result |= {"frames": int(totals["frames"]), "miou": None, "accuracy": None}
+    result |= usage_report(sum_clusters(totals["usage"], clusters, classes))
+    matched = None
+    if protocol:
+        used, groups = totals[NETWORK], totals["groups"]
+        for remark in label_remarks(used.sum(0), protocol, source.spec):
+            print(remark)
+        matched = match(groups.sum(0))
+        result |= network_report(used, groups, matched, clusterings, protocol.classes)
+        for figure, image in score_figures(matched.fold(groups.sum(0)), protocol).items():
+            run.figure(figure, image)
+    result |= _baseline_scores(totals if protocol else {})
+    run.metrics({k: v for k, v in result.items() if isinstance(v, int | float | dict)}, step=0)
+    frames = spread_frames(source, size, 5)
+    network = segmenters[NETWORK]
+    network.load()
+    found = [clusters[network.segment(frame.image)] for frame in frames]
+    return result, prediction_sheet(frames, found, protocol, matched)
+
+
+def _refuse_without_label_maps(source: FrameSource) -> None:
+    """Say it before the pass, not after it. Rendered frames have no path and always labels."""
+    if not any(ref.label_path or not ref.path for ref in source.refs()):
+        raise InputError(
+            f"{source.spec}: no frame has a label map; put the label files where they belong, or "
+            "give the frames as images:FOLDER to see clusters without labels."
+        )
+
+
 def _segmenters(
-    config: EvaluateConfig, source: FrameSource, size: tuple[int, int], clusters: int
+    config: EvaluateConfig,
+    source: FrameSource,
+    size: tuple[int, int],
+    clusters: int,
+    prototypes: int,
 ) -> dict[str, Segmenter]:
-    method, seed = config.clustering, config.seed
-    network = prototype_segmenter(config.checkpoint, clusters, True, method, seed)
+    """The network, which says the nearest prototype of each pixel, and what it is compared with."""
+    network = PrototypeSegmenter(config.checkpoint, np.arange(prototypes))
     if not config.baselines:
         return {NETWORK: network}
     some = [frame.image for frame in spread_frames(source, size, 40)]
-    colour = fit_colour_position(some, clusters, config.seed)
+    method, seed = config.clustering, config.seed
     return {
         NETWORK: network,
         UNTRAINED: prototype_segmenter(config.checkpoint, clusters, False, method, seed),
-        COLOUR: ColourSegmenter(colour),
+        COLOUR: ColourSegmenter(fit_colour_position(some, clusters, seed)),
     }
+
+
+def _baseline_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name in (UNTRAINED, COLOUR):
+        score = scores(match(totals[name]).fold(totals[name])) if name in totals else None
+        found[f"{name}_miou"] = score.miou if score else None
+        found[f"{name}_accuracy"] = score.accuracy if score else None
+    return found
 
 
 def spread_frames(source: FrameSource, size: tuple[int, int], count: int) -> list[Frame]:
@@ -192,37 +227,36 @@ def count_all(
     size: tuple[int, int],
     segmenters: Mapping[str, Segmenter],
     classes: int,
+    clusters: NDArray[np.int64] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """Summed confusions by segmenter, the clusters' ``usage`` and the number of ``frames``.
+    """Count the pixels of every frame, in one pass and a memory that does not grow with it.
 
     Args:
         engine: ``ray`` or ``local``.
         source: frames, with labels where there are confusions to count.
         size: height and width at which frames are segmented.
-        segmenters: by name; the one called ``network`` has its clusters' usage counted.
-        classes: of the protocol, and clusters of every segmenter.
+        segmenters: by name; they say clusters or classes, 0..K-1.
+        classes: K of the protocol, and clusters of every segmenter.
+        clusters: int64 [P], the cluster of each prototype, where the segmenter called ``network``
+            says one of P prototypes instead.
+
+    Returns:
+        what `cpcdr.evaluate.counting.add_up` does.
 
     Raises:
-        InputError: no frame can be evaluated.
+        InputError: no frame can be evaluated, or no pixel has a label.
     """
-    totals: dict[str, NDArray[np.int64]] = {}
-    totals |= {name: np.zeros((classes, classes), np.int64) for name in segmenters}
-    totals |= {"usage": np.zeros(classes, np.int64), "frames": np.zeros((), np.int64)}
-    refs, rejected = source.refs(), []
-    arguments = (source, size, segmenters, (classes, classes))
-    with Progress(total=len(refs), desc="evaluate", unit="frame") as bar:
-        for row in _stream(engine, refs, arguments):
-            bar.update()
-            if row["reason"]:
-                rejected.append(row["reason"])
-                continue
-            totals["frames"] += 1
-            for name in (*segmenters, "usage"):
-                totals[name] += np.asarray(row[name], np.int64).reshape(totals[name].shape)
-    if not totals["frames"]:
-        raise InputError(f"{source.spec}: no frame can be evaluated; the first says: {rejected[0]}")
-    if rejected:
-        print(f"{len(rejected)} frames left out; the first says: {rejected[0]}")
+    refs = source.refs()
+    folded = np.arange(classes) if clusters is None else clusters
+    ids = {name: len(folded) if name == NETWORK else classes for name in segmenters}
+    rows = _stream(engine, refs, (source, size, segmenters, ids, classes))
+    with Progress(rows, total=len(refs), desc="evaluate", unit="frame") as bar:
+        totals = add_up(bar, refs, ids, classes, folded, source.spec)
+    if source.protocol and not any(totals[name].any() for name in segmenters):
+        raise InputError(
+            f"{source.spec}: no pixel of its {totals['frames']} frames has a label of protocol "
+            f"{source.protocol}; evaluate on frames with label maps."
+        )
     return totals
 
 
@@ -251,32 +285,3 @@ def _stream(engine: str, refs: list[FrameRef], arguments: tuple[Any, ...]) -> It
             num_gpus=1 if gpus else 0,
         )
         yield from dataset.iter_rows()
-
-
-def _report(
-    totals: dict[str, NDArray[np.int64]], protocol: Protocol | None, run: Run
-) -> dict[str, Any]:
-    """The figures of the result, logged as metrics."""
-    share = totals["usage"] / max(1, totals["usage"].sum())
-    entropy = -(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(len(share))
-    result: dict[str, Any] = {
-        "protocol": protocol.name if protocol else None,
-        "frames": int(totals["frames"]),
-        "clusters_used": int((share > 0).sum()),
-        "cluster_entropy": float(entropy),
-    }
-    for name, prefix in ((NETWORK, ""), (UNTRAINED, "untrained_"), (COLOUR, "colour_")):
-        scored = protocol is not None and name in totals
-        score = scores(match(totals[name]).fold(totals[name])) if scored else None
-        result[f"{prefix}miou"] = score.miou if score else None
-        result[f"{prefix}accuracy"] = score.accuracy if score else None
-    if protocol:
-        folded = match(totals[NETWORK]).fold(totals[NETWORK])
-        score = scores(folded)
-        ious = zip(protocol.classes, score.per_class_iou.tolist(), strict=True)
-        result["per_class_iou"] = {name: None if math.isnan(iou) else iou for name, iou in ious}
-        result["absent_classes"] = [protocol.classes[i] for i in score.absent]
-        for figure, image in score_figures(folded, protocol).items():
-            run.figure(figure, image)
-    run.metrics({k: v for k, v in result.items() if isinstance(v, int | float | dict)}, step=0)
-    return result

@@ -1,0 +1,107 @@
+"""Counting the pixels of frames: what an actor does with one, and the sum over all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cpcdr.errors import FrameError, InputError
+from cpcdr.evaluate.clusters import sum_clusters
+from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.segmenters import Segmenter
+from cpcdr.frames import FrameRef, FrameSource, fit
+
+NETWORK = "network"
+"""The segmenter whose counts are also kept by groups of frames."""
+
+MOST_GROUPS = 400  # so that memory does not grow with the number of frames
+
+
+class SegmentFrames:
+    """A Ray Data actor: reads frames, segments them in every way, counts against the labels."""
+
+    def __init__(
+        self,
+        source: FrameSource,
+        size: tuple[int, int],
+        segmenters: Mapping[str, Segmenter],
+        ids: Mapping[str, int],
+        classes: int,
+    ) -> None:
+        self.source, self.size, self.segmenters = source, size, segmenters
+        self.ids, self.classes = ids, classes
+        for segmenter in segmenters.values():
+            segmenter.load()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([self.count(FrameRef(**row)) for row in table.to_pylist()])
+
+    def count(self, ref: FrameRef) -> dict[str, Any]:
+        """Confusions of one frame as bytes, by the name of the segmenter; empty without labels."""
+        row: dict[str, Any] = {"frame_id": ref.frame_id, "reason": "", "usage": b""}
+        row |= dict.fromkeys(self.segmenters, b"")
+        try:
+            frame = fit(self.source.read(ref), self.size)
+        except FrameError as error:
+            return row | {"reason": str(error)}
+        for name, segmenter in self.segmenters.items():
+            predicted, ids = segmenter.segment(frame.image), self.ids[name]
+            if name == NETWORK:
+                row["usage"] = np.bincount(predicted.reshape(-1), minlength=ids).tobytes()
+            if frame.labels is not None:
+                row[name] = confusion(predicted, frame.labels, ids, self.classes).tobytes()
+        return row
+
+
+def add_up(
+    rows: Iterable[Mapping[str, Any]],
+    refs: Sequence[FrameRef],
+    ids: Mapping[str, int],
+    classes: int,
+    clusters: NDArray[np.int64],
+    spec: str,
+) -> dict[str, NDArray[np.int64]]:
+    """Sums over all frames, whatever the order in which they come.
+
+    Args:
+        rows: of `SegmentFrames.count`.
+        refs: the frames in their order.
+        ids: how many ids each segmenter says, by its name.
+        classes: K.
+        clusters: int64 [P], the cluster of each id of the segmenter called ``network``.
+        spec: of the frames, for the sentences.
+
+    Returns:
+        int64 confusions [ids, K] by segmenter; of the one called ``network`` also ``usage`` [P]
+        and ``groups`` [G, K, K], its clusters by groups of consecutive frames: one frame each, or
+        as many as make at most 400 groups; the number of ``frames``.
+
+    Raises:
+        InputError: no frame can be evaluated.
+    """
+    position = {ref.frame_id: i for i, ref in enumerate(refs)}
+    totals = {name: np.zeros((count, classes), np.int64) for name, count in ids.items()}
+    groups = np.zeros((min(len(refs), MOST_GROUPS), classes, classes), np.int64)
+    usage = np.zeros(len(clusters), np.int64)
+    frames, left_out, first = 0, 0, ""
+    for row in rows:
+        if row["reason"]:
+            left_out, first = left_out + 1, first or row["reason"]
+            continue
+        frames += 1
+        usage += np.frombuffer(row["usage"], np.int64)
+        for name in (n for n in ids if row[n]):
+            counts = np.frombuffer(row[name], np.int64).reshape(-1, classes)
+            totals[name] += counts
+            if name == NETWORK:
+                group = position[row["frame_id"]] * len(groups) // len(refs)
+                groups[group] += sum_clusters(counts, clusters, classes)
+    if not frames:
+        raise InputError(f"{spec}: no frame can be evaluated; the first says: {first}")
+    if left_out:
+        print(f"{left_out} frames left out; the first says: {first}")
+    return {**totals, "usage": usage, "groups": groups, "frames": np.asarray(frames)}

@@ -1,0 +1,138 @@
+"""What an evaluation says, all of it from the counts of one pass over the frames.
+
+Every way of clustering the prototypes sums rows of one table, the pixels of each prototype and
+class; so does the majority vote. Shape letters: P prototypes, K classes and clusters, G groups of
+frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.evaluate.bootstrap import miou_interval
+from cpcdr.evaluate.clusters import sum_clusters
+from cpcdr.evaluate.counting import MOST_GROUPS
+from cpcdr.evaluate.matching import Match, Scores, majority_vote, match, scores
+from cpcdr.frames import Protocol
+
+_LARGEST_TRAIN_ID = 18  # of Cityscapes, whose label ids go on to 33
+
+
+def usage_report(usage: NDArray[np.int64]) -> dict[str, Any]:
+    """``clusters_used`` and ``cluster_entropy`` in 0..1, from the pixels of each cluster [K]."""
+    share = usage / max(1, usage.sum())
+    entropy = -(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(len(share))
+    return {"clusters_used": int((share > 0).sum()), "cluster_entropy": float(entropy)}
+
+
+def network_report(
+    used: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    matched: Match,
+    clusterings: Mapping[str, NDArray[np.int64]],
+    classes: tuple[str, ...],
+) -> dict[str, Any]:
+    """Scores of a network's prototypes against labels.
+
+    Args:
+        used: int64 [P, K] pixels of each prototype and class.
+        groups: int64 [G, K, K] of each cluster and class, by groups of frames.
+        matched: of the clusters of ``groups``, made on their sum.
+        clusterings: the cluster of each prototype, int64 [P], by the name of the method.
+        classes: names of the K classes.
+
+    Returns:
+        ``miou``, ``accuracy``, ``miou_interval`` (95 %, where there are two groups to draw from),
+        ``miou_by_clustering``, ``miou_range`` over these, ``majority_miou`` (every prototype its
+        most frequent class: sees the labels), ``per_class_iou``, ``absent_classes``.
+    """
+    chosen = scores(matched.fold(groups.sum(0)))
+    by_method = {name: _clustered(used, found).miou for name, found in clusterings.items()}
+    result: dict[str, Any] = {"miou": chosen.miou, "accuracy": chosen.accuracy}
+    labelled = groups[groups.any((1, 2))]
+    if len(labelled) > 1:
+        interval = miou_interval(labelled, matched)
+        drawn = "frames" if len(groups) < MOST_GROUPS else "groups of frames in a row"
+        result["miou_interval"] = {**vars(interval), "over": f"{len(labelled)} {drawn}"}
+    result |= {
+        "miou_by_clustering": by_method,
+        "miou_range": {"min": min(by_method.values()), "max": max(by_method.values())},
+        "majority_miou": scores(majority_vote(used).fold(used)).miou,
+    }
+    ious = zip(classes, chosen.per_class_iou.tolist(), strict=True)
+    result["per_class_iou"] = {name: None if math.isnan(iou) else iou for name, iou in ious}
+    result["absent_classes"] = [classes[i] for i in chosen.absent]
+    return result
+
+
+def _clustered(used: NDArray[np.int64], clusters: NDArray[np.int64]) -> Scores:
+    counts = sum_clusters(used, clusters, used.shape[1])
+    return scores(match(counts).fold(counts))
+
+
+def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> list[str]:
+    """Sentences on the labels of a set: classes that it lacks, ids that look like train ids.
+
+    Args:
+        pixels: int64 [K] labelled pixels of each class.
+        protocol: of the labels.
+        spec: of the frames.
+    """
+    absent = [name for name, count in zip(protocol.classes, pixels, strict=True) if not count]
+    if not absent:
+        return []
+    what = " and ".join([", ".join(absent[:-1]), absent[-1]] if len(absent) > 1 else absent)
+    count = "its IoU is" if len(absent) == 1 else "their IoU is"
+    remarks = [f"{spec}: no pixel is labelled {what}; {count} not counted ({protocol.name})."]
+    beyond = protocol.mapping[_LARGEST_TRAIN_ID + 1 : -1]
+    reached = beyond[(beyond >= 0) & (beyond < len(protocol.classes))]
+    if protocol.label_ids == "cityscapes" and not pixels[reached].any():
+        remarks.append(
+            f"{spec}: no label id above {_LARGEST_TRAIN_ID} is in any label map, as if they held "
+            "train ids, whose classes would all be taken for others: give *_labelIds.png as the "
+            "data set has them."
+        )
+    return remarks
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """What a person reads of the result of `cpcdr.evaluate.driver.evaluate`."""
+    height, width = result["size"]
+    if result["protocol"] is None:
+        return (
+            f"{result['frames']} frames at {height}×{width} without labels: "
+            f"{result['clusters_used']} clusters used, entropy {result['cluster_entropy']:.2f}."
+        )
+
+    def row(name: str, key: str) -> str:
+        return (
+            f"  {name:52s} {100 * result[f'{key}miou']:5.1f} {100 * result[f'{key}accuracy']:9.1f}"
+        )
+
+    about = f"{result['protocol']}, {result['frames']} frames at {height}×{width}"
+    lines = ["", f"  {about:52s}  mIoU  accuracy"]
+    lines.append(row(f"pre-trained, no label seen ({result['clustering']})", ""))
+    if "miou_interval" in result:
+        interval = result["miou_interval"]
+        name = f"  {100 * interval['level']:.0f} % interval over {interval['over']}"
+        lines.append(f"  {name:52s} {_span(interval['low'], interval['high'])}")
+    for method, miou in result["miou_by_clustering"].items():
+        lines.append(f"  {'  clustered by ' + method:52s} {100 * miou:5.1f}")
+    lines.append(f"  {'  from the worst to the best':52s} {_span(*result['miou_range'].values())}")
+    name = "  majority vote of each prototype (sees the labels)"
+    lines.append(f"  {name:52s} {100 * result['majority_miou']:5.1f}")
+    for name, key in (
+        ("the same network, untrained", "untrained_"),
+        ("k-means on colour and position", "colour_"),
+    ):
+        lines += [row(name, key)] if result[f"{key}miou"] is not None else []
+    return "\n".join([*lines, ""])
+
+
+def _span(low: float, high: float) -> str:
+    return f"{100 * low:5.1f} – {100 * high:.1f}"

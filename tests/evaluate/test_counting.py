@@ -1,0 +1,64 @@
+"""Counts of frames: left-out ones, any order, groups of frames in a bounded memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cpcdr.errors import InputError
+from cpcdr.evaluate.counting import MOST_GROUPS, NETWORK, SegmentFrames, add_up
+from cpcdr.frames import FrameRef, open_frames
+
+CLUSTERS = np.array([0, 1, 1])
+
+
+def test_a_broken_frame_is_left_out_and_said() -> None:
+    source = open_frames("synthetic:streets=2,frames=2,height=64,width=128,seed=7")
+    actor = SegmentFrames(source, (64, 128), {}, {}, 7)
+    ref = source.refs()[0]
+    broken = type(ref)(ref.sequence, 99)
+    assert "99" in actor.count(broken)["reason"]
+
+
+def rows(refs: list[FrameRef]) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    found = []
+    for ref in refs:
+        counts = rng.integers(1, 9, (3, 2))
+        usage = counts.sum(1)
+        row = {"frame_id": ref.frame_id, "reason": "", "usage": usage.tobytes()}
+        found.append(row | {NETWORK: counts.tobytes()})
+    return found
+
+
+@pytest.mark.parametrize("frames", [5, 3 * MOST_GROUPS + 7])
+def test_groups_are_frames_in_a_row_and_bounded(frames: int) -> None:
+    refs = [FrameRef("a", i) for i in range(frames)]
+    all_rows = rows(refs)
+    totals = add_up(all_rows, refs, {NETWORK: 3}, 2, CLUSTERS, "spec")
+    single = np.array([np.frombuffer(row[NETWORK], np.int64).reshape(3, 2) for row in all_rows])
+    np.testing.assert_array_equal(totals[NETWORK], single.sum(0))
+    np.testing.assert_array_equal(totals["usage"], single.sum((0, 2)))
+    folded = np.stack([single[:, 0], single[:, 1] + single[:, 2]], axis=1)
+    assert len(totals["groups"]) == min(frames, MOST_GROUPS) and totals["frames"] == frames
+    np.testing.assert_array_equal(totals["groups"].sum(0), folded.sum(0))
+    np.testing.assert_array_equal(
+        totals["groups"][0], folded[: -(-frames // MOST_GROUPS)].sum(0), "the first in a row"
+    )
+    shuffled = [all_rows[i] for i in np.random.default_rng(1).permutation(frames)]
+    again = add_up(shuffled, refs, {NETWORK: 3}, 2, CLUSTERS, "spec")
+    assert all(np.array_equal(totals[name], again[name]) for name in totals)
+
+
+def test_left_out_frames_count_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    refs = [FrameRef("a", i) for i in range(3)]
+    some = rows(refs)
+    some[1] |= {"reason": "torn", NETWORK: b"", "usage": b""}
+    some[2] |= {NETWORK: b""}  # without labels
+    totals = add_up(some, refs, {NETWORK: 3}, 2, CLUSTERS, "spec")
+    assert totals["frames"] == 2 and totals["groups"].any((1, 2)).tolist() == [True, False, False]
+    assert "1 frames left out; the first says: torn" in capsys.readouterr().out
+    with pytest.raises(InputError, match="spec: no frame can be evaluated; the first says: torn"):
+        add_up([some[1]], refs, {NETWORK: 3}, 2, CLUSTERS, "spec")

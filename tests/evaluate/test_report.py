@@ -1,0 +1,71 @@
+"""What is said of counts, against the same things computed one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpcdr.evaluate.bootstrap import miou_interval
+from cpcdr.evaluate.clusters import sum_clusters
+from cpcdr.evaluate.counting import MOST_GROUPS
+from cpcdr.evaluate.matching import match, scores
+from cpcdr.evaluate.report import label_remarks, network_report, usage_report
+from cpcdr.frames import get_protocol
+
+
+def test_scores_of_prototypes_are_those_of_their_clusters() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 50, (6, 9, 3))  # 9 prototypes, 3 classes
+    frames[4] = 0  # a frame without labels is not drawn from
+    ways = {"one": np.arange(9) % 3, "other": np.arange(9) // 3}
+    groups = np.stack([sum_clusters(frame, ways["one"], 3) for frame in frames])
+    matched = match(groups.sum(0))
+    used = frames.sum(0)
+    found = network_report(used, groups, matched, ways, ("a", "b", "c"))
+    direct = {
+        name: scores(match(c := sum_clusters(used, way, 3)).fold(c)).miou
+        for name, way in ways.items()
+    }
+    assert found["miou_by_clustering"] == direct and found["miou"] == direct["one"]
+    assert found["miou_range"] == {"min": min(direct.values()), "max": max(direct.values())}
+    interval = miou_interval(np.delete(groups, 4, 0), matched)
+    assert found["miou_interval"] == {**vars(interval), "over": "5 frames"}
+    # By hand: each prototype its most frequent class.
+    majority = np.zeros((3, 3), np.int64)
+    for row in used:
+        majority[row.argmax()] += row
+    assert found["majority_miou"] == scores(majority).miou
+    assert set(found["per_class_iou"]) == {"a", "b", "c"} and found["absent_classes"] == []
+
+
+def test_one_frame_has_no_interval_and_many_are_drawn_in_groups() -> None:
+    counts = np.array([[3, 1], [1, 5]])
+    ways = {"one": np.arange(2)}
+    one = network_report(counts, counts[None], match(counts), ways, ("a", "b"))
+    assert "miou_interval" not in one
+    groups = np.repeat(counts[None], MOST_GROUPS, axis=0)
+    many = network_report(groups.sum(0), groups, match(counts), ways, ("a", "b"))
+    assert many["miou_interval"]["over"] == f"{MOST_GROUPS} groups of frames in a row"
+
+
+def test_remarks_name_what_is_absent() -> None:
+    camvid = get_protocol("camvid-11")
+    pixels = np.ones(11, np.int64)
+    assert label_remarks(pixels, camvid, "x") == []
+    pixels[10] = 0
+    assert label_remarks(pixels, camvid, "x") == [
+        "x: no pixel is labelled cyclist; its IoU is not counted (camvid-11)."
+    ]
+    pixels[:2] = 0
+    (remark,) = label_remarks(pixels, camvid, "x")
+    assert "sky, building and cyclist; their IoU is not counted" in remark
+    for name in ("cityscapes-19", "cityscapes-27", "kitti-19"):
+        protocol = get_protocol(name)
+        counts = np.zeros(len(protocol.classes), np.int64)
+        counts[protocol.mapping[[7, 8, 17]]] = 9  # as train ids 7, 8 and 17 would be taken
+        assert "train ids" in label_remarks(counts, protocol, "x")[1]
+        counts[protocol.mapping[26]] = 1
+        assert len(label_remarks(counts, protocol, "x")) == 1
+
+
+def test_usage_of_clusters() -> None:
+    assert usage_report(np.array([5, 5, 0, 0])) == {"clusters_used": 2, "cluster_entropy": 0.5}
