@@ -47,6 +47,9 @@ class ModelConfig:
             )
         if self.head_channels % 32:
             raise InputError("head_channels must be a multiple of 32 (GroupNorm of 32 groups).")
+        for name in ("width", "fpn_channels", "head_channels", "feature_dim", "prototypes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 class FeaturePyramid(nn.Module):
@@ -167,7 +170,11 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
             f"{folder / 'config.yaml'}: has no model section; give a checkpoint folder written by "
             "experiments/pretrain.py."
         )
-    config = overlay(ModelConfig(), section, f"{folder / 'config.yaml'}: model")
+    where = f"{folder / 'config.yaml'}: model"
+    try:
+        config = overlay(ModelConfig(), section, where)
+    except InputError as error:  # a value that is impossible does not know its file
+        raise InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
     network = SegmentationNetwork(config)
     prefix = "network."
     own = {k.removeprefix(prefix) if k.startswith(prefix) else k: v for k, v in weights.items()}

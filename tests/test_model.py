@@ -131,3 +131,22 @@ def test_impossible_configurations_are_said() -> None:
         ModelConfig(backbone="vgg")
     with pytest.raises(InputError, match="multiple of 32"):
         ModelConfig(head_channels=100)
+    with pytest.raises(InputError, match="prototypes must be at least 1, not 0"):
+        ModelConfig(prototypes=0)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"backbone": "vgg"}, "model: backbone 'vgg' is unknown"),
+        ({"depth": 3}, "model: unknown key 'depth'"),
+        ({"width": "wide"}, "model: width must be of type int"),
+    ],
+)
+def test_a_damaged_model_section_names_its_file(
+    tmp_path: Path, section: dict[str, object], words: str
+) -> None:
+    values = {"kind": "pretrain", "config": {"model": section}}
+    folder = write_checkpoint(tmp_path, 1, values, {}, {})
+    with pytest.raises(InputError, match=rf"config\.yaml: {words}"):
+        load_network(folder)

@@ -88,6 +88,8 @@ def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, i
     """
     try:
         height, width = (int(side) for side in values["config"]["dataset"]["size"])
+        if min(height, width) < 1:
+            raise ValueError
         return (height, width), int(values["config"]["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -123,8 +123,12 @@ def test_impossible_settings_are_sentences(changes: dict[str, object], words: st
         EvaluateConfig(**changes)  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_that_does_not_say_how_it_was_trained(checkpoint: Path) -> None:
-    (checkpoint / "config.yaml").write_text("kind: pretrain\nconfig: {}\n")
+@pytest.mark.parametrize(
+    "config",
+    ["{}", "{dataset: null, seed: 0}", "{dataset: {size: [0, 9]}, seed: 0}", "{seed: 0}"],
+)
+def test_a_checkpoint_that_does_not_say_how_it_was_trained(checkpoint: Path, config: str) -> None:
+    (checkpoint / "config.yaml").write_text(f"kind: pretrain\nconfig: {config}\n")
     with pytest.raises(InputError, match=r"config\.yaml: does not say the size"):
         evaluate(settings(checkpoint))
 
