@@ -243,7 +243,7 @@ def _nothing_left(source: FrameSource, scan: TripletScan, spacing: Sequence[int]
     if scan.static:
         return (
             f"{source.spec}: all {scan.static} triplets of frames are without motion: depth is "
-            "learned from a moving camera, give other video or a lower --min-motion."
+            "learned from a moving camera, give other video or a lower --depth.min-motion."
         )
     if scan.rejected:
         frame_id, reason = scan.rejected[0]
@@ -259,5 +259,5 @@ def _nothing_left(source: FrameSource, scan: TripletScan, spacing: Sequence[int]
         )
     return (
         f"{source.spec}: no sequence has three consecutive frames: depth is learned from video, "
-        "give whole recordings at their full frame rate (--stride 1, --limit 0)."
+        "give whole recordings at their full frame rate (--options.stride 1, --options.limit 0)."
     )

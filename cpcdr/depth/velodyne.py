@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cpcdr.depth.sources import Disparity, check_disparity
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.frame import Frame
-from cpcdr.frames.intrinsics import kitti_matrix
+from cpcdr.frames.intrinsics import kitti_matrix, kitti_projection
 from cpcdr.geometry import MIN_DISPARITY
 
 
@@ -79,7 +79,7 @@ def _scanner_to_camera(date: Path, camera: str) -> NDArray[np.float64]:
     to_camera[:3, :3] = kitti_matrix(scanner, "R", (3, 3))
     to_camera[:3, 3] = kitti_matrix(scanner, "T", (3, 1))[:, 0]
     rectify[:3, :3] = kitti_matrix(cameras, "R_rect_00", (3, 3))
-    projection = kitti_matrix(cameras, f"P_rect_{camera}", (3, 4))
+    projection = kitti_projection(cameras, f"P_rect_{camera}")
     along = np.eye(4)
     along[:3, 3] = np.linalg.solve(projection[:, :3], projection[:, 3])
     return along @ rectify @ to_camera

@@ -16,6 +16,8 @@ from cpcdr.errors import InputError
 
 IGNORE = 255
 """Label value of pixels without a class."""
+FIELDS_OF_VIEW = (5.0, 170.0)
+"""Degrees between which a pinhole camera's field of view lies."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,14 @@ class FrameOptions:
     limit: int = 0
 
     def __post_init__(self) -> None:
-        if not 1.0 < self.fov < 179.0:
-            raise InputError(f"--fov {self.fov} is not a field of view: give degrees in 1..179.")
+        low, high = FIELDS_OF_VIEW
+        if not low < self.fov < high:
+            raise InputError(
+                f"--options.fov {self.fov} is not a field of view: give degrees in "
+                f"{low:g}..{high:g}."
+            )
         if self.stride < 1 or self.limit < 0:
-            raise InputError("--stride must be at least 1 and --limit at least 0.")
+            raise InputError("--options.stride must be at least 1 and --options.limit at least 0.")
         for window in self.window.split(";"):
             parse_window(window)
 
@@ -135,6 +141,7 @@ def parse_window(text: str) -> slice:
         first, last = (int(part) if part.strip() else None for part in parts)
     except ValueError as error:
         raise InputError(
-            f"--window {text!r} is not first:last: give whole numbers, such as 0:500 or :-40."
+            f"--options.window {text!r} is not first:last: give whole numbers, such as 0:500 or "
+            ":-40."
         ) from error
     return slice(first, last)

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.errors import FrameError, InputError
-from cpcdr.frames.frame import FrameOptions
+from cpcdr.frames.frame import FIELDS_OF_VIEW, FrameOptions
 
 Intrinsics = NDArray[np.float32]
 
 CITYSCAPES_WIDTH = 2048
 """Width in pixels of the images that Cityscapes' camera files speak of."""
+_GIVE = "give --options.intrinsics fx,fy,cx,cy in pixels of the stored image."
 
 
 def parse_intrinsics(text: str) -> Intrinsics:
@@ -37,7 +38,7 @@ def parse_intrinsics(text: str) -> Intrinsics:
         values = []
     if len(values) != 4 or not all(map(math.isfinite, values)) or min(values[:2]) <= 0:
         raise InputError(
-            f"--intrinsics {text!r} is not a camera: give fx,fy,cx,cy in pixels, "
+            f"--options.intrinsics {text!r} is not a camera: give fx,fy,cx,cy in pixels, "
             "such as 707.09,707.09,601.89,183.11."
         )
     return np.array(values, np.float32)
@@ -58,6 +59,15 @@ def intrinsics_from_fov(fov: float, size: tuple[int, int]) -> Intrinsics:
     return np.array([focal, focal, (width - 1) / 2, (height - 1) / 2], np.float32)
 
 
+def field_of_view(focal: float, side: float) -> float:
+    """Degrees that a focal length sees over a side of the image, both in the same unit.
+
+    >>> round(field_of_view(100, 200), 3)
+    90.0
+    """
+    return math.degrees(2 * math.atan(side / 2 / focal))
+
+
 def given_or_assumed(options: FrameOptions, size: tuple[int, int]) -> Intrinsics:
     """The intrinsics that the options give, else those of their field of view, for size (H, W)."""
     if options.intrinsics:
@@ -76,26 +86,42 @@ def cityscapes_intrinsics(path: Path, width: int) -> Intrinsics:
     """Intrinsics of a Cityscapes ``*_camera.json``, scaled to a stored image ``width`` pixels wide.
 
     Raises:
-        FrameError: the file cannot be read as camera JSON.
+        FrameError: the file cannot be read as camera JSON, or its numbers are no camera.
     """
     try:
         camera = json.loads(path.read_text())["intrinsic"]
         values = [float(camera[key]) for key in ("fx", "fy", "u0", "v0")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FrameError(
-            f"{path} is not a Cityscapes camera file (intrinsic.fx, fy, u0, v0): replace it or "
-            "give --intrinsics."
+            f"{path} is not a Cityscapes camera file (intrinsic.fx, fy, u0, v0): replace it, or "
+            f"{_GIVE}"
         ) from error
-    scale = width / CITYSCAPES_WIDTH
     fx, fy, cx, cy = values
+    if not all(map(math.isfinite, values)) or min(fx, fy) <= 0:
+        raise FrameError(
+            f"{path}: fx={fx:g}, fy={fy:g}, u0={cx:g}, v0={cy:g} is no camera, whose focal lengths "
+            f"are positive: replace the file, or {_GIVE}"
+        )
+    scale = width / CITYSCAPES_WIDTH
     return np.array(
         [fx * scale, fy * scale, (cx + 0.5) * scale - 0.5, (cy + 0.5) * scale - 0.5], np.float32
     )
 
 
 def kitti_projection(path: Path, key: str) -> NDArray[np.float64]:
-    """The 3×4 projection matrix [pixels] ``P_rect_02`` or ``P2``, say; see `kitti_matrix`."""
-    return kitti_matrix(path, key, (3, 4))
+    """The 3×4 projection matrix [pixels] ``P_rect_02`` or ``P2``, say; see `kitti_matrix`.
+
+    Raises:
+        InputError: besides, the matrix projects nothing.
+    """
+    projection = kitti_matrix(path, key, (3, 4))
+    fx, fy = projection[0, 0], projection[1, 1]
+    if min(fx, fy) <= 0 or np.linalg.matrix_rank(projection[:, :3]) < 3:
+        raise InputError(
+            f"{path}: {key} with fx={fx:g}, fy={fy:g} is no camera's projection, whose focal "
+            f"lengths are positive: replace the file, or {_GIVE}"
+        )
+    return projection
 
 
 def kitti_matrix(path: Path, key: str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -107,25 +133,25 @@ def kitti_matrix(path: Path, key: str, shape: tuple[int, int]) -> NDArray[np.flo
         shape: its rows and columns.
 
     Raises:
-        InputError: the file is missing, or has no such matrix.
+        InputError: the file is missing, or has no such matrix of finite numbers.
     """
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"The calibration file {path} is missing or unreadable: put it there, or give "
-            "--intrinsics fx,fy,cx,cy."
+            f"The calibration file {path} is missing or unreadable: put it there, or {_GIVE}"
         ) from error
     for line in lines:
         name, _, numbers = line.partition(":")
         if name.strip() == key:
             try:
-                return np.array(numbers.split(), np.float64).reshape(shape)
+                matrix = np.array(numbers.split(), np.float64).reshape(shape)
             except ValueError:
                 break
+            if np.isfinite(matrix).all():
+                return matrix
     raise InputError(
-        f"{path} has no line {key} of {shape[0] * shape[1]} numbers: replace it, or give "
-        "--intrinsics fx,fy,cx,cy."
+        f"{path} has no line {key} of {shape[0] * shape[1]} finite numbers: replace it, or {_GIVE}"
     )
 
 
@@ -138,12 +164,21 @@ def check_inside(intrinsics: Intrinsics, size: tuple[int, int], path: str) -> No
     """Refuse a camera that cannot belong to an image of ``size`` (H, W).
 
     Raises:
-        FrameError: the principal point is outside the image: it was resized after calibration.
+        FrameError: the principal point is outside the image: it was resized after calibration; or
+            the field of view is that of no pinhole camera.
     """
     height, width = size
-    cx, cy = float(intrinsics[2]), float(intrinsics[3])
+    fx, fy, cx, cy = (float(value) for value in intrinsics)
     if not (0 < cx < width and 0 < cy < height):
         raise FrameError(
-            f"{path} is {width}×{height}, but its principal point is ({cx:g}, {cy:g}): give "
-            "--intrinsics fx,fy,cx,cy in pixels of the stored image."
+            f"{path} is {width}×{height}, but its principal point is ({cx:g}, {cy:g}): {_GIVE}"
         )
+    low, high = FIELDS_OF_VIEW
+    for name, focal, side in (("horizontal", fx, width), ("vertical", fy, height)):
+        degrees = field_of_view(focal, side)
+        if not low <= degrees <= high:
+            raise FrameError(
+                f"{path} is {width}×{height}, and a focal length of {focal:g} pixels would give it "
+                f"a {name} field of view of {degrees:.3g} degrees, not one in {low:g}..{high:g}: "
+                f"{_GIVE}"
+            )

@@ -131,7 +131,7 @@ def select(refs: Iterable[FrameRef], options: FrameOptions) -> list[FrameRef]:
     if sequences and not kept:
         longest = max(map(len, sequences.values()))
         raise InputError(
-            f"--window {options.window} keeps no frame: the longest sequence has {longest}."
+            f"--options.window {options.window} keeps no frame: the longest sequence has {longest}."
         )
     kept.sort(key=lambda ref: ref.frame_id)
     if 0 < options.limit < len(kept):

@@ -90,7 +90,9 @@ def test_a_cluster_that_may_grow_is_waited_for_and_that_is_said(
 
 def test_too_little_memory_for_the_object_store_is_said() -> None:
     session.refuse_too_little_memory(300 * 2**20)
-    with pytest.raises(InputError, match=r"200 MiB of memory are free, .* 60 MiB, and it needs 75"):
+    with pytest.raises(
+        InputError, match=r"200 MiB .* 60 MiB, and it needs 75;.*--engine.engine local"
+    ):
         session.refuse_too_little_memory(200 * 2**20)
 
 

@@ -139,8 +139,8 @@ def test_ray_data_finds_the_same_triplets(ray_local):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (PlaneWorld(length=2), "three consecutive"),
-        (Parked(length=5, since=0), "without motion"),
+        (PlaneWorld(length=2), r"three consecutive.*--options\.stride 1, --options\.limit 0"),
+        (Parked(length=5, since=0), r"without motion.*--depth\.min-motion"),
         (PlaneWorld(length=3, broken=1), "is broken"),
     ],
 )
@@ -150,7 +150,9 @@ def test_nothing_left_is_said_in_a_sentence(source, words):
 
 
 def test_short_recordings_are_told_of_the_spacing():
-    with pytest.raises(InputError, match=r"three frames 2 apart: .*--depth.spacing"):
+    with pytest.raises(
+        InputError, match=r"three frames 2 apart: .*--depth.spacing.*--options.stride"
+    ):
         DepthTask(replace(SMALL, spacing=(2,)), PlaneWorld(length=4))
 
 

@@ -55,3 +55,12 @@ def test_missing_and_broken_scans(tmp_path: Path) -> None:
     scan.unlink()
     with pytest.raises(FrameError, match="is missing"):
         open_depth("velodyne:")([frame])
+
+
+def test_a_calibration_that_projects_nothing(tmp_path: Path) -> None:
+    frame = recording(tmp_path, np.ones((4, 3)))
+    calibration = next(tmp_path.rglob("calib_cam_to_cam.txt"))
+    calibration.write_text(calibration.read_text().replace(f"{F} 0 64", "0 0 64"))
+    with pytest.raises(FrameError, match="calib_cam_to_cam.*no camera's projection") as caught:
+        open_depth("velodyne:")([frame])
+    assert caught.value.stage == "depth"

@@ -15,7 +15,7 @@ from cpcdr.frames.stored import frame_indices, natural_key
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
-KITTI_P = "7.2e+02 0 30.5 4.5e+01 0 7.3e+02 20.5 0 0 0 1 0"
+KITTI_P = "7.2e+01 0 30.5 4.5e+00 0 7.3e+01 20.5 0 0 0 1 0"
 
 
 def write_image(path, size=(48, 64), value=90):
@@ -150,6 +150,35 @@ def test_bad_intrinsics_are_refused_at_once(tmp_path, text):
         open_frames(f"images:{tmp_path}", FrameOptions(intrinsics=text))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1,40,32,24", r"horizontal field of view of 176 degrees, not one in 5\.\.170"),
+        ("900,900,32,24", r"horizontal field of view of 4\.07 degrees"),
+        ("40,1,32,24", "vertical field of view of 175 degrees"),
+    ],
+)
+def test_a_field_of_view_of_no_camera_is_said_in_degrees(tmp_path, text, words):
+    image = write_image(tmp_path / "1.png")
+    source = open_frames(f"images:{tmp_path}", FrameOptions(intrinsics=text))
+    with pytest.raises(FrameError, match=rf"{image}.*{words}.*--options\.intrinsics"):
+        source.read(source.refs()[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"fov": 4}, "--options.fov 4 .* degrees in 5..170"),
+        ({"fov": 171}, "--options.fov"),
+        ({"stride": 0}, "--options.stride"),
+        ({"window": "1-2"}, "--options.window"),
+    ],
+)
+def test_options_are_named_as_they_are_typed(wrong, words):
+    with pytest.raises(InputError, match=words):
+        FrameOptions(**wrong)
+
+
 def test_intrinsics_of_another_size_are_refused(tmp_path):
     write_image(tmp_path / "1.png")
     source = open_frames(f"images:{tmp_path}", FrameOptions(intrinsics="700,700,600,180"))
@@ -245,9 +274,12 @@ def test_cityscapes_camera_files_follow_the_stored_width(tmp_path):
     for ref in source.refs()[:3]:  # the snippet's other frames share the rig
         np.testing.assert_allclose(source.read(ref).intrinsics, expected, rtol=1e-5)
     assert "camera" in source.intrinsics_note
-    camera.write_text("{}")
-    with pytest.raises(FrameError, match=r"000019_camera\.json"):
-        source.read(source.refs()[1])
+    wrong = [{"intrinsic": intrinsic | {"fx": fx}} for fx in (0, -2262.52, float("nan"))]
+    wrong.append({"intrinsic": intrinsic | {"u0": float("inf")}})
+    for values in ({}, *wrong):
+        camera.write_text(json.dumps(values))
+        with pytest.raises(FrameError, match=r"000019_camera\.json.*--options\.intrinsics"):
+            source.read(source.refs()[1])
 
 
 # --- KITTI ---------------------------------------------------------------------------------------
@@ -267,7 +299,7 @@ def test_kitti_raw_tree(tmp_path):
     source = open_frames(f"kitti-raw:{kitti_raw(tmp_path)}")
     assert ids_of(source)[2] == "2011_09_26/2011_09_26_drive_0001_sync/00000002"
     assert "image_03" in source.refs()[0].right_path
-    assert source.read(source.refs()[0]).intrinsics.tolist() == [720, 730, 30.5, 20.5]
+    assert source.read(source.refs()[0]).intrinsics.tolist() == [72, 73, 30.5, 20.5]
 
 
 def test_kitti_odometry_tree_with_poses(tmp_path):
@@ -281,8 +313,8 @@ def test_kitti_odometry_tree_with_poses(tmp_path):
     frames = [source.read(ref) for ref in source.refs()]
     assert [frame.ref.frame_index for frame in frames] == [0, 1, 3]
     assert frames[2].pose is None  # ground truth ends before
-    # Camera 2 is 45/720 m left of camera 0 here; the pose turns camera x to world -z.
-    np.testing.assert_allclose(frames[1].pose[:3, 3], [5, 6, 7 + 45 / 720])
+    # Camera 2 is 4.5/72 m left of camera 0 here; the pose turns camera x to world -z.
+    np.testing.assert_allclose(frames[1].pose[:3, 3], [5, 6, 7 + 4.5 / 72])
 
 
 def test_kitti_poses_of_another_form(tmp_path):
@@ -300,7 +332,7 @@ def test_kitti_without_calibration_names_the_file_and_the_remedy(tmp_path, kind)
     kitti_raw(tmp_path)
     (tmp_path / "2011_09_26/calib_cam_to_cam.txt").unlink()
     write_image(tmp_path / "sequences/00/image_0/000000.png")
-    with pytest.raises(InputError, match=r"calib.*\.txt is missing.*--intrinsics"):
+    with pytest.raises(InputError, match=r"calib.*\.txt is missing.*--options.intrinsics"):
         open_frames(f"{kind}:{tmp_path}")
     given = open_frames(f"{kind}:{tmp_path}", FrameOptions(intrinsics="50,50,30,20"))
     assert given.read(given.refs()[0]).intrinsics.tolist() == [50, 50, 30, 20]
@@ -311,6 +343,33 @@ def test_kitti_calibration_without_the_matrix(tmp_path):
     (tmp_path / "2011_09_26/calib_cam_to_cam.txt").write_text("P_rect_02: 1 2 3\n")
     with pytest.raises(InputError, match="P_rect_02"):
         open_frames(f"kitti-raw:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        "0 0 32 0 0 0 24 0 0 0 1 0",
+        "-72 0 32 0 0 73 24 0 0 0 1 0",
+        "nan 0 32 0 0 73 24 0 0 0 1 0",
+        "72 0 inf 0 0 73 24 0 0 0 1 0",
+        "72 0 32 0 0 73 24 0 0 0 0 0",
+    ],
+)
+@pytest.mark.parametrize("kind", ["kitti-raw", "kitti-odometry"])
+def test_kitti_calibration_that_is_no_camera(tmp_path, kind, numbers):
+    kitti_raw(tmp_path)
+    write_image(tmp_path / "sequences/00/image_0/000000.png")
+    file = {
+        "kitti-raw": "2011_09_26/calib_cam_to_cam.txt",
+        "kitti-odometry": "sequences/00/calib.txt",
+    }
+    (tmp_path / file[kind]).write_text(f"P_rect_02: {numbers}\nP0: {numbers}\n")
+    (tmp_path / "poses").mkdir()
+    (tmp_path / "poses/00.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    with pytest.raises(InputError, match=rf"{file[kind]}.*--options\.intrinsics"):
+        open_frames(f"{kind}:{tmp_path}")
+    given = open_frames(f"{kind}:{tmp_path}", FrameOptions(intrinsics="50,50,30,20"))
+    assert given.read(given.refs()[0]).intrinsics.tolist() == [50, 50, 30, 20]
 
 
 def test_kitti_semantics_tree(tmp_path):
@@ -324,7 +383,7 @@ def test_kitti_semantics_tree(tmp_path):
     assert ids_of(source) == ["training/000000/00000010", "training/000001/00000010"]
     first, second = (source.read(ref) for ref in source.refs())
     assert np.unique(first.labels).tolist() == [*range(19), IGNORE]
-    assert first.intrinsics[0] == 720
+    assert first.intrinsics[0] == 72
     assert second.labels is None
     assert source.protocol == "kitti-19"
 
