@@ -48,11 +48,12 @@ KINDS = {
 """What ``--depth`` may be, and what it means."""
 
 
-def open_depth(spec: str) -> DepthSource:
+def open_depth(spec: str, option: str = "--depth") -> DepthSource:
     """The depth source that a user named.
 
     Args:
         spec: one of `KINDS`.
+        option: what the user typed before it.
 
     Raises:
         InputError: unknown kind, missing folder, or not a checkpoint of depth training.
@@ -80,7 +81,7 @@ def open_depth(spec: str) -> DepthSource:
         from cpcdr.depth.huggingface import HuggingFace
 
         return HuggingFace(spec, argument)
-    raise InputError(f"--depth {spec} is unknown: give one of {', '.join(KINDS)}.")
+    raise InputError(f"{option} {spec} is unknown: give one of {', '.join(KINDS)}.")
 
 
 def _existing_folder(kind: str, argument: str) -> Path:
@@ -127,8 +128,8 @@ class GroundTruth:
     def _of(self, frame: Frame) -> Disparity:
         if frame.disparity is None:
             raise FrameError(
-                f"{frame.ref.frame_id}: {frame.source} knows no exact depth: train a network and "
-                "give --depth network:CHECKPOINT.",
+                f"{frame.ref.frame_id}: {frame.source} knows no exact depth, as the synthetic "
+                "street does: give another source of depth, such as network:CHECKPOINT.",
                 "depth",
             )
         return check_disparity(frame.disparity, frame.ref.frame_id)

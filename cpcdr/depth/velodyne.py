@@ -33,8 +33,8 @@ class Velodyne:
         scan = drive / "velodyne_points" / "data" / f"{image.stem}.bin"
         if not frame.ref.path or not scan.is_file():
             raise FrameError(
-                f"{frame.ref.frame_id}: {scan} is missing: --depth velodyne: reads KITTI raw "
-                "recordings with their velodyne_points.",
+                f"{frame.ref.frame_id}: {scan} is missing: velodyne: reads KITTI raw recordings "
+                "with their velodyne_points.",
                 "depth",
             )
         points = np.fromfile(scan, np.float32)

@@ -87,10 +87,7 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
         result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
         result |= _against_truth(config, source, depth, run) if config.truth else {}
         if isinstance(depth, Network):
-            model = load_depth_network(depth.folder)
-            task = DepthTask(model.config, source)
-            result |= _photometry(config, task, model, run)
-            result |= _motion(config, source, task, model, run)
+            result |= _against_itself(config, source, depth, run)
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
@@ -103,26 +100,32 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
 def _against_truth(
     config: EvaluateDepthConfig, source: FrameSource, depth: DepthSource, run: Run
 ) -> dict[str, Any]:
-    truth = open_depth(config.truth)
+    truth = open_depth(config.truth, "--truth")
     guess = _mean_map(config, open_frames(config.guess) if config.guess else source, truth)
     found: list[DepthErrors] = []
     guessed: list[DepthErrors] = []
     rejected: list[str] = []
     shown: list[list[NDArray[np.uint8]]] = []
     refs = source.refs()
-    for index, ref in enumerate(Progress(refs, desc="depth", unit="frame")):
+    for ref in Progress(refs, desc="depth", unit="frame"):
         try:
             frame = _read(source, ref, config.size)
             (true,), (predicted,) = truth([frame]), depth([frame])
+            both = [
+                _errors(config, ref, disparity, true)
+                for disparity in (predicted, _resized(guess, true.shape, cv2.INTER_LINEAR))
+            ]
         except FrameError as error:
             rejected.append(str(error))
             continue
-        found.append(_errors(config, predicted, true))
-        guessed.append(_errors(config, _resized(guess, true.shape), true))
-        if index % max(1, len(refs) // 5) == 0:
+        found.append(both[0])
+        guessed.append(both[1])
+        if (len(found) - 1) % max(1, len(refs) // 5) == 0:
             shown.append([frame.image, colour_disparity(predicted), colour_disparity(true)])
     if not found:
         raise InputError(f"{config.frames}: no frame can be measured, the first: {rejected[0]}")
+    if rejected:
+        print(f"{len(rejected)} of {len(refs)} frames cannot be measured, the first: {rejected[0]}")
     sheet = contact_sheet(shown[:5], ["frame", "disparity", "truth"])
     run.figure("depth", sheet)
     save_png(config.out / "depth.png", sheet)
@@ -133,32 +136,39 @@ def _against_truth(
 
 def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSource) -> Disparity:
     """The mean disparity map of a source's frames, over the valid pixels of each place."""
-    total, count = None, None
+    total, count, reason = None, None, ""
     for ref in source.refs():
         try:
             (true,) = truth([_read(source, ref, config.size)])
-        except FrameError:
+        except FrameError as error:
+            reason = reason or str(error)
             continue
         if total is None or count is None:
             total, count = np.zeros(true.shape), np.zeros(true.shape)
-        true = _resized(true, total.shape)
+        true = _resized(true, total.shape, cv2.INTER_NEAREST_EXACT)  # its holes must not bleed
         total += true
         count += true > 0
     if total is None or count is None:
         raise InputError(
-            f"{source.spec}: no frame has a true depth by {config.truth}; give --truth velodyne: "
-            "or precomputed:ROOT, or --truth '' to measure photometry and motion alone."
+            f"{source.spec}: no frame has a true depth by --truth {config.truth}; give another, or "
+            "--truth '' to measure a network's photometry and motion alone; the first frame says: "
+            f"{reason}"
         )
     mean = total / np.maximum(count, 1)
     return np.where(count > 0, mean, mean[count > 0].mean()).astype(np.float32)
 
 
-def _errors(config: EvaluateDepthConfig, predicted: Disparity, true: Disparity) -> DepthErrors:
+def _errors(
+    config: EvaluateDepthConfig, ref: FrameRef, predicted: Disparity, true: Disparity
+) -> DepthErrors:
     if config.crop == "eigen":
         true = np.where(eigen_crop(true.shape), true, 0)
     depth = np.where(true > 0, 1 / np.maximum(true, 1e-6), 0)
     predicted = np.maximum(predicted, 1e-6)  # holes count as infinitely far
-    return depth_errors(1 / predicted, depth, max_depth=config.max_depth)
+    try:
+        return depth_errors(1 / predicted, depth, max_depth=config.max_depth)
+    except InputError as error:
+        raise FrameError(f"{ref.frame_id}: {error}", "depth") from error
 
 
 def _read(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame:
@@ -166,10 +176,25 @@ def _read(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame:
     return fit(frame, size) if min(size) > 0 else frame
 
 
-def _resized(disparity: Disparity, shape: tuple[int, ...]) -> Disparity:
+def _resized(disparity: Disparity, shape: tuple[int, ...], interpolation: int) -> Disparity:
     if disparity.shape == shape:
         return disparity
-    return cv2.resize(disparity, shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    return cv2.resize(disparity, shape[::-1], interpolation=interpolation).astype(np.float32)
+
+
+def _against_itself(
+    config: EvaluateDepthConfig, source: FrameSource, depth: Network, run: Run
+) -> dict[str, Any]:
+    """What needs no truth: photometry over triplets of frames, and motion where poses are known."""
+    model = load_depth_network(depth.folder)
+    try:
+        task = DepthTask(model.config, source)
+    except InputError as error:  # single frames, say: what was measured stays
+        if not config.truth:
+            raise
+        print(f"photometry and motion are not measured: {error}")
+        return {}
+    return _photometry(config, task, model, run) | _motion(config, source, task, model, run)
 
 
 @torch.inference_mode()
@@ -240,7 +265,7 @@ def _drives(
     size = (model.config.height, model.config.width)
     frames: list[Frame] = []
     for ref in [*source.refs(), None]:
-        frame = None if ref is None else fit(source.read(ref), size)
+        frame = None if ref is None else _read_if_whole(source, ref, size)
         usable = frame is not None and frame.pose is not None
         last = frames[-1].ref if frames else None
         follows = (
@@ -257,6 +282,13 @@ def _drives(
             frames = []
         if usable and frame is not None:
             frames.append(replace(frame, encoded=b""))
+
+
+def _read_if_whole(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame | None:
+    try:
+        return _read(source, ref, size)
+    except FrameError:
+        return None  # the drive ends before it, as the triplets do
 
 
 def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:

@@ -61,6 +61,6 @@ def test_a_calibration_that_projects_nothing(tmp_path: Path) -> None:
     frame = recording(tmp_path, np.ones((4, 3)))
     calibration = next(tmp_path.rglob("calib_cam_to_cam.txt"))
     calibration.write_text(calibration.read_text().replace(f"{F} 0 64", "0 0 64"))
-    with pytest.raises(FrameError, match="calib_cam_to_cam.*no camera's projection") as caught:
+    with pytest.raises(FrameError, match=r"calib_cam_to_cam.*no camera's projection") as caught:
         open_depth("velodyne:")([frame])
     assert caught.value.stage == "depth"
