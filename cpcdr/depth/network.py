@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cpcdr.checkpoint import read_checkpoint
+from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.model import DepthConfig, DepthModel
 from cpcdr.depth.sources import Disparity, check_disparity
 from cpcdr.errors import FrameError, InputError
@@ -41,6 +42,17 @@ def load_depth_network(folder: Path | str) -> DepthModel:
     return model.eval()
 
 
+def learned_camera(model: DepthModel) -> LearnedCamera | None:
+    """The camera that a network on the CPU learned; None where it was given its frames' own."""
+    config = model.config
+    if config.intrinsics != "learn":
+        return None
+    size = (config.height, config.width)
+    frame = {"images": torch.empty(1, 3, *size), "flipped": torch.zeros(1, dtype=torch.bool)}
+    fx, fy, cx, cy = model.camera(frame)[0].tolist()
+    return LearnedCamera((fx, fy, cx, cy), size)
+
+
 class Network:
     """Disparity from a trained `DepthNet`, on the GPU where there is one.
 
@@ -52,16 +64,19 @@ class Network:
 
     Attributes:
         metrics: the last ones of its training.
+        camera: the one that it learned with depth, None where it did not.
 
     Raises:
         InputError: it is not one of depth training.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
-        values, _ = read_checkpoint(folder, "depth")  # says now what would fail in every actor
+        values, _ = read_checkpoint(folder, "depth")
         self.name = name
         self.metrics: dict[str, float] = values.get("metrics") or {}
         self.folder = folder
+        model = load_depth_network(folder)  # says now what would fail in every actor
+        self.camera = learned_camera(model)
         self._model: DepthModel | None = None
 
     def __getstate__(self) -> dict[str, object]:

@@ -20,6 +20,8 @@ Intrinsics = NDArray[np.float32]
 
 CITYSCAPES_WIDTH = 2048
 """Width in pixels of the images that Cityscapes' camera files speak of."""
+ASSUMED = "assumed: "
+"""What a note on intrinsics begins with where nobody knows them."""
 _GIVE = "give --options.intrinsics fx,fy,cx,cy in pixels of the stored image."
 
 
@@ -42,6 +44,15 @@ def parse_intrinsics(text: str) -> Intrinsics:
             "such as 707.09,707.09,601.89,183.11."
         )
     return np.array(values, np.float32)
+
+
+def intrinsics_text(intrinsics: NDArray[np.floating]) -> str:
+    """``fx,fy,cx,cy`` as `parse_intrinsics` reads them.
+
+    >>> intrinsics_text(np.array([707.5, 707.5, 601.25, 183]))
+    '707.50,707.50,601.25,183.00'
+    """
+    return ",".join(f"{float(value):.2f}" for value in intrinsics)
 
 
 def intrinsics_from_fov(fov: float, size: tuple[int, int]) -> Intrinsics:
@@ -79,7 +90,7 @@ def note(options: FrameOptions, calibration: str = "") -> str:
     """Where intrinsics come from, in words: ``calibration`` names the files where there are any."""
     if options.intrinsics:
         return f"given: {options.intrinsics}"
-    return calibration or f"assumed: {options.fov:g} degrees horizontal field of view"
+    return calibration or f"{ASSUMED}{options.fov:g} degrees horizontal field of view"
 
 
 def cityscapes_intrinsics(path: Path, width: int) -> Intrinsics:

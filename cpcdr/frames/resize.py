@@ -70,6 +70,28 @@ def fit_intrinsics(
     )
 
 
+def unfit_intrinsics(
+    intrinsics: NDArray[np.floating], size: tuple[int, ...], new_size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """float32 [4] fx, fy, cx, cy before `fit` from ``size`` to ``new_size``, of those after it.
+
+    >>> unfit_intrinsics(np.array([200, 200, 99.5, 49.5]), (50, 100), (100, 200)).tolist()
+    [100.0, 100.0, 49.5, 24.5]
+    """
+    (scaled_h, scaled_w), (top, left) = _cover(size, new_size)
+    scale_x, scale_y = scaled_w / size[1], scaled_h / size[0]
+    fx, fy, cx, cy = (float(value) for value in intrinsics)
+    return np.array(
+        [
+            fx / scale_x,
+            fy / scale_y,
+            (cx + left + 0.5) / scale_x - 0.5,
+            (cy + top + 0.5) / scale_y - 0.5,
+        ],
+        np.float32,
+    )
+
+
 def cover_scale(size: tuple[int, ...], new_size: tuple[int, ...]) -> float:
     """How much `fit` magnifies a frame of ``size`` horizontally."""
     return _cover(size, (new_size[0], new_size[1]))[0][1] / size[1]

@@ -14,6 +14,15 @@ from cpcdr.frames import Frame, FrameSource, fit
 from cpcdr.tracking import Run
 
 
+def depth_alarms(depth: DepthSource, frames: Iterator[Frame]) -> list[str]:
+    """A sentence for each thing that is wrong with a source on some frames, as far as is known.
+
+    What the training of a network said at its end counts too.
+    """
+    found = training_alarms(getattr(depth, "metrics", {}))
+    return found + look_at(depth, list(frames)).alarms()
+
+
 def check_depth(depth: DepthSource, frames: Iterator[Frame], allow_poor: bool, run: Run) -> None:
     """Say what is wrong with the depth, mark the run, and refuse unless that was allowed.
 
@@ -28,8 +37,7 @@ def check_depth(depth: DepthSource, frames: Iterator[Frame], allow_poor: bool, r
     """
     if depth.name == "ground-truth":
         return
-    alarms = training_alarms(getattr(depth, "metrics", {}))
-    alarms += look_at(depth, list(frames)).alarms()
+    alarms = depth_alarms(depth, frames)
     if not alarms:
         return
     run.tags({"cpcdr.alarm": "; ".join(alarms)})

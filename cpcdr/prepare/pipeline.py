@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from cpcdr.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
 from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import open_depth
 from cpcdr.errors import InputError
 from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
@@ -170,6 +171,9 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = open_frames(config.frames, config.options)
     depth = open_depth(config.depth)
+    camera: LearnedCamera | None = getattr(depth, "camera", None)
+    if camera is not None:
+        source = where_assumed(source, camera, depth.name)
     frames = some_frames(source, config.size)
     check_depth(depth, frames, config.allow_poor_depth, run)
     refs = source.refs()

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.config import config_hash, to_plain
-from cpcdr.depth.health import training_alarms
-from cpcdr.depth.network import load_depth_network
+from cpcdr.depth.camera import LearnedCamera
+from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.task import TINY, DepthConfig, DepthTask
 from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.prepare.checks import depth_alarms, some_frames
 from cpcdr.session import ray_session
-from cpcdr.tracking import TrackingConfig, open_run
+from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import TrainConfig
@@ -61,14 +62,16 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
 
     Returns:
         ``checkpoint``, ``photometric`` and ``identity`` (the loss of doing nothing), ``triplets``,
-        ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...
+        ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
+        ``learned_intrinsics`` as ``--options.intrinsics`` takes them, and ``learned_fov``.
 
     Raises:
         InputError: the frames cannot be used, or the training had to stop.
     """
     start = time.perf_counter()
     source = open_frames(config.frames, config.options)
-    print(f"{source.spec}: intrinsics {source.intrinsics_note}.")
+    learns = config.depth.intrinsics == "learn"
+    print(f"{source.spec}: intrinsics {'learned' if learns else source.intrinsics_note}.")
     refuse_single_frames(source, config.depth.spacing)
     settings = replace(config.train, seed=config.seed)
     with ray_session() if config.engine.engine == "ray" else nullcontext():
@@ -104,13 +107,12 @@ def _train(
         run.artifact(checkpoint / "config.yaml", "checkpoint")
         run.artifact(checkpoint / "model.safetensors", "checkpoint")
         last = read_history(config.out / "history.jsonl")[-1]
-        for alarm in training_alarms(last):
-            print(f"warning: {alarm}.")
-            run.tags({"cpcdr.alarm": alarm})
+        depth = Network(f"network:{checkpoint}", checkpoint)
+        _say_alarms(task, depth, run)
         return {
             "checkpoint": str(checkpoint),
             "frames": source.spec,
-            "intrinsics": source.intrinsics_note,
+            **_say_camera(task, depth.camera, run),
             "triplets": len(task.scan.triplets),
             "steps": last["step"],
             "photometric": last["photometric"],
@@ -119,6 +121,31 @@ def _train(
             "data_wait_share": last["data_wait_share"],
             "run_id": run.run_id,
         }
+
+
+def _say_alarms(task: DepthTask, depth: Network, run: Run) -> None:
+    """What prepare would say of the finished network, on some frames of its own video."""
+    size = (task.settings.height, task.settings.width)
+    alarms = depth_alarms(depth, some_frames(task.source, size))
+    if alarms:
+        run.tags({"cpcdr.alarm": "; ".join(alarms)})
+    for alarm in alarms:
+        print(f"warning: {alarm}.")
+
+
+def _say_camera(task: DepthTask, camera: LearnedCamera | None, run: Run) -> dict[str, Any]:
+    """Where the intrinsics are from; learned ones in pixels of the first triplet's own size."""
+    source = task.source
+    if camera is None:
+        return {"intrinsics": source.intrinsics_note}
+    height, width = source.read(task.scan.triplets[0][1]).image.shape[:2]
+    facts = camera.facts((height, width))
+    print(
+        f"learned intrinsics of {width}×{height} frames: --options.intrinsics "
+        f"{facts['learned_intrinsics']} ({facts['learned_fov']} degrees horizontal field of view)."
+    )
+    run.tags({"cpcdr.intrinsics": facts["learned_intrinsics"]})
+    return {"intrinsics": "learned", **facts}
 
 
 def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameRef
-from cpcdr.frames.resize import fit, fit_intrinsics
+from cpcdr.frames.resize import fit, fit_intrinsics, unfit_intrinsics
 
 
 def make_frame(image, intrinsics, labels=None, disparity=None):
@@ -113,3 +113,14 @@ def test_a_frame_without_labels_has_none_afterwards():
     assert fitted.labels is None
     assert fitted.disparity is None
     np.testing.assert_array_equal(fitted.pose, np.eye(4))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(60, 400), st.integers(60, 400)),
+    new_size=st.tuples(st.integers(60, 400), st.integers(60, 400)),
+)
+def test_fitted_intrinsics_come_back(size, new_size):
+    camera = np.array([120.0, 110.0, size[1] * 0.45, size[0] * 0.55])
+    fitted = fit_intrinsics(camera, size, new_size)
+    np.testing.assert_allclose(unfit_intrinsics(fitted, size, new_size), camera, rtol=1e-5)

@@ -11,9 +11,12 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
 from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
+from cpcdr.depth.model import TINY, DepthModel
 from cpcdr.depth.sources import open_depth
 from cpcdr.errors import InputError
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
@@ -127,6 +130,31 @@ def test_poor_depth_is_refused_unless_allowed(tmp_path: Path) -> None:
         prepare(poor)
     assert not (tmp_path / "dataset").exists()
     assert prepare(replace(poor, allow_poor_depth=True))["frames"] == 6
+
+
+def test_a_learned_camera_is_taken_where_none_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    street, folder = open_frames(STREET), tmp_path / "drive"
+    folder.mkdir()
+    for i, ref in enumerate(street.refs()[:2]):
+        (folder / f"{i}.jpg").write_bytes(street.read(ref).encoded)
+    torch.manual_seed(0)
+    settings = replace(TINY, channels=8, height=64, width=64, intrinsics="learn")
+    model = DepthModel(settings)
+    torch.nn.init.constant_(model.log_focal, 0.0)  # as long as the training's images are wide
+    values = {"kind": "depth", "config": to_plain(settings)}
+    network = write_checkpoint(tmp_path / "net", 1, values, model.state_dict(), {})
+    learned = replace(
+        config(tmp_path, depth=f"network:{network}", engine="local", allow_poor_depth=True),
+        frames=f"images:{folder}",
+    )
+    prepare(learned)
+    data = PreparedDataset(tmp_path / "dataset")
+    for row in data.rows(range(2), ["intrinsics"]):
+        assert row["intrinsics"] == pytest.approx([64, 64, 63.5, 31.5])
+    assert data.manifest["intrinsics"].startswith(f"learned by network:{network}: 64.00,64.00,")
+    assert f"intrinsics {data.manifest['intrinsics']}." in capsys.readouterr().out
 
 
 def test_regroup_reuses_every_graph(tmp_path: Path) -> None:

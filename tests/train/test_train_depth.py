@@ -1,0 +1,78 @@
+"""The command train_depth from its frames to its result, and what it says of a bad network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
+
+from cpcdr.depth.network import load_depth_network
+from cpcdr.depth.task import TINY
+from cpcdr.frames import FrameOptions, open_frames
+from cpcdr.tracking_store import tracking_uri
+from cpcdr.train.depth import TrainDepthConfig, train_depth
+from cpcdr.train.engine import EngineConfig
+from cpcdr.train.loop import TrainConfig
+
+
+def config(folder: Path) -> TrainDepthConfig:
+    """Two steps on five frames that lie on disk, larger than the network sees them."""
+    street = open_frames("synthetic:seed=5,streets=1,frames=5,height=72,width=192")
+    (folder / "drive").mkdir()
+    for i, ref in enumerate(street.refs()):
+        (folder / "drive" / f"{i}.jpg").write_bytes(street.read(ref).encoded)
+    return TrainDepthConfig(
+        frames=f"images:{folder / 'drive'}",
+        out=folder / "run",
+        depth=replace(TINY, channels=8, height=64, width=128, batch_size=2, intrinsics="learn"),
+        train=TrainConfig(steps=2, optimizer="adamw", lr=1e-4),
+        engine=EngineConfig("local"),
+    )
+
+
+def tags(run_id: str) -> dict[str, str]:
+    return MlflowClient(tracking_uri()).get_run(run_id).data.tags
+
+
+def test_the_command_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = config(tmp_path)
+    result = train_depth(settings)
+    assert result["steps"] == 2 and result["triplets"] == 3 and result["photometric"] > 0
+    assert load_depth_network(result["checkpoint"]).config == settings.depth
+    assert (tmp_path / "run" / "depth.png").stat().st_size > 1000
+
+    # The learned camera, ready to be given, in pixels of the files.
+    assert result["intrinsics"] == "learned"
+    printed = capsys.readouterr().out
+    assert "intrinsics learned." in printed
+    assert f"--options.intrinsics {result['learned_intrinsics']} (" in printed
+    given = FrameOptions(intrinsics=result["learned_intrinsics"])
+    source = open_frames(settings.frames, given)
+    fx, _, cx, cy = source.read(source.refs()[0]).intrinsics.tolist()
+    # 192×72 was scaled by 64/72 to cover 128×64, where the focal length began as that of 60°.
+    assert fx == pytest.approx(128 * 0.866 * 72 / 64, rel=0.01)
+    assert (cx, cy) == (pytest.approx(95.5, abs=1), pytest.approx(35.5, abs=1))
+    assert result["learned_fov"] == pytest.approx(75.1, abs=0.5)
+    assert tags(result["run_id"])["cpcdr.intrinsics"] == result["learned_intrinsics"]
+
+
+def test_holes_of_infinite_depth_are_said_and_mark_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(tmp_path)
+    train_depth(settings)
+    weights_file = tmp_path / "run/checkpoints/step-00000002/model.safetensors"
+    weights = load_file(weights_file)
+    weights["depth.slope"] = torch.full_like(weights["depth.slope"], -6.0)  # near above, far below
+    for name in [name for name in weights if name.startswith("depth.heads")]:
+        weights[name] = torch.full_like(weights[name], -6.0) if "bias" in name else weights[name]
+    save_file(weights, weights_file)
+    capsys.readouterr()
+    result = train_depth(settings)  # all steps are done: what there is is looked at
+    (warning,) = [w for w in capsys.readouterr().out.splitlines() if "infinitely far" in w]
+    assert warning.startswith("warning: ") and "of the lower image" in warning
+    assert "infinitely far" in tags(result["run_id"])["cpcdr.alarm"]
