@@ -52,7 +52,7 @@ class DepthHealth:
         if self.failed * 2 > self.frames:
             found.append(
                 f"{self.failed} of {self.frames} frames have no usable disparity, the first: "
-                f"{self.reason}"
+                f"{self.reason.rstrip('.')}"
             )
         if self.holes > MOST_HOLES:
             found.append(

@@ -40,7 +40,7 @@ class Stereo:
                 "or give another --depth.",
                 "depth",
             )
-        right = read_image(path)[1]
+        right = _read_right(path)
         shrinks = right.shape[0] > frame.image.shape[0]
         right = cover_and_crop(
             right, frame.image.shape, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -54,6 +54,13 @@ class Stereo:
             )
         searched = searched_range(frame.image.shape[1])
         return check_disparity(np.minimum(pixels / np.float32(searched), 1), path)
+
+
+def _read_right(path: str) -> NDArray[np.uint8]:
+    try:
+        return read_image(path)[1]
+    except FrameError as error:
+        raise FrameError(str(error), "depth") from error
 
 
 def searched_range(width: int) -> int:

@@ -23,7 +23,7 @@ from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import open_depth
 from cpcdr.errors import InputError
 from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
-from cpcdr.prepare.checks import check_depth, some_frames
+from cpcdr.prepare.checks import check_depth, check_regions, some_frames
 from cpcdr.prepare.figures import dataset_sheet
 from cpcdr.prepare.parts import finish, finished_ids, publish
 from cpcdr.prepare.png_tree import check_region_maps
@@ -116,7 +116,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     with open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
         reused = 0
         if config.regroup != Path():
-            reused = _regroup(config)
+            reused = _regroup(config, run)
         elif config.out.exists():
             _check_same(config.out, digest)
             reused = read_manifest(config.out)["frames"]
@@ -145,7 +145,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         return result
 
 
-def _regroup(config: PrepareConfig) -> int:
+def _regroup(config: PrepareConfig, run: Run) -> int:
     """Make the dataset from another one's graphs; the number of frames that were re-used."""
     old = graph_settings(config.regroup)
     default = RegionConfig()
@@ -156,6 +156,7 @@ def _regroup(config: PrepareConfig) -> int:
         f"{config.regroup}: the graphs of {manifest['frames']} frames were grouped again; "
         f"{manifest['regions_per_frame']:.0f} regions a frame."
     )
+    check_regions(PreparedDataset(config.out), run)
     return manifest["frames"]
 
 
@@ -175,7 +176,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     if camera is not None:
         source = where_assumed(source, camera, depth.name)
     frames = some_frames(source, config.size)
-    check_depth(depth, frames, config.allow_poor_depth, run)
+    alarms = check_depth(depth, frames, config.allow_poor_depth, run)
     refs = source.refs()
     partial = config.out.absolute().with_name(config.out.name + ".partial")
     _claim(partial, config, digest)
@@ -198,6 +199,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
         raise InputError(f"{config.frames}: no frame can be used; the first says: {reason}")
     _write_manifest(config, digest, source, depth.name, partial, index, rejected)
     publish(partial, config.out.absolute())
+    check_regions(PreparedDataset(config.out), run, alarms)
     if rejected.num_rows:
         by_stage = Counter(rejected["stage"].to_pylist())
         parts = ", ".join(f"{count} by {stage}" for stage, count in by_stage.items())

@@ -46,12 +46,12 @@ def test_frames_without_depth() -> None:
         name = "fails:"
 
         def __call__(self, frames: list[object]) -> list[np.ndarray]:
-            raise FrameError("disparity of x is constant", "depth")
+            raise FrameError("disparity of x is constant.", "depth")
 
     health = look_at(Fails(), [None] * 4)  # type: ignore[arg-type]
     assert health.failed == 4
     (alarm,) = health.alarms()
-    assert "4 of 4 frames" in alarm and "constant" in alarm
+    assert "4 of 4 frames" in alarm and alarm.endswith("constant"), "its sentence goes on"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,10 @@ def test_no_right_image_and_no_pair(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (H, W, 3)).astype(np.uint8)
     with pytest.raises(FrameError, match="match the left"):
         open_depth("stereo:")([stereo_frame(tmp_path, noise)])
+    (tmp_path / "right.png").write_bytes(b"torn")
+    with pytest.raises(FrameError, match=r"right\.png") as caught:
+        open_depth("stereo:")([made])
+    assert caught.value.stage == "depth"
     (tmp_path / "right.png").unlink()
     with pytest.raises(FrameError, match=r"right\.png"):
         open_depth("stereo:")([made])

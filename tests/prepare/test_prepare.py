@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
@@ -32,6 +33,7 @@ from cpcdr.prepare.stages import (
 )
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
+from cpcdr.tracking_store import tracking_uri
 
 STREET = "synthetic:streets=2,frames=3,height=64,width=128,seed=7"
 REGIONS = RegionConfig(superpixels=20000)
@@ -126,10 +128,32 @@ def test_poor_depth_is_refused_unless_allowed(tmp_path: Path) -> None:
         slope[30 + i, 3] += 1
         assert cv2.imwrite(str(path), slope)
     poor = config(tmp_path, depth=f"precomputed:{folder}", engine="local")
-    with pytest.raises(InputError, match=r"ignores its images.*--allow-poor-depth"):
+    words = rf"^Depth by {poor.depth} is poor: all.*ignores its images; .*--allow-poor-depth"
+    with pytest.raises(InputError, match=words):
         prepare(poor)
     assert not (tmp_path / "dataset").exists()
     assert prepare(replace(poor, allow_poor_depth=True))["frames"] == 6
+
+
+def test_one_giant_region_is_said_and_marks_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(config(tmp_path, engine="local"), tracking=TrackingConfig())
+    fine = prepare(settings)
+    assert "warning" not in capsys.readouterr().out
+    again = replace(
+        settings,
+        regroup=settings.out,
+        out=tmp_path / "again",
+        regions=RegionConfig(separation=1.0, bias=100.0),
+    )
+    merged = prepare(again)
+    assert merged["regions_per_frame"] < 2
+    assert "warning: one region covers 100 % of the image in 6 of 6" in capsys.readouterr().out
+    tags = [
+        MlflowClient(tracking_uri()).get_run(done["run_id"]).data.tags for done in (fine, merged)
+    ]
+    assert "cpcdr.alarm" not in tags[0] and "one region" in tags[1]["cpcdr.alarm"]
 
 
 def test_a_learned_camera_is_taken_where_none_is_known(
