@@ -27,6 +27,7 @@ from cpcdr.prepare.checks import check_depth, check_regions, some_frames
 from cpcdr.prepare.figures import dataset_sheet
 from cpcdr.prepare.parts import finish, finished_ids, publish
 from cpcdr.prepare.png_tree import check_region_maps
+from cpcdr.prepare.pools import actor_pools, actors_on
 from cpcdr.prepare.regroup import graph_settings, regroup
 from cpcdr.prepare.stages import (
     REF_SCHEMA,
@@ -60,7 +61,9 @@ class PrepareConfig:
         engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
         workers: actors on CPUs; 0: one for each CPU core that there is. Give the number on a
             cluster that starts its machines on demand.
-        gpus: actors on GPUs for depth networks; -1: one for each GPU that there is.
+        gpus: actors on GPUs for depth networks; -1: as many as the GPUs that there are hold.
+        gpus_per_actor: the part of a GPU that one of them takes: 0.25 puts four on a GPU, which
+            small networks need to keep it busy.
         frames_per_part: frames that one part file holds, and that a kill can cost.
         region_maps: a folder of region maps in 16-bit PNG files (the released code's ``region/``)
             that are taken instead of grouping.
@@ -79,6 +82,7 @@ class PrepareConfig:
     engine: str = "ray"
     workers: int = 0
     gpus: int = -1
+    gpus_per_actor: float = 1.0
     frames_per_part: int = 32
     region_maps: Path = Path()
     regroup: Path = Path()
@@ -91,6 +95,8 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         if self.engine not in ("ray", "local"):
             raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if not 0 < self.gpus_per_actor <= 1:
+            raise InputError("--gpus-per-actor must be more than 0 and at most 1.")
 
     def identity(self) -> dict[str, Any]:
         """The part of the configuration that decides what is in the dataset."""
@@ -249,41 +255,35 @@ def stream(
 def _stream_on_ray(
     config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
 ) -> Iterator[pa.Table]:
-    """The same on Ray Data. A block is one part from end to end, and so is a batch.
-
-    On CPUs the stages of a frame run in one actor, which saves every copy between them. With GPUs
-    depth gets actors of its own, and what comes before and after runs on CPUs beside them.
-    """
+    """The same on Ray Data. A block is one part from end to end, and so is a batch."""
     import ray.data
     from ray.data import ActorPoolStrategy
 
     resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0)) if config.gpus < 0 else config.gpus
+    part = config.gpus_per_actor
+    gpus = actors_on(resources.get("GPU", 0), part) if config.gpus < 0 else config.gpus
     # A local Ray has more logical CPUs than there are cores.
     cores = int(resources.get("CPU", 0)) if on_cluster() else os.cpu_count() or 1
     cores = config.workers or max(1, cores)
-    needs = {"CPU": 0.5, "GPU": 1.0} if gpus else {"CPU": 1.0}
+    needs = {"CPU": 0.5, "GPU": part} if gpus else {"CPU": 1.0}
     refuse_what_never_fits("actors", 1, needs, "take --gpus 0" if gpus else "add a machine")
     blocks = blocks_of(pending, config.frames_per_part, cores)
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     run = uuid4().hex
-    pools: list[tuple[list[Stage], int, int]] = [(stages, cores, 0)]
-    if gpus:
-        pools = [(stages[:1], cores, 0), (stages[1:2], gpus, 1), (stages[2:], cores, 0)]
     rows = blocks[0].num_rows
-    for chosen, most_actors, gpu in pools:
-        most = max(1, min(most_actors, len(blocks)))
+    for pool in actor_pools(stages, cores, gpus, part):
+        most = max(1, min(pool.actors, len(blocks)))
         dataset = dataset.map_batches(
             RunStages,
-            fn_constructor_args=(chosen, run),
-            batch_size=rows if gpu else None,  # Ray wants a number for GPUs
+            fn_constructor_args=(pool.stages, run),
+            batch_size=rows if pool.gpus else None,  # Ray wants a number for GPUs
             batch_format="pyarrow",
             # A cluster's machines may come only when asked for; those of a local Ray are here.
             compute=ActorPoolStrategy(
                 min_size=1, max_size=most, initial_size=1 if on_cluster() else most
             ),
-            num_cpus=0.5 if gpus else 1,
-            num_gpus=gpu,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
         )
     yield from dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
 

@@ -135,6 +135,12 @@ def test_network(checkpoint):
     with torch.no_grad():
         expected = model.depth(pixels)[0][0, 0].numpy()
     np.testing.assert_allclose(maps[2], expected, atol=1e-3)
+    (alone,) = source(FRAMES[1:2])
+    np.testing.assert_allclose(alone, expected, rtol=1e-5)  # on a CPU in full precision
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = model.depth(pixels)[0]
+    assert half.dtype == torch.float32
+    np.testing.assert_allclose(half[0, 0].numpy(), expected, rtol=0.05)
     travelled = pickle.loads(pickle.dumps(source))
     assert len(pickle.dumps(source)) < 2000
     np.testing.assert_allclose(travelled(FRAMES[:1])[0], maps[0], atol=1e-3)
