@@ -1,0 +1,130 @@
+"""What of a depth network is measured without true depth: photometry, and motion against poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.depth.model import DepthModel
+from cpcdr.depth.task import DepthTask
+from cpcdr.depth.trajectory import positions, snippet_errors, true_positions
+from cpcdr.errors import FrameError
+from cpcdr.frames import Frame, FrameRef, FrameSource, fit
+from cpcdr.plots import trajectory_figure
+from cpcdr.tracking import Run
+from cpcdr.visualize import colour_disparity, contact_sheet, save_png
+
+_TOGETHER = 16
+"""Pairs of frames whose motions are measured at once."""
+
+
+@torch.inference_mode()
+def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
+    """Reprojection error against that of doing nothing, over all triplets.
+
+    Args:
+        task: the triplets.
+        model: in evaluation mode, on the CPU.
+        out: folder for ``photometry.png``.
+        run: gets the same figure.
+    """
+    sums, pixels = np.zeros(3), 0
+    rows: list[list[NDArray[np.uint8]]] = []
+    for batch in task.plain_batches(torch.device("cpu")):
+        disparities, photometric, _ = model.reconstruct(batch, aligned=False)
+        aligned = model.reconstruct(batch)[1]
+        sums += [float(e.sum()) for e in (photometric.error, photometric.identity, aligned.error)]
+        pixels += photometric.error.numel()
+        if len(rows) < 5:
+            image = (batch["images"][0, 1].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+            error = np.clip(photometric.error[0].numpy() / 0.5, 0, 1)
+            mask = np.repeat(photometric.mask[0].numpy()[..., None] * np.uint8(255), 3, axis=2)
+            disparity = colour_disparity(disparities[0][0, 0].numpy())
+            rows.append([image, disparity, colour_disparity(error + 1e-6), mask])
+    sheet = contact_sheet(rows, ["frame", "disparity", "reprojection error", "pixels used"])
+    run.figure("photometry", sheet)
+    save_png(out / "photometry.png", sheet)
+    photometric_error, identity, aligned_error = (sums / max(1, pixels)).tolist()
+    return {
+        "photometric": photometric_error,
+        "photometric_aligned": aligned_error,
+        "identity": identity,
+        "below_identity": 1 - photometric_error / identity,
+        "triplets": len(task.scan.triplets),
+        "focal": float(model.log_focal.exp()) if hasattr(model, "log_focal") else None,
+    }
+
+
+def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
+    """Trajectory errors over snippets of five frames, where poses are known.
+
+    Args:
+        task: has the frames; ``out`` gets ``trajectory.png``, the rest is as for `photometry`.
+    """
+    errors, guesses, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
+    for motions, poses in _drives(task.source, model):
+        found, straight = snippet_errors(motions, poses)
+        errors.append(found)
+        guesses.append(straight)
+        longest = max(longest, (motions, poses), key=lambda pair: len(pair[1]))
+    if not errors or not sum(map(len, errors)):
+        return {"trajectory_error": None, "straight_error": None}
+    way, truth = positions(longest[0]), true_positions(longest[1])
+    scale = float((way * truth).sum() / max(float((way**2).sum()), 1e-12))
+    figure = trajectory_figure({"true": truth, "predicted, one scale": scale * way}, "from above")
+    run.figure("trajectory", figure)
+    save_png(out / "trajectory.png", figure)
+    return {
+        "trajectory_error": float(np.concatenate(errors).mean()),
+        "straight_error": float(np.concatenate(guesses).mean()),
+        "snippets": sum(map(len, errors)),
+    }
+
+
+@torch.inference_mode()
+def _drives(
+    source: FrameSource, model: DepthModel
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Predicted motions [N - 1, 4, 4] and true poses [N, 4, 4] of each run of frames in a row."""
+    size = (model.config.height, model.config.width)
+    frames: list[Frame] = []
+    for ref in [*source.refs(), None]:
+        frame = None if ref is None else _read_if_whole(source, ref, size)
+        usable = frame is not None and frame.pose is not None
+        last = frames[-1].ref if frames else None
+        follows = (
+            last is not None
+            and ref is not None
+            and (last.sequence, last.frame_index + 1) == (ref.sequence, ref.frame_index)
+        )
+        if frames and not (usable and follows):
+            if len(frames) > 1:
+                yield (
+                    _motions(frames, model),
+                    np.stack([f.pose for f in frames if f.pose is not None]),
+                )
+            frames = []
+        if usable and frame is not None:
+            frames.append(replace(frame, encoded=b""))
+
+
+def _read_if_whole(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame | None:
+    try:
+        return fit(source.read(ref), size)
+    except FrameError:
+        return None  # the drive ends before it, as the triplets do
+
+
+def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:
+    found = []
+    for start in range(0, len(frames) - 1, _TOGETHER):
+        few = frames[start : start + _TOGETHER + 1]
+        images = torch.from_numpy(np.stack([f.image for f in few])).permute(0, 3, 1, 2) / 255
+        found.append(model.drive(images, torch.from_numpy(np.stack([f.intrinsics for f in few]))))
+    return torch.cat(found).double().numpy()
