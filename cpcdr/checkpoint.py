@@ -88,24 +88,39 @@ def publish_checkpoint(checkpoint: Path, target: Path) -> None:
     temporary.rename(target)
 
 
-def read_checkpoint(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """``config.yaml`` and the weights of a checkpoint of the given kind.
+def read_config(folder: Path, *kinds: str) -> dict[str, Any]:
+    """``config.yaml`` of a checkpoint of one of the given kinds.
+
+    Raises:
+        InputError: as one sentence, for whatever is wrong with it.
+    """
+    _require(folder, CONFIG)
+    values = read_yaml(folder / CONFIG)
+    if values.get("kind") not in kinds:
+        *others, last = kinds
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise InputError(
+            f"{folder}: is a checkpoint of kind '{values.get('kind')}', not {known}; "
+            f"give one that a {known} command wrote."
+        )
+    if not isinstance(values.get("config"), dict):
+        raise InputError(
+            f"{folder / CONFIG}: has no section 'config', so it is damaged; copy the checkpoint "
+            "again, or train it again."
+        )
+    return values
+
+
+def read_checkpoint(folder: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """``config.yaml`` and the weights of a checkpoint of one of the given kinds.
 
     Raises:
         InputError: as one sentence, for whatever is wrong with the folder.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise InputError(
-                f"{folder}: has no {name}; give a checkpoint folder, such as OUT/checkpoint."
-            )
-    values = read_yaml(folder / CONFIG)
-    if values.get("kind") != kind or not isinstance(values.get("config"), dict):
-        raise InputError(
-            f"{folder}: is a checkpoint of kind '{values.get('kind')}', not '{kind}'; "
-            f"give one that a {kind} training wrote."
-        )
+        _require(folder, name)
+    values = read_config(folder, *kinds)
     try:
         return values, load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors has its own error class, and raises OSError too
@@ -127,3 +142,10 @@ def read_state(folder: Path) -> dict[str, Any]:
             f"{folder / STATE}: cannot be resumed from; delete the folder {folder} to go on "
             "from the checkpoint before it."
         ) from error
+
+
+def _require(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise InputError(
+            f"{folder}: has no {name}; give a checkpoint folder, such as OUT/checkpoint."
+        )

@@ -163,7 +163,7 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     Raises:
         InputError: files are missing or damaged, or the checkpoint is of another network.
     """
-    values, weights = read_checkpoint(folder, kind="pretrain")
+    values, weights = read_checkpoint(folder, "pretrain")
     section = values["config"].get("model")
     if not isinstance(section, dict):
         raise InputError(

@@ -143,9 +143,11 @@ def test_the_wrong_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:
     folder = write(tmp_path, 1)
     with pytest.raises(InputError, match="depth"):
         read_checkpoint(folder, "depth")
+    with pytest.raises(InputError, match="kind 'pretrain', not depth or finetune; give one"):
+        read_checkpoint(folder, "depth", "finetune")
     for text in ("kind: pretrain\n", "kind: pretrain\nconfig: 3\n", "- 1\n"):
         (folder / "config.yaml").write_text(text)
-        with pytest.raises(InputError, match=r"config\.yaml|checkpoint"):
+        with pytest.raises(InputError, match=r"config\.yaml: (has no section|must hold)"):
             read_checkpoint(folder, "pretrain")
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no model\.safetensors"):

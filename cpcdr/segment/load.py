@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.config import read_yaml
+from cpcdr.checkpoint import CONFIG, read_config
 from cpcdr.errors import InputError
-from cpcdr.evaluate.segmenters import Segmenter, prototype_segmenter
+from cpcdr.evaluate.clusters import cluster_prototypes
+from cpcdr.evaluate.segmenters import PrototypeSegmenter, Segmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.frames import get_protocol
+from cpcdr.frames import IGNORE, PROTOCOLS
+from cpcdr.model import load_network
 from cpcdr.tracking_store import tracking_uri
 from cpcdr.visualize import region_colours
 
@@ -41,7 +44,15 @@ class LoadedNetwork:
         """Class or cluster of every pixel, uint8 [H, W], of an image uint8 [H, W, 3] RGB.
 
         The image is seen at the height of the training, and the answer comes at its own size.
+
+        Raises:
+            InputError: it is no such image.
         """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(
+                f"An image must be uint8 [H, W, 3] RGB, not {image.dtype} {list(image.shape)}: "
+                "bring grey, RGBA and float images into this form first."
+            )
         height, width = image.shape[:2]
         scale = self.size[0] / height
         inside = (self.size[0], max(32, round(width * scale)))
@@ -65,32 +76,53 @@ def load_network_for_use(model: str | Path, clusters: int = CLUSTERS) -> LoadedN
         clusters: into how many clusters the prototypes of a pre-trained network are joined.
 
     Raises:
-        InputError: there is no such model, or it is not one of pre-training or fine-tuning.
+        InputError: there is no such model, it is not one of pre-training or fine-tuning, or it
+            has not so many clusters.
     """
     folder = find_checkpoint(str(model))
-    values = read_yaml(folder / "config.yaml")
-    kind = values.get("kind")
-    if kind == "finetune":
-        protocol = get_protocol(values["config"]["protocol"])
-        network = LoadedNetwork(
-            ClassSegmenter(folder), protocol.classes, protocol.colours, _size(values, "size")
-        )
-    elif kind == "pretrain":
-        segmenter = prototype_segmenter(folder, clusters, True, "average", 0)
-        names = tuple(f"cluster {i}" for i in range(clusters))
-        size = tuple(values["config"]["dataset"]["size"])
-        network = LoadedNetwork(segmenter, names, region_colours(clusters), (size[0], size[1]))
+    values = read_config(folder, "pretrain", "finetune")
+    if values["kind"] == "pretrain":
+        network = _of_clusters(folder, values["config"], clusters)
     else:
-        raise InputError(
-            f"{model}: is a checkpoint of kind '{kind}'; give one of pretrain.py or finetune.py."
-        )
+        network = _of_classes(folder, values["config"])
     network.segmenter.load()
     return network
 
 
-def _size(values: dict, key: str) -> tuple[int, int]:
-    height, width = values["config"][key]
-    return int(height), int(width)
+def _of_clusters(folder: Path, config: dict[str, Any], clusters: int) -> LoadedNetwork:
+    size = _size(config.get("dataset"), folder)
+    prototypes = load_network(folder)[0].prototypes.detach().numpy()
+    most = min(IGNORE, len(prototypes))  # 8-bit ids, of which 255 means none
+    if not 1 <= clusters <= most:
+        raise InputError(
+            f"--clusters {clusters}: {folder} has {len(prototypes)} prototypes, and ids have 8 "
+            f"bits; take 1 to {most}."
+        )
+    names = tuple(f"cluster {i}" for i in range(clusters))
+    segmenter = PrototypeSegmenter(folder, cluster_prototypes(prototypes, clusters))
+    return LoadedNetwork(segmenter, names, region_colours(clusters), size)
+
+
+def _of_classes(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
+    name, size = str(config.get("protocol")), _size(config, folder)
+    if name not in PROTOCOLS:
+        raise InputError(
+            f"{folder / CONFIG}: its protocol '{name}' is none of {', '.join(PROTOCOLS)}; give a "
+            "checkpoint of this version of cpcdr."
+        )
+    protocol = PROTOCOLS[name]
+    return LoadedNetwork(ClassSegmenter(folder), protocol.classes, protocol.colours, size)
+
+
+def _size(section: Any, folder: Path) -> tuple[int, int]:
+    """(H, W) of that part of a checkpoint's configuration which holds the ``size``."""
+    match section:
+        case {"size": [int(height), int(width)]} if min(height, width) > 0:
+            return height, width
+    raise InputError(
+        f"{folder / CONFIG}: has no size of two positive numbers, height and width, so it is "
+        "damaged; copy the checkpoint again, or train it again."
+    )
 
 
 def find_checkpoint(model: str) -> Path:
@@ -101,9 +133,9 @@ def find_checkpoint(model: str) -> Path:
     """
     if not model.startswith(("runs:/", "models:/")):
         folder = Path(model).expanduser()
-        if not (folder / "config.yaml").is_file():
+        if not (folder / CONFIG).is_file():
             raise InputError(
-                f"{model}: has no config.yaml; give a checkpoint folder such as OUT/checkpoint, "
+                f"{model}: has no {CONFIG}; give a checkpoint folder such as OUT/checkpoint, "
                 "runs:/RUN_ID or models:/NAME@ALIAS."
             )
         return folder
@@ -121,7 +153,7 @@ def find_checkpoint(model: str) -> Path:
             f"{model}: MLflow at {tracking_uri()} has no such model ({reason}); set "
             "MLFLOW_TRACKING_URI to where it was recorded."
         ) from error
-    inside = next(iter(sorted(found.rglob("config.yaml"))), None)
+    inside = next(iter(sorted(found.rglob(CONFIG))), None)
     if inside is None:
         raise InputError(f"{model}: holds no checkpoint; give a run of pretrain.py or finetune.py.")
     return inside.parent
