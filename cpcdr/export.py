@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.config import read_yaml
+from cpcdr.checkpoint import publish_checkpoint
+from cpcdr.config import config_hash, to_plain
 from cpcdr.errors import InputError
-from cpcdr.evaluate.segmenters import prototype_segmenter
-from cpcdr.model import load_network
-from cpcdr.segment.load import CLUSTERS, find_checkpoint
-from cpcdr.tracking_store import tracking_uri
-from cpcdr.train.finetune_task import load_finetuned
+from cpcdr.evaluate.segmenters import PrototypeSegmenter
+from cpcdr.evaluate.supervised import ClassSegmenter
+from cpcdr.segment import pyfunc
+from cpcdr.segment.load import CLUSTERS, LoadedNetwork, find_checkpoint, load_network_for_use
+from cpcdr.tracking import TrackingConfig, open_run
+from cpcdr.tracking_store import tracking_uri, without_password
 
 _TOLERANCE = 1e-3
 
@@ -40,28 +45,35 @@ class ExportConfig:
     register: str = ""
     alias: str = "champion"
 
+    def __post_init__(self) -> None:
+        # MLflow's own rules, and no '?' or '@', which mean something else in models:/NAME@ALIAS.
+        if self.register and not re.fullmatch(r"\w[\w .-]*", self.register):
+            raise InputError(
+                f"--register '{self.register}' cannot be a model's name: take letters, digits, "
+                "'_', '-', '.' and spaces."
+            )
+        reserved = re.fullmatch(r"(?i)latest|v\d+", self.alias)
+        if reserved or not re.fullmatch(r"[\w-]{1,255}", self.alias):
+            raise InputError(
+                f"--alias '{self.alias}' cannot be an alias: take letters, digits, '_' and '-', "
+                "and neither 'latest' nor a version such as v1."
+            )
+
 
 class Scores(nn.Module):
     """Images [N, 3, H, W] in [0, 1] to scores [N, K, H, W] of classes or clusters."""
 
-    def __init__(self, folder: Path, clusters: int) -> None:
+    def __init__(self, network: LoadedNetwork) -> None:
         super().__init__()
-        kind = read_yaml(folder / "config.yaml").get("kind")
-        if kind == "finetune":
-            self.module: nn.Module = load_finetuned(folder)[0]
-            self.register_buffer("prototypes", torch.zeros(0))
-            self.cluster_of: list[list[int]] = []
-        elif kind == "pretrain":
-            network, _ = load_network(folder)
-            assigned = prototype_segmenter(folder, clusters, True, "average", 0).clusters
-            self.module = network
-            self.register_buffer("prototypes", network.prototypes.detach())
-            self.cluster_of = [np.flatnonzero(assigned == c).tolist() for c in range(clusters)]
-        else:
-            raise InputError(
-                f"{folder}: is a checkpoint of kind '{kind}'; give one of pretrain.py or "
-                "finetune.py."
-            )
+        segmenter = network.segmenter
+        self.cluster_of: list[list[int]] = []
+        if isinstance(segmenter, ClassSegmenter):
+            self.module: nn.Module = segmenter.module
+            return
+        assert isinstance(segmenter, PrototypeSegmenter)
+        self.module = segmenter.network
+        for cluster in range(len(network.names)):
+            self.cluster_of.append(np.flatnonzero(segmenter.clusters == cluster).tolist())
 
     def forward(self, images: Tensor) -> Tensor:
         """A cluster's score is that of its nearest prototype."""
@@ -70,26 +82,26 @@ class Scores(nn.Module):
             scores = self.module.logits(images)  # type: ignore[operator]
             return functional.interpolate(scores, size, mode="bilinear")
         features = functional.interpolate(self.module(images), size, mode="bilinear")
-        assert isinstance(self.prototypes, Tensor)
-        near = torch.einsum("nchw,kc->nkhw", features, self.prototypes)
+        near = torch.einsum("nchw,kc->nkhw", features, self.module.prototypes)
         return torch.stack([near[:, members].amax(1) for members in self.cluster_of], dim=1)
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
-    """Write the ONNX file, check it against PyTorch at two sizes, register the checkpoint.
+    """Write the ONNX file, check it against PyTorch at two sizes, register the network.
 
     Returns:
         ``onnx``, ``difference`` (largest, of scores relative to their range), ``version`` and
         ``uri`` in the registry.
 
     Raises:
-        InputError: the model cannot be used, a package is missing, or ONNX disagrees.
+        InputError: the model cannot be used, a package is missing, ONNX disagrees, or MLflow
+            refuses.
     """
     folder = find_checkpoint(config.model)
-    scores = Scores(folder, config.clusters).eval()
-    difference = export_onnx(scores, config.out)
+    network = load_network_for_use(folder, config.clusters)
+    difference = export_onnx(Scores(network).cpu().eval(), config.out)
     result: dict[str, Any] = {"onnx": str(config.out), "difference": difference}
-    return result | (register(folder, config.register, config.alias) if config.register else {})
+    return result | (register(config, folder, network) if config.register else {})
 
 
 def export_onnx(scores: nn.Module, out: Path) -> float:
@@ -125,17 +137,55 @@ def export_onnx(scores: nn.Module, out: Path) -> float:
     return worst
 
 
-def register(folder: Path, name: str, alias: str) -> dict[str, Any]:
-    """Put a checkpoint into MLflow's model registry, as it is, and point an alias at it."""
-    import mlflow
+def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict[str, Any]:
+    """Log a checkpoint as an MLflow model, register it as a new version, point the alias at it.
 
-    mlflow.set_tracking_uri(tracking_uri())
-    client = mlflow.MlflowClient()
-    with mlflow.start_run(run_name=f"register-{name}") as run:
-        mlflow.log_artifacts(str(folder), "checkpoint")
-        source = f"{run.info.artifact_uri}/checkpoint"
-    if not client.search_registered_models(f"name='{name}'"):
-        client.create_registered_model(name)
-    version = client.create_model_version(name, source, run.info.run_id)
-    client.set_registered_model_alias(name, alias, version.version)
-    return {"version": version.version, "uri": f"models:/{name}@{alias}"}
+    Raises:
+        InputError: MLflow does not take it.
+    """
+    plain = to_plain(config)
+    with open_run(TrackingConfig(), "export", config_hash(plain), plain) as run:
+        import mlflow
+
+        mlflow.set_tracking_uri(tracking_uri())
+        try:
+            with mlflow.start_run(run.run_id):
+                version = _log_model(config, folder, network)
+            client = mlflow.MlflowClient()
+            client.set_registered_model_alias(config.register, config.alias, version)
+        except mlflow.MlflowException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{config.register}: MLflow at {without_password(tracking_uri())} did not register "
+                f"it ({reason}); {config.out} is written, run the same command again."
+            ) from error
+    return {"version": version, "uri": f"models:/{config.register}@{config.alias}"}
+
+
+def _log_model(config: ExportConfig, folder: Path, network: LoadedNetwork) -> str:
+    """The version of a model of the checkpoint's files and the name of the module that loads them.
+
+    No pickle and no code go with it. It needs this package where it is used, and yet does not
+    list it among the requirements: pip would take whatever somebody has put on PyPI by its name.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
+    classes = TensorSpec(np.dtype(np.uint8), (-1, -1, -1))
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wants an example, whose pixels it would store as JSON
+        data = Path(scratch) / "checkpoint"
+        publish_checkpoint(folder, data)
+        logged = mlflow.pyfunc.log_model(
+            name="network",
+            loader_module=pyfunc.__name__,
+            data_path=str(data),
+            signature=ModelSignature(Schema([images]), Schema([classes])),
+            pip_requirements=[],
+            model_config={"clusters": config.clusters},
+            metadata={"classes": list(network.names)},
+            registered_model_name=config.register,
+        )
+    return str(logged.registered_model_version)

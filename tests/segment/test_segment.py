@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
 from cpcdr.errors import InputError
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.export import ExportConfig, export
+from cpcdr.export import ExportConfig, export, register
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig
+from cpcdr.segment.load import load_network_for_use
 from cpcdr.segment.video import SegmentConfig, segment
 from cpcdr.train.finetune_task import FinetuneModule, FinetuneSettings
 from cpcdr.train.pretrain_task import PretrainModule
@@ -39,11 +42,14 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pretrained(tmp_path_factory.mktemp("pretrained"), MODEL)
+
+
+def write_pretrained(root: Path, model: ModelConfig) -> Path:
     torch.manual_seed(0)
-    weights = PretrainModule(MODEL, LossConfig()).state_dict()
-    config = {"model": to_plain(MODEL), "seed": 0, "dataset": {"hash": "x", "size": [64, 128]}}
-    values = {"kind": "pretrain", "config": config}
-    return write_checkpoint(tmp_path_factory.mktemp("pretrained"), 1, values, weights, {})
+    weights = PretrainModule(model, LossConfig()).state_dict()
+    config = {"model": to_plain(model), "seed": 0, "dataset": {"hash": "x", "size": [64, 128]}}
+    return write_checkpoint(root, 1, {"kind": "pretrain", "config": config}, weights, {})
 
 
 def test_three_lines_in_a_notebook(finetuned: Path, pretrained: Path) -> None:
@@ -102,14 +108,53 @@ def test_onnx_agrees(tmp_path: Path, kind: str, request: pytest.FixtureRequest) 
 
 
 @pytest.mark.slow
-def test_the_registry_brings_it_back(tmp_path: Path, finetuned: Path) -> None:
+@pytest.mark.parametrize("kind", ["finetuned", "pretrained"])
+def test_the_registry_brings_it_back(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
-    config = ExportConfig(str(finetuned), tmp_path / "model.onnx", register="streets")
-    assert export(config)["uri"] == "models:/streets@champion"
-    image = np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)
-    again = cpcdr.load("models:/streets@champion")
-    np.testing.assert_array_equal(again.segment(image), cpcdr.load(finetuned).segment(image))
+    import mlflow
+
+    folder = request.getfixturevalue(kind)
+    config = ExportConfig(str(folder), tmp_path / "m.onnx", clusters=9, register="streets")
+    result = export(config)
+    assert result["uri"] == "models:/streets@champion" and result["version"] == "1"
+    images = np.random.default_rng(0).integers(0, 255, (2, 70, 100, 3)).astype(np.uint8)
+    expected = [load_network_for_use(folder, clusters=9).segment(image) for image in images]
+    again = load_network_for_use("models:/streets@champion", clusters=9)
+    np.testing.assert_array_equal(again.segment(images[0]), expected[0])
+    model = mlflow.pyfunc.load_model("models:/streets@champion")
+    np.testing.assert_array_equal(model.predict(images), expected)
+    schemas = model.metadata.signature.inputs, model.metadata.signature.outputs
+    shapes = [(schema.inputs[0].type, schema.inputs[0].shape) for schema in schemas]
+    assert shapes == [(np.uint8, (-1, -1, -1, 3)), (np.uint8, (-1, -1, -1))]
+    assert model.metadata.metadata["classes"] == list(again.names)
+    with pytest.raises(mlflow.MlflowException, match="does not match expected dtype uint8"):
+        model.predict(images / 255)
+    files = {p for p in tmp_path.rglob("models/*/artifacts/**/*") if p.is_file()}
+    assert {"MLmodel", "config.yaml", "model.safetensors"} <= {p.name for p in files}
+    assert {p.suffix for p in files} == {"", ".yaml", ".txt", ".safetensors"}, "no pickle, no code"
+
+
+def test_names_that_no_registry_takes_are_refused_before_anything_is_written() -> None:
+    for name in ("a/b:c", "a@b", "a?b", " ", "."):
+        with pytest.raises(InputError, match=f"--register '{re.escape(name)}'"):
+            ExportConfig(register=name)
+    for alias in ("bad alias!", "latest", "V2", "", "a" * 300):
+        with pytest.raises(InputError, match=f"--alias '{re.escape(alias)}'"):
+            ExportConfig(register="streets", alias=alias)
+    ExportConfig(register="streets of 2026_v1.0", alias="champion-1")
+
+
+@pytest.mark.slow
+def test_what_mlflow_refuses_is_a_sentence(
+    finetuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = cpcdr.load(finetuned)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"MLflow at http://127\.0\.0\.1:9 did not register"):
+        register(ExportConfig(register="streets"), finetuned, network)
 
 
 @pytest.mark.slow
@@ -118,6 +163,62 @@ def test_bad_models_are_said(tmp_path: Path) -> None:
         cpcdr.load(tmp_path)
     with pytest.raises(InputError, match="no such model"):
         cpcdr.load("runs:/0123456789abcdef0123456789abcdef")
-    (tmp_path / "config.yaml").write_text("kind: depth\nconfig: {}\n")
-    with pytest.raises(InputError, match="kind 'depth'"):
-        cpcdr.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: depth\nconfig: {}\n", "kind 'depth', not pretrain or finetune"),
+        ("kind: finetune\n", "config.yaml: has no section 'config'"),
+        ("kind: finetune\nconfig: {protocol: synthetic}\n", "config.yaml: has no size"),
+        ("kind: finetune\nconfig: {protocol: synthetic, size: 64}\n", "config.yaml: has no size"),
+        ("kind: finetune\nconfig: {size: [64, 128]}\n", "config.yaml: its protocol 'None'"),
+        ("kind: finetune\nconfig: {size: [64, 128], protocol: [1]}\n", "config.yaml: its protocol"),
+        ("kind: finetune\nconfig: {size: [64, 128], protocol: synthetic}\n", "do not fit"),
+        ("kind: pretrain\nconfig: {}\n", "config.yaml: has no size"),
+        ("kind: pretrain\nconfig: {dataset: {size: [64, 128]}}\n", "config.yaml: has no model"),
+    ],
+)
+def test_a_damaged_configuration_is_a_sentence_that_names_it(
+    tmp_path: Path, finetuned: Path, text: str, words: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(finetuned, folder)
+    (folder / "config.yaml").write_text(text)
+    for use in (cpcdr.load, lambda f: export(ExportConfig(str(f), tmp_path / "m.onnx"))):
+        with pytest.raises(InputError, match=f"{re.escape(str(folder))}.*{re.escape(words)}"):
+            use(folder)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("clusters", [0, 41, 300])
+def test_no_more_clusters_than_prototypes_and_8_bit_ids(pretrained: Path, clusters: int) -> None:
+    with pytest.raises(InputError, match=f"--clusters {clusters}: .* 40 prototypes.*1 to 40"):
+        load_network_for_use(pretrained, clusters)
+
+
+def test_ids_do_not_wrap(tmp_path: Path) -> None:
+    model = replace(MODEL, prototypes=300)
+    folder = write_pretrained(tmp_path, model)
+    with pytest.raises(InputError, match=r"--clusters 256: .* 300 prototypes.*1 to 255"):
+        load_network_for_use(folder, 256)
+    network = load_network_for_use(folder, 255)
+    image = np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(network.segment(image), network.segmenter.segment(image))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((64, 128), np.uint8),
+        np.zeros((64, 128, 4), np.uint8),
+        np.zeros((64, 128, 3), np.float32),
+        np.zeros((0, 128, 3), np.uint8),
+    ],
+    ids=["grey", "RGBA", "float", "empty"],
+)
+def test_what_is_no_image_is_said(finetuned: Path, image: np.ndarray) -> None:
+    network = cpcdr.load(finetuned)
+    for use in (network.segment, network.overlay):
+        with pytest.raises(InputError, match=r"uint8 \[H, W, 3\] RGB, not "):
+            use(image)

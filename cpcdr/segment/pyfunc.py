@@ -1,0 +1,34 @@
+"""What ``mlflow.pyfunc.load_model("models:/NAME@ALIAS")`` calls for a registered network.
+
+The model names this module, and MLflow imports it from the installed package: nothing that comes
+with the model is run or unpickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.segment.load import CLUSTERS, LoadedNetwork, load_network_for_use
+
+
+class ImagesToClasses:
+    """A network as MLflow wants it: batches in, batches out."""
+
+    def __init__(self, network: LoadedNetwork) -> None:
+        self.network = network
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Classes uint8 [N, H, W] of images uint8 [N, H, W, 3] RGB."""
+        classes = np.zeros(images.shape[:3], np.uint8)
+        for found, image in zip(classes, images, strict=True):
+            found[:] = self.network.segment(image)
+        return classes
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> ImagesToClasses:
+    clusters = (model_config or {}).get("clusters", CLUSTERS)
+    return ImagesToClasses(load_network_for_use(Path(path), clusters))
