@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -14,16 +15,20 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameOptions, FrameRef, FrameSource, open_frames
 from cpcdr.frames.decode import decode_image, encode_jpeg
+from cpcdr.frames.stored import IMAGE_SUFFIXES
+from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.progress import Progress
 from cpcdr.segment.load import CLUSTERS, LoadedNetwork, find_checkpoint, load_network_for_use
 from cpcdr.session import ray_session
 from cpcdr.visualize import legend, save_png
 
 _FRAMES_WORTH_AN_ACTOR = 64
+_MEDIA = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".gif")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class SegmentConfig:
         model: checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
         frames: ``KIND:PATH`` of what is segmented.
         out: ``NAME.mp4`` for one overlay video, or a folder: an overlay video for each sequence.
-        labels: write the classes as 8-bit PNG files into the folder instead.
+        labels: write the classes into the folder instead, as 8-bit PNG files: ids, with a palette.
         clusters: how many clusters a network has that has seen no label.
         opacity: of the class colours over the frame.
         fps: frames a second of the videos.
@@ -56,8 +61,22 @@ class SegmentConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1 or self.fps <= 0:
             raise InputError("--opacity must lie in 0..1 and --fps must be positive.")
-        if self.labels and self.out.suffix:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.workers < 0:
+            raise InputError(f"--workers {self.workers} must not be negative; 0 chooses.")
+        suffix = self.out.suffix.lower()
+        if self.labels and suffix in _MEDIA:
             raise InputError(f"--out {self.out}: give a folder for the label maps.")
+        if suffix in _MEDIA and not self.one_video:
+            raise InputError(
+                f"--out {self.out}: {suffix} files are not written; give NAME.mp4 or a folder."
+            )
+
+    @property
+    def one_video(self) -> bool:
+        """Whether all goes into one file; a folder may have any other name, such as ``seg-1.5``."""
+        return self.out.suffix.lower() == ".mp4"
 
 
 class SegmentFrames:
@@ -78,10 +97,19 @@ class SegmentFrames:
         except FrameError as error:
             return row | {"reason": str(error)}
         if self.config.labels:
-            encoded = cv2.imencode(".png", self.network.segment(image))[1].tobytes()
+            encoded = encode_ids(self.network.segment(image), self.network.colours)
         else:
             encoded = encode_jpeg(self.network.overlay(image, self.config.opacity))
         return row | {"picture": encoded}
+
+
+def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of a label map uint8 [H, W]: the ids are indices of a palette uint8 [K, 3] RGB."""
+    picture = Image.fromarray(ids)
+    picture.putpalette(colours.tobytes())
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG", bits=8)
+    return encoded.getvalue()
 
 
 def segment(config: SegmentConfig) -> dict[str, Any]:
@@ -98,7 +126,8 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     source = open_frames(config.frames, config.options)
     network = load_network_for_use(checkpoint, config.clusters)
     refs, rejected, first, done = source.refs(), 0, 0.0, 0
-    writer = LabelFiles(config.out) if config.labels else OverlayVideos(config.out, config.fps)
+    folder = _made_folder(config)
+    writer = LabelFiles(folder) if config.labels else OverlayVideos(config)
     with Progress(total=len(refs), desc="segment", unit="frame") as bar:
         for row in _stream(config, checkpoint, source, refs):
             first = first or time.perf_counter()
@@ -112,7 +141,6 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     writer.close()
     if not done:
         raise InputError(f"{config.frames}: no frame could be segmented.")
-    folder = config.out if not config.out.suffix else config.out.parent
     save_png(folder / "legend.png", legend(network.names, network.colours))
     elapsed = time.perf_counter()
     return {
@@ -123,6 +151,20 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
         "classes": list(network.names),
         "seconds": round(elapsed - start, 1),
     }
+
+
+def _made_folder(config: SegmentConfig) -> Path:
+    """The folder that everything is written into."""
+    folder = config.out.parent if config.one_video else config.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {config.out}: {folder} cannot be a folder ({error.strerror}); choose another."
+        ) from error
+    if config.one_video and config.out.is_dir():
+        raise InputError(f"--out {config.out}: is a folder; choose another name for the video.")
+    return folder
 
 
 def _stream(
@@ -161,14 +203,15 @@ def _stream(
 class OverlayVideos:
     """One mp4 for everything, or one for each sequence in a folder; each appears when whole."""
 
-    def __init__(self, out: Path, fps: float) -> None:
-        self.out, self.fps = out, fps
+    def __init__(self, config: SegmentConfig) -> None:
+        self.config = config
         self.writer: cv2.VideoWriter | None = None
         self.path, self.size = Path(), (0, 0)
 
     def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
         """Append a frame; sequences come one after the other."""
-        path = self.out if self.out.suffix else self.out / f"{sequence.replace('/', '-')}.mp4"
+        out = self.config.out
+        path = out if self.config.one_video else out / f"{sequence.replace('/', '-')}.mp4"
         image = decode_image(picture, frame_id)
         if path != self.path:
             self.close()
@@ -180,10 +223,10 @@ class OverlayVideos:
         self.writer.write(np.ascontiguousarray(image[:height, :width, ::-1]))
 
     def _open(self, path: Path, image: NDArray[np.uint8]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.size = path, (image.shape[0], image.shape[1])
+        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
         self.writer = cv2.VideoWriter(
-            str(self._partial()), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self.size[::-1]
+            str(self._partial()), fourcc, self.config.fps, self.size[::-1]
         )
         if not self.writer.isOpened():
             raise InputError(f"{path}: cannot be written as a video; choose another folder.")

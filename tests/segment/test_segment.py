@@ -6,11 +6,13 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import cpcdr
 from cpcdr.checkpoint import write_checkpoint
@@ -19,6 +21,7 @@ from cpcdr.errors import InputError
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.export import ExportConfig, export, register
 from cpcdr.frames import get_protocol, open_frames
+from cpcdr.frames.decode import read_label_map
 from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig
 from cpcdr.segment.load import load_network_for_use
@@ -88,12 +91,64 @@ def test_a_video_and_label_maps(tmp_path: Path, finetuned: Path) -> None:
         count += 1
     assert count == 6
     assert {p.name for p in config.out.parent.iterdir()} == {"out.mp4", "legend.png"}
-    folder = segment(replace(config, out=tmp_path / "b"))
-    assert len(list((tmp_path / "b").glob("street-*.mp4"))) == 2 and folder["frames"] == 6
-    segment(replace(config, out=tmp_path / "c", labels=True))
-    refs = open_frames(STREET).refs()
-    maps = [cv2.imread(str(tmp_path / "c" / f"{r.frame_id}.png"), -1) for r in refs]
-    assert all(m.shape == (64, 128) and m.dtype == np.uint8 and m.max() < 7 for m in maps)
+    folder = segment(replace(config, out=tmp_path / "seg-1.5"))
+    assert len(list((tmp_path / "seg-1.5").glob("street-*.mp4"))) == 2 and folder["frames"] == 6
+
+
+def test_label_maps_hold_ids_and_show_colours(tmp_path: Path, finetuned: Path) -> None:
+    config = SegmentConfig(str(finetuned), STREET, tmp_path / "ids", labels=True, engine="local")
+    assert segment(config)["frames"] == 6
+    source, network = open_frames(STREET), cpcdr.load(finetuned)
+    for ref in source.refs():
+        expected = network.segment(source.read(ref).image)
+        path = tmp_path / "ids" / f"{ref.frame_id}.png"
+        np.testing.assert_array_equal(read_label_map(str(path)), expected)
+        with Image.open(path) as picture:
+            assert picture.mode == "P"
+            seen = np.asarray(picture.convert("RGB"))
+        np.testing.assert_array_equal(seen, PROTOCOL.colours[expected])
+
+
+@pytest.mark.slow
+def test_actors_on_ray_write_what_this_process_writes(
+    tmp_path: Path, finetuned: Path, ray_local: object
+) -> None:
+    street = STREET.replace("frames=3", "frames=9")  # three blocks for two actors
+    for labels, out in ((False, "out.mp4"), (True, "ids")):
+        files = []
+        for engine, workers in (("local", 0), ("ray", 2)):
+            root = tmp_path / engine
+            config = SegmentConfig(str(finetuned), street, root / out, labels, engine=engine)
+            assert segment(replace(config, workers=workers))["frames"] == 18
+            files.append(
+                {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+            )
+        assert files[0] == files[1] and len(files[0]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"engine": "foo"}, "--engine 'foo' is unknown"),
+        ({"workers": -1}, "--workers -1"),
+        ({"out": Path("a.avi")}, "--out a.avi: .avi files are not written; give NAME.mp4"),
+        ({"out": Path("a.PNG")}, "--out a.PNG: .png files are not written"),
+        ({"out": Path("a.mp4"), "labels": True}, "--out a.mp4: give a folder for the label maps"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        SegmentConfig(**arguments)
+
+
+def test_an_output_that_is_something_else_is_left_alone(tmp_path: Path, finetuned: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.mp4").mkdir()
+    for name in ("file", "file/below", "folder.mp4"):
+        config = SegmentConfig(str(finetuned), STREET, tmp_path / name, engine="local")
+        with pytest.raises(InputError, match=f"--out .*{name}: "):
+            segment(config)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.slow
