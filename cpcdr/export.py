@@ -32,7 +32,8 @@ class ExportConfig:
     """Write a checkpoint as ONNX and register it.
 
     Attributes:
-        model: checkpoint folder of pretrain.py or finetune.py, ``runs:/RUN_ID`` or ``models:/...``.
+        model: checkpoint folder of pretrain.py, probe.py or finetune.py, ``runs:/RUN_ID`` or
+            ``models:/...``.
         out: the ONNX file.
         clusters: how many clusters a network has that has seen no label.
         register: name in MLflow's model registry; empty: none.

@@ -1,7 +1,11 @@
 """Run a trained network over video: an overlay video, or label maps as PNG files.
 
+Classes have names where the network saw labels: of finetune.py, or of probe.py.
+
 Examples:
   python experiments/segment.py --model runs/finetune/checkpoint --frames video:drive.mp4 \\
+      --out segmented.mp4
+  python experiments/segment.py --model runs/pretrain/probe --frames video:drive.mp4 \\
       --out segmented.mp4
   python experiments/segment.py --model models:/cpcdr@champion --frames video:drives/ \\
       --out runs/labels --labels

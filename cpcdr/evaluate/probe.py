@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.checkpoint import read_checkpoint
+from cpcdr.checkpoint import CONFIG, WEIGHTS, read_checkpoint
 from cpcdr.config import config_hash, to_plain, write_atomic
 from cpcdr.errors import FrameError, InputError
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import scores
+from cpcdr.evaluate.probe_head import save_probe
 from cpcdr.evaluate.probes import (
     Neighbours,
     RidgeProbe,
@@ -47,7 +48,8 @@ class ProbeConfig:
         frames: labelled frames that the probes are fitted on.
         evaluate: labelled frames of the same protocol that they are scored on.
         size: height and width; 0 0: those of the training.
-        out: folder for probes.json; empty: beside the checkpoint.
+        out: folder for probes.json and ``probe``, the linear probe as a checkpoint for segment.py;
+            empty: beside the checkpoint.
         seed: of the sampled pixels and of SGD.
     """
 
@@ -69,7 +71,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
 
     Returns:
         ``protocol`` and, each also as ``untrained_...``: ``linear_ridge``, ``linear_sgd``, ``knn``
-        (mIoU) and ``prototype_purity``.
+        (mIoU) and ``prototype_purity``; ``checkpoint``, the ridge probe as a network to use.
 
     Raises:
         InputError: checkpoint, frames or labels cannot be used.
@@ -108,6 +110,13 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         for prefix, each in probes.items():
             result |= {prefix + name: value for name, value in each.result().items()}
         run.metrics({k: v for k, v in result.items() if isinstance(v, float)}, step=0)
+        trained = probes[""]
+        about = {"protocol": fitted.protocol, "size": list(size), "probe": plain}
+        ridge = trained.linear["linear_ridge"]
+        save_probe(out / "probe", trained.network, ridge, about, values["step"])
+        for name in (CONFIG, WEIGHTS):
+            run.artifact(out / "probe" / name, "checkpoint")
+        result |= {"checkpoint": str(out / "probe")}
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_atomic(out / "probes.json", json.dumps(result, indent=2) + "\n")

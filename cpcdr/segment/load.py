@@ -76,11 +76,11 @@ def load_network_for_use(model: str | Path, clusters: int = CLUSTERS) -> LoadedN
         clusters: into how many clusters the prototypes of a pre-trained network are joined.
 
     Raises:
-        InputError: there is no such model, it is not one of pre-training or fine-tuning, or it
-            has not so many clusters.
+        InputError: there is no such model, it is not one of pre-training, fine-tuning or a
+            probe, or it has not so many clusters.
     """
     folder = find_checkpoint(str(model))
-    values = read_config(folder, "pretrain", "finetune")
+    values = read_config(folder, "pretrain", "finetune", "probe")
     if values["kind"] == "pretrain":
         network = _of_clusters(folder, values["config"], clusters)
     else:

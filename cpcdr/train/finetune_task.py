@@ -275,12 +275,12 @@ def random_crop(
 
 
 def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
-    """The module of a fine-tuned checkpoint in evaluation mode, and the checkpoint's config.
+    """The module of a fine-tuned or probed network in evaluation mode, and its checkpoint's config.
 
     Raises:
         InputError: files are missing or damaged, or the checkpoint is of another network.
     """
-    values, weights = read_checkpoint(folder, "finetune")
+    values, weights = read_checkpoint(folder, "finetune", "probe")
     try:
         config = overlay(ModelConfig(), values["config"]["model"], f"{folder / 'config.yaml'}")
         classes = len(get_protocol(values["config"]["protocol"]).classes)

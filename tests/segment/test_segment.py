@@ -18,6 +18,10 @@ import cpcdr
 from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
 from cpcdr.errors import InputError
+from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.matching import scores
+from cpcdr.evaluate.probe import ProbeConfig, probe
+from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.export import ExportConfig, export, register
 from cpcdr.frames import get_protocol, open_frames
@@ -26,7 +30,7 @@ from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig
 from cpcdr.segment.load import load_network_for_use
 from cpcdr.segment.video import SegmentConfig, segment
-from cpcdr.train.finetune_task import FinetuneModule, FinetuneSettings
+from cpcdr.train.finetune_task import FinetuneModule, FinetuneSettings, load_finetuned
 from cpcdr.train.pretrain_task import PretrainModule
 
 MODEL = ModelConfig("resnet10", 8, 16, 32, 16, 40)
@@ -152,6 +156,32 @@ def test_an_output_that_is_something_else_is_left_alone(tmp_path: Path, finetune
 
 
 @pytest.mark.slow
+def test_a_probe_is_a_network_with_named_classes(tmp_path: Path, pretrained: Path) -> None:
+    frames = [STREET.replace("seed=3", f"seed={seed}") for seed in (3, 4)]
+    found = probe(ProbeConfig(pretrained, *frames, out=tmp_path))
+    assert found["checkpoint"] == str(tmp_path / "probe")
+    assert {p.name for p in tmp_path.iterdir()} >= {"probe", "probes.json"}
+    assert {p.name for p in (tmp_path / "probe").iterdir()} == {"config.yaml", "model.safetensors"}
+    # The checkpoint alone scores what the report says.
+    module, source = load_finetuned(tmp_path / "probe")[0], open_frames(frames[1])
+    counts = np.zeros((7, 7), np.int64)
+    for frame in map(source.read, source.refs()):
+        pixels = torch.from_numpy(frame.image).permute(2, 0, 1)[None].float() / 255
+        predicted = module.logits(pixels)[0].argmax(0).numpy()
+        counts += confusion(predicted, grid_labels(frame.labels, predicted.shape), 7, 7)
+    assert scores(counts).miou == pytest.approx(found["linear_ridge"], abs=2e-3)
+    image = np.random.default_rng(0).integers(0, 255, (150, 260, 3)).astype(np.uint8)
+    network, recorded = cpcdr.load(tmp_path / "probe"), cpcdr.load(f"runs:/{found['run_id']}")
+    assert network.names == recorded.names == PROTOCOL.classes
+    np.testing.assert_array_equal(network.segment(image), recorded.segment(image))
+    labels = SegmentConfig(found["checkpoint"], STREET, tmp_path / "ids", True, engine="local")
+    assert segment(labels)["classes"] == list(PROTOCOL.classes)
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
+    assert export(ExportConfig(found["checkpoint"], tmp_path / "m.onnx"))["difference"] < 1e-3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["finetuned", "pretrained"])
 def test_onnx_agrees(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -223,7 +253,7 @@ def test_bad_models_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("kind: depth\nconfig: {}\n", "kind 'depth', not pretrain or finetune"),
+        ("kind: depth\nconfig: {}\n", "kind 'depth', not pretrain, finetune or probe"),
         ("kind: finetune\n", "config.yaml: has no section 'config'"),
         ("kind: finetune\nconfig: {protocol: synthetic}\n", "config.yaml: has no size"),
         ("kind: finetune\nconfig: {protocol: synthetic, size: 64}\n", "config.yaml: has no size"),

@@ -1,0 +1,43 @@
+"""The linear probe as a network that can be used: a frozen network and its linear classifier."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.checkpoint import publish_checkpoint, write_checkpoint
+from cpcdr.config import to_plain
+from cpcdr.model import SegmentationNetwork
+from cpcdr.train.finetune_task import FinetuneModule
+
+
+def save_probe(
+    folder: Path,
+    network: SegmentationNetwork,
+    weights: NDArray[np.floating],
+    about: dict[str, Any],
+    step: int,
+) -> None:
+    """Write a checkpoint that is used as a fine-tuned one is: it holds the network's weights too.
+
+    Args:
+        folder: where; what is there is replaced.
+        network: what the probe was fitted on.
+        weights: [C + 1, K], the last row is the offset.
+        about: ``protocol`` and ``size``, and what else shall be known of it.
+        step: of the pre-training.
+    """
+    module = FinetuneModule(network.config, weights.shape[1])
+    module.network.load_state_dict(network.state_dict())
+    linear = torch.from_numpy(weights.T).float()
+    module.classifier.load_state_dict({"weight": linear[:, :-1, None, None], "bias": linear[:, -1]})
+    values = {"kind": "probe", "config": {"model": to_plain(network.config), **about}}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".probe-", dir=folder.parent) as scratch:
+        written = write_checkpoint(Path(scratch), step, values, module.state_dict(), {})
+        publish_checkpoint(written, folder)
