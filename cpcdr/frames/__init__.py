@@ -129,8 +129,8 @@ def _for_each(option: str, text: str, count: int) -> list[str]:
         return values * count
     if len(values) != count:
         raise InputError(
-            f"--{option} has {len(values)} values for {count} sources: give one for all, or one "
-            "for each between semicolons (it may be empty)."
+            f"--options.{option} has {len(values)} values for {count} sources: give one for all, "
+            "or one for each between semicolons (it may be empty)."
         )
     return values
 
@@ -143,7 +143,9 @@ def _open_one(spec: str, options: FrameOptions) -> FrameSource:
             f"{', '.join(KINDS)}.{_did_you_mean(spec)}"
         )
     if ";" in options.window:
-        raise InputError(f"--window {options.window} is for several sources, but there is one.")
+        raise InputError(
+            f"--options.window {options.window} is for several sources, but there is one."
+        )
     if options.intrinsics:
         parse_intrinsics(options.intrinsics)
     source = KINDS[kind](argument, options)

@@ -30,6 +30,7 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.driver import spread_frames
 from cpcdr.evaluate.matching import match, scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
+from cpcdr.frames.protocols import evaluation_size
 from cpcdr.model import SegmentationNetwork, load_network
 
 ZOOM = 1.5
@@ -45,8 +46,8 @@ def held_out(
     Read once in a process: every report of every trial in it looks at the same frames.
     """
     source = open_frames(spec, options)
-    crop = get_protocol(source.protocol).crop if source.protocol else 0
-    return spread_frames(source, (crop, crop) if crop else size, count), source.protocol
+    protocol = get_protocol(source.protocol) if source.protocol else None
+    return spread_frames(source, evaluation_size(protocol, (0, 0), size), count), source.protocol
 
 
 @lru_cache(maxsize=2)
