@@ -43,7 +43,7 @@ class DepthConfig:
         spacing: frames from one of a triplet's three to the next; several numbers make triplets of
             each. What is far is told apart only by a wide view, what is near moves out of it: where
             the camera moves little from frame to frame (slow, or more than some ten frames a
-            second), ``1 2`` or ``1 3`` learns both.
+            second), ``1 2`` or ``1 3`` learns both. A number that is given twice counts twice.
         min_motion: triplets with less optical flow than this (mean length, as a share of the image
             width) show no motion and are skipped.
         cache_mib: memory for decoded frames in each process.
