@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import pickle
-from collections import OrderedDict
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,11 +19,13 @@ from torch.nn import functional
 from cpcdr.checkpoint import read_checkpoint
 from cpcdr.config import overlay, to_plain
 from cpcdr.depth.augment import apply_colour, colour_matrices
-from cpcdr.errors import FrameError, InputError
-from cpcdr.frames import IGNORE, FrameRef, FrameSource, fit, get_protocol
+from cpcdr.errors import InputError
+from cpcdr.frames import IGNORE, FrameSource, get_protocol
 from cpcdr.model import ModelConfig, SegmentationNetwork, load_network
+from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, survey
 
 _READERS = 2
+SMALLEST_SIDE = 32  # one place at the network's largest stride
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,28 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         if self.transfer not in ("backbone", "network"):
-            raise InputError(f"--transfer {self.transfer} is unknown: take backbone or network.")
+            raise InputError(
+                f"--finetune.transfer {self.transfer} is unknown: take backbone or network."
+            )
         if not 0 < self.fraction <= 1:
-            raise InputError(f"--fraction {self.fraction} must be above 0 and at most 1.")
+            raise InputError(f"--finetune.fraction {self.fraction} must be above 0 and at most 1.")
         if not 0 < self.scales[0] <= self.scales[1]:
-            raise InputError("--scales must be two positive numbers, the smaller one first.")
+            raise InputError(
+                "--finetune.scales must be two positive numbers, the smaller one first."
+            )
+        if min(self.size) < SMALLEST_SIDE:
+            raise InputError(
+                f"--finetune.size {self.size[0]} {self.size[1]} is too small: give a height and a "
+                f"width of at least {SMALLEST_SIDE} pixels."
+            )
+        if self.batch_size < 1:
+            raise InputError(f"--finetune.batch-size {self.batch_size} must be at least 1.")
+        if not 0 <= self.jitter <= 1:
+            raise InputError(f"--finetune.jitter {self.jitter} is a share: give 0 to 1.")
+        if not self.head_lr > 0 or self.cache_mib < 0:
+            raise InputError(
+                "--finetune.head-lr must be above 0, and --finetune.cache-mib at least 0."
+            )
 
 
 class FinetuneModule(nn.Module):
@@ -116,21 +132,23 @@ class FinetuneTask:
 
     Attributes:
         refs: the labelled frames that are used, in a fixed order.
+        rejected: why others of the chosen share cannot be used, by frame id.
 
     Raises:
-        InputError: no labels, or a start that cannot be loaded.
+        InputError: no labels that can be used, or a start that cannot be loaded.
     """
 
     kind = "finetune"
 
     def __init__(self, settings: FinetuneSettings, source: FrameSource) -> None:
-        if not source.protocol:
-            raise InputError(f"{source.spec}: has no labels; fine-tuning needs labelled frames.")
+        chosen = chosen_refs(source, settings.fraction)
         self.settings, self.source = settings, source
         self.classes = len(get_protocol(source.protocol).classes)
         self.model = _model_of(settings)
-        self.refs = chosen_refs(source, settings.fraction)
-        self.weights = self._class_weights() if settings.balanced else None
+        found = survey(source, chosen)
+        self.refs, self.rejected = found.refs, found.rejected
+        share = (found.pixels / found.pixels.sum()).tolist()
+        self.weights = [1 / math.log(1.02 + s) for s in share] if settings.balanced else None
 
     def build(self) -> nn.Module:
         """The network with what is transferred of ``init``, and a new classifier."""
@@ -197,81 +215,8 @@ class FinetuneTask:
             "protocol": self.source.protocol,
             "frames": self.source.spec,
             "labelled_frames": len(self.refs),
+            "left_out": sorted(self.rejected),
         }
-
-    def _class_weights(self) -> list[float]:
-        counts = np.zeros(self.classes)
-        for ref in self.refs:
-            labels = self.source.read(ref).labels
-            if labels is not None:
-                counts += np.bincount(labels[labels != IGNORE], minlength=self.classes)
-        share = counts / max(1, counts.sum())
-        return [1 / math.log(1.02 + value) for value in share.tolist()]
-
-
-class LabelledReader:
-    """Frames with labels at a working size, the most recently used ones kept in memory."""
-
-    def __init__(self, source: FrameSource, size: tuple[int, int], capacity: int) -> None:
-        self._pickled = pickle.dumps(source)
-        self._size, self._room = size, max(1, capacity // (4 * size[0] * size[1]))
-        self._kept: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
-
-    def read(self, ref: FrameRef) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Image uint8 [H, W, 3] and labels uint8 [H, W]."""
-        found = self._kept.get(ref.frame_id)
-        if found is None:
-            source: FrameSource = pickle.loads(self._pickled)  # bytes that we made ourselves
-            frame = fit(source.read(ref), self._size)
-            if frame.labels is None:
-                raise FrameError(f"{ref.frame_id}: has no label map; leave it out.")
-            found = self._kept[ref.frame_id] = (frame.image, frame.labels)
-            while len(self._kept) > self._room:
-                self._kept.popitem(last=False)
-        return found
-
-
-def chosen_refs(source: FrameSource, fraction: float) -> list[FrameRef]:
-    """A fixed part of a source's labelled frames: a smaller one is part of every larger one."""
-    refs = [ref for ref in source.refs() if ref.label_path or not ref.path]
-    if not refs:
-        raise InputError(f"{source.spec}: no frame has a label map.")
-    order = np.random.default_rng(0).permutation(len(refs))  # one list for all seeds and runs
-    return [refs[i] for i in sorted(order[: max(1, round(fraction * len(refs)))])]
-
-
-def random_crop(
-    image: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    size: tuple[int, int],
-    scales: tuple[float, float],
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A random magnification, crop and flip; what lies outside the frame is black and ignored.
-
-    Args:
-        image: [h, w, 3].
-        labels: [h, w].
-        size: (H, W) of the crop.
-        scales: range of the magnification, drawn uniformly in its logarithm.
-    """
-    scale = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
-    height, width = (max(1, round(side * scale)) for side in labels.shape)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(image, (width, height), interpolation=method).astype(np.uint8)
-    labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(
-        np.uint8
-    )
-    missing = [max(0, want - have) for want, have in zip(size, (height, width), strict=True)]
-    if any(missing):
-        image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)))
-        labels = np.pad(labels, ((0, missing[0]), (0, missing[1])), constant_values=IGNORE)
-    top, left = (
-        int(rng.integers(0, have - want + 1)) for have, want in zip(labels.shape, size, strict=True)
-    )
-    image = image[top : top + size[0], left : left + size[1]]
-    labels = labels[top : top + size[0], left : left + size[1]]
-    return (image[:, ::-1], labels[:, ::-1]) if rng.random() < 0.5 else (image, labels)
 
 
 def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
@@ -295,23 +240,31 @@ def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
 
 
 def _model_of(settings: FinetuneSettings) -> ModelConfig:
-    if settings.init == "scratch" or settings.init.startswith("torchvision:"):
+    init = settings.init
+    if init.startswith("torchvision:") and not Path(init.partition(":")[2]).is_file():
+        raise InputError(
+            f"--finetune.init {init}: there is no such file; give a ResNet's weights on disk "
+            "(.safetensors, or .pth of plain tensors), or scratch."
+        )
+    if init == "scratch" or init.startswith("torchvision:"):
         return settings.model
-    return load_network(Path(settings.init))[0].config
+    return load_network(Path(init))[0].config
 
 
 def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
     """A torchvision ResNet's weights, without its classifier."""
     try:
-        weights = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings(action="ignore"):  # the sentence below says what matters
+            weights = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
         wanted = {k: v for k, v in weights.items() if not k.startswith("fc.")}
         network.backbone.load_state_dict(wanted)
     except Exception as error:  # both formats have error classes of their own
         raise InputError(
             f"{path}: is not a file of torchvision weights for {network.config.backbone} of width "
-            f"{network.config.width}; give one, with --model.backbone and --model.width to match."
+            f"{network.config.width}; give one, with --finetune.model.backbone and "
+            "--finetune.model.width to match."
         ) from error

@@ -1,21 +1,22 @@
-"""Fine-tuning: fixed lists of labels, crops that keep labels right, starts, learning."""
+"""Fine-tuning: batches, starts, learning, and what is wrong with any of it."""
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from labelled_tree import camvid_tree
 from safetensors.torch import save_file
 
 from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
 from cpcdr.errors import InputError
-from cpcdr.frames import IGNORE, open_frames
+from cpcdr.frames import open_frames
 from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig
 from cpcdr.resnet import Encoder
@@ -23,8 +24,6 @@ from cpcdr.train.finetune_task import (
     FinetuneModule,
     FinetuneSettings,
     FinetuneTask,
-    chosen_refs,
-    random_crop,
 )
 from cpcdr.train.pretrain_task import PretrainModule
 
@@ -32,30 +31,6 @@ STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")
 SMALL = FinetuneSettings(
     model=ModelConfig("resnet10", 8, 16, 32, 16, 8), size=(64, 128), batch_size=2
 )
-
-
-def test_a_smaller_share_is_part_of_a_larger_one() -> None:
-    whole = [ref.frame_id for ref in chosen_refs(STREET, 1.0)]
-    half = [ref.frame_id for ref in chosen_refs(STREET, 0.5)]
-    few = [ref.frame_id for ref in chosen_refs(STREET, 1 / 30)]
-    assert len(whole) == 12 and len(half) == 6 and len(few) == 1
-    assert set(few) < set(half) < set(whole)
-    assert half == [ref.frame_id for ref in chosen_refs(STREET, 0.5)]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.4, 2.5))
-def test_crops_keep_image_and_labels_together(seed: int, scale: float) -> None:
-    rows, columns = np.indices((40, 60))
-    labels = (rows // 10 + 4 * (columns // 20)).astype(np.uint8)
-    image = np.repeat((labels * 20)[..., None], 3, axis=2)
-    rng = np.random.default_rng(seed)
-    crop, cut = random_crop(image, labels, (32, 48), (scale, scale), rng)
-    assert crop.shape == (32, 48, 3) and cut.shape == (32, 48)
-    known = cut != IGNORE
-    agree = np.abs(crop[..., 0].astype(int) - 20 * cut.astype(int)) <= 10
-    assert agree[known].mean() > 0.8, "but for blurred borders"
-    assert (crop[~known] == 0).all()
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
@@ -120,13 +95,64 @@ def test_the_backbone_or_all_of_a_pretrained_network_is_taken(tmp_path: Path) ->
                 assert same, name
             elif weight.ndim == 4:
                 assert not same, name
-    with pytest.raises(InputError, match="--transfer head"):
-        replace(SMALL, transfer="head")
 
 
 def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(STREET.read(STREET.refs()[0]).encoded)
     with pytest.raises(InputError, match="has no labels"):
         FinetuneTask(SMALL, open_frames(f"images:{tmp_path}"))
-    with pytest.raises(InputError, match="--fraction"):
-        replace(SMALL, fraction=0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"transfer": "head"}, "--finetune.transfer head"),
+        ({"fraction": 0.0}, "--finetune.fraction 0.0"),
+        ({"scales": (2.0, 1.0)}, "--finetune.scales"),
+        ({"size": (0, 0)}, "--finetune.size 0 0"),
+        ({"size": (64, 31)}, "--finetune.size 64 31"),
+        ({"batch_size": 0}, "--finetune.batch-size 0"),
+        ({"jitter": 2.0}, "--finetune.jitter 2.0"),
+        ({"head_lr": 0.0}, "--finetune.head-lr"),
+        ({"cache_mib": -1}, "--finetune.cache-mib"),
+    ],
+)
+def test_settings_that_cannot_be_name_the_option(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        replace(SMALL, **changes)
+
+
+class Harmful:
+    """Its pickle would touch a file when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return (Path.touch, (self.mark,))
+
+
+def test_weights_that_are_missing_or_a_pickle_are_a_sentence(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.pth: there is no such file"):
+        FinetuneTask(replace(SMALL, init="torchvision:nowhere.pth"), STREET)
+    path, mark = tmp_path / "harmful.pth", tmp_path / "mark"
+    path.write_bytes(pickle.dumps(Harmful(mark)))
+    with pytest.raises(InputError, match=r"--finetune\.model\.width"):
+        FinetuneTask(replace(SMALL, init=f"torchvision:{path}"), STREET).build()
+    assert not mark.exists() and not recwarn.list
+
+
+def test_batches_come_from_the_frames_that_can_be_read(tmp_path: Path) -> None:
+    source = camvid_tree(tmp_path)
+    settings = replace(SMALL, batch_size=3)
+    (tmp_path / "labels" / "A_001.png").write_bytes(b"no image")
+    task = FinetuneTask(settings, source)
+    assert len(task.refs) == 5 and list(task.rejected) == task.config()["left_out"] == [
+        "A/00000001"
+    ]
+    assert len(list(task.batches(0, 0, 0, 1, torch.device("cpu")))) == task.steps_per_epoch(1) == 1
+    balanced = FinetuneTask(replace(settings, balanced=True), source)
+    assert balanced.weights is not None and len(balanced.weights) == 11
+    assert balanced.weights[10] == max(balanced.weights), "no label shows a cyclist"
