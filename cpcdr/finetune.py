@@ -17,13 +17,22 @@ from cpcdr.evaluate.driver import NETWORK, count_all, spread_frames
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.frames import FrameOptions, get_protocol, open_frames
+from cpcdr.frames import (
+    Frame,
+    FrameOptions,
+    FrameSource,
+    Protocol,
+    get_protocol,
+    open_frames,
+    with_protocol,
+)
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
-from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
+from cpcdr.train.finetune_task import SMALLEST_SIDE, FinetuneSettings, FinetuneTask
+from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.train.loop import TrainConfig
 from cpcdr.train.pretrain import SMALL
-from cpcdr.visualize import save_png
+from cpcdr.visualize import Image, save_png
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,10 @@ class FinetuneConfig:
     Attributes:
         frames: labelled frames to train on.
         evaluate: labelled frames of the same protocol to score on; empty: no score.
+        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
         out: run folder; run the same command again to continue.
-        evaluate_size: height and width of evaluation; 0 0: those of the training crops.
+        evaluate_size: height and width of evaluation; 0 0: those of the training crops. Protocol
+            cityscapes-27 is of 320×320 pixels and takes no other.
         window: height and width of sliding windows in evaluation; 0 0: the whole frame at once.
         flip: average the scores of a frame and its mirror image.
         seed: of weights, order and augmentation.
@@ -42,6 +53,7 @@ class FinetuneConfig:
 
     frames: str = "synthetic:seed=0,streets=48,frames=4,height=96,width=192"
     evaluate: str = "synthetic:seed=1000,streets=64,frames=1,height=96,width=192"
+    protocol: str = ""
     out: Path = Path("runs/finetune")
     evaluate_size: tuple[int, int] = (0, 0)
     window: tuple[int, int] = (0, 0)
@@ -54,6 +66,21 @@ class FinetuneConfig:
     )
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        height, width = self.evaluate_size
+        if (height or width) and min(height, width) < SMALLEST_SIDE:
+            raise InputError(
+                f"--evaluate-size {height} {width} is too small: give a height and a width of at "
+                f"least {SMALLEST_SIDE} pixels, or 0 0 for those of the training crops."
+            )
+        if any(side and side < SMALLEST_SIDE for side in self.window):
+            raise InputError(
+                f"--window {self.window[0]} {self.window[1]} is too small: give a height and a "
+                f"width of at least {SMALLEST_SIDE} pixels, or 0 0 for the whole frame at once."
+            )
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed} must be at least 0.")
 
     @staticmethod
     def presets() -> dict[str, FinetuneConfig]:
@@ -72,15 +99,20 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
 
     Returns:
         ``checkpoint``, ``protocol``, ``miou``, ``accuracy``, ``per_class_iou`` (None for classes
-        that are absent), ``labelled_frames``, ``steps`` ...
+        that are absent), ``labelled_frames``, ``rejected`` (why frames were left out of the
+        training, by frame id) ...
 
     Raises:
         InputError: frames, labels or the start cannot be used.
     """
     start = time.perf_counter()
-    source = open_frames(config.frames, config.options)
+    source = _labelled(config.frames, config)
+    scored = _scored(config, source.protocol) if config.evaluate else None
     task = FinetuneTask(replace(config.finetune, seed=config.seed), source)
     print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
+    if task.rejected:
+        first = next(iter(task.rejected.values()))
+        print(f"{len(task.rejected)} labelled frames left out; the first says: {first}")
     settings = replace(config.train, seed=config.seed)
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     key = config_hash([digest, str(config.out.absolute())])
@@ -94,37 +126,73 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             "checkpoint": str(checkpoint),
             "init": config.finetune.init,
             "labelled_frames": len(task.refs),
+            "rejected": task.rejected,
             "protocol": source.protocol,
             "config_hash": digest,
             "run_id": run.run_id,
         }
-        if config.evaluate:
-            result |= _score(config, checkpoint, source.protocol, run)
+        if scored is not None:
+            result |= _score(config, checkpoint, scored, run)
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
         return result
 
 
-def _score(config: FinetuneConfig, checkpoint: Path, name: str, run: Run) -> dict[str, Any]:
-    source, protocol = open_frames(config.evaluate, config.options), get_protocol(name)
-    if source.protocol != name:
+def _labelled(spec: str, config: FinetuneConfig) -> FrameSource:
+    """A source of labelled frames under the protocol that is asked for."""
+    source = open_frames(spec, config.options)
+    if config.protocol:
+        source = with_protocol(source, config.protocol)
+    chosen_refs(source, 1.0)  # says now that there are no labels
+    return source
+
+
+def _scored(config: FinetuneConfig, protocol: str) -> FrameSource:
+    """The frames to score on, with everything said before the training that is wrong with them."""
+    source = _labelled(config.evaluate, config)
+    if source.protocol != protocol:
         raise InputError(
-            f"{config.evaluate}: has labels of protocol '{source.protocol or 'none'}', but the "
-            f"network was trained on {name}; evaluate on labels of that protocol."
+            f"{config.evaluate}: has labels of protocol {source.protocol}, but {config.frames} of "
+            f"{protocol}; evaluate on labels of the protocol that is trained on."
         )
-    size = config.evaluate_size if min(config.evaluate_size) > 0 else config.finetune.size
+    _evaluation_size(config, get_protocol(protocol))
+    require_labels(source)
+    return source
+
+
+def _evaluation_size(config: FinetuneConfig, protocol: Protocol) -> tuple[int, int]:
+    """Height and width of evaluation: a protocol's own where it has one."""
+    asked = config.evaluate_size
+    if not protocol.crop:
+        return asked if any(asked) else config.finetune.size
+    own = (protocol.crop, protocol.crop)
+    if any(asked) and asked != own:
+        raise InputError(
+            f"--evaluate-size {asked[0]} {asked[1]}: protocol {protocol.name} is evaluated on its "
+            f"centre crop of {own[0]}×{own[1]} pixels; leave --evaluate-size out."
+        )
+    return own
+
+
+def _score(
+    config: FinetuneConfig, checkpoint: Path, source: FrameSource, run: Run
+) -> dict[str, Any]:
+    """Scores of the network on the frames of ``source``, with figures, as part of the result."""
+    protocol = get_protocol(source.protocol)
+    size = _evaluation_size(config, protocol)
     segmenter = ClassSegmenter(checkpoint, config.window, config.flip)
     engine = "local" if config.engine.engine == "local" else "ray"
-    classes = len(protocol.classes)
-    totals = count_all(engine, source, size, {NETWORK: segmenter}, classes)
+    totals = count_all(engine, source, size, {NETWORK: segmenter}, len(protocol.classes))
     score = scores(totals[NETWORK])
+    absent = [protocol.classes[i] for i in score.absent]
+    if absent:
+        print(
+            f"{source.spec}: no pixel is labelled {', '.join(absent)}; IoU is not a number there, "
+            f"and the mean is over the other {len(protocol.classes) - len(absent)} classes."
+        )
     for figure, image in score_figures(totals[NETWORK], protocol).items():
         run.figure(figure, image)
-    frames = spread_frames(source, size, 5)
-    segmenter.load()
-    found = [segmenter.segment(frame.image) for frame in frames]
-    itself = Match(np.arange(classes), classes, "supervised")
-    sheet = prediction_sheet(frames, found, protocol, itself)
+    sheet = _predictions(segmenter, spread_frames(source, size, 5), protocol)
     run.figure("predictions", sheet)
     save_png(config.out / "predictions.png", sheet)
     run.metrics({"miou": score.miou, "accuracy": score.accuracy}, step=0)
@@ -133,6 +201,16 @@ def _score(config: FinetuneConfig, checkpoint: Path, name: str, run: Run) -> dic
         "miou": score.miou,
         "accuracy": score.accuracy,
         "per_class_iou": {k: None if math.isnan(v) else v for k, v in ious},
-        "absent_classes": [protocol.classes[i] for i in score.absent],
+        "absent_classes": absent,
         "evaluated_frames": int(totals["frames"]),
+        "evaluate_size": list(size),
     }
+
+
+def _predictions(segmenter: ClassSegmenter, frames: list[Frame], protocol: Protocol) -> Image:
+    segmenter.load()
+    found = [segmenter.segment(frame.image) for frame in frames]
+    classes = len(protocol.classes)
+    return prediction_sheet(
+        frames, found, protocol, Match(np.arange(classes), classes, "supervised")
+    )
