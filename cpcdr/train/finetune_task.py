@@ -240,19 +240,22 @@ def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
 
 
 def _model_of(settings: FinetuneSettings) -> ModelConfig:
+    """Sizes of the network; a start that cannot be loaded is refused here, before anything else."""
     init = settings.init
-    if init.startswith("torchvision:") and not Path(init.partition(":")[2]).is_file():
-        raise InputError(
-            f"--finetune.init {init}: there is no such file; give a ResNet's weights on disk "
-            "(.safetensors, or .pth of plain tensors), or scratch."
-        )
-    if init == "scratch" or init.startswith("torchvision:"):
-        return settings.model
-    return load_network(Path(init))[0].config
+    if init.startswith("torchvision:"):
+        _load_backbone(SegmentationNetwork(settings.model), Path(init.partition(":")[2]))
+    elif init != "scratch":
+        return load_network(Path(init))[0].config
+    return settings.model
 
 
 def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
     """A torchvision ResNet's weights, without its classifier."""
+    if not path.is_file():
+        raise InputError(
+            f"--finetune.init torchvision:{path}: there is no such file; give a ResNet's weights "
+            "on disk (.safetensors, or .pth of plain tensors), or scratch."
+        )
     try:
         with warnings.catch_warnings(action="ignore"):  # the sentence below says what matters
             weights = (

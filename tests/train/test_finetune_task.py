@@ -78,7 +78,7 @@ def test_torchvision_weights_from_disk(tmp_path: Path) -> None:
     assert torch.equal(module.network.backbone.conv1.weight, encoder.conv1.weight)
     wrong = replace(SMALL, init=init, model=replace(SMALL.model, width=16))
     with pytest.raises(InputError, match="torchvision weights for resnet10 of width 16"):
-        FinetuneTask(wrong, STREET).build()
+        FinetuneTask(wrong, STREET)
 
 
 def test_the_backbone_or_all_of_a_pretrained_network_is_taken(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_weights_that_are_missing_or_a_pickle_are_a_sentence(
     path, mark = tmp_path / "harmful.pth", tmp_path / "mark"
     path.write_bytes(pickle.dumps(Harmful(mark)))
     with pytest.raises(InputError, match=r"--finetune\.model\.width"):
-        FinetuneTask(replace(SMALL, init=f"torchvision:{path}"), STREET).build()
+        FinetuneTask(replace(SMALL, init=f"torchvision:{path}"), STREET)
     assert not mark.exists() and not recwarn.list
 
 
