@@ -135,12 +135,13 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def by_clustering(summary: Summary) -> list[list[str]]:
-    """Head and rows of the mean mIoU under each way of clustering the prototypes."""
-    rows = [["variant", *METHODS]]
+    """Head and rows of the mean mIoU under each way of clustering the prototypes, and the span."""
+    rows = [["variant", *METHODS, "lowest – highest"]]
     for name, metrics in summary.items():
         if all(f"miou_{method}" in metrics for method in METHODS):
             means = [metrics[f"miou_{method}"]["mean"] for method in METHODS]
-            rows.append([name, *(f"{100 * mean:.1f}" for mean in means)])
+            spread = f"{100 * min(means):.1f} – {100 * max(means):.1f}"
+            rows.append([name, *(f"{100 * mean:.1f}" for mean in means), spread])
     return rows
 
 

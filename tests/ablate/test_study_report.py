@@ -10,6 +10,7 @@ import pytest
 from cpcdr.ablate.report import (
     COLOUR,
     METRICS,
+    by_clustering,
     cells,
     csv_table,
     csv_trials,
@@ -76,6 +77,14 @@ def test_tables_say_the_same_in_every_form() -> None:
     assert float(line["minus no-copy-paste: mean"]) == pytest.approx(0.02)
     trials = list(csv.DictReader(io.StringIO(csv_trials(rows))))
     assert len(trials) == len(rows) and trials[0]["context"] == "0.5" and not trials[1]["context"]
+
+
+def test_the_span_over_ways_of_clustering_is_said() -> None:
+    rows = [{**row, "miou_ward": 0.1, "miou_spherical": 0.5} for row in results()]
+    by_name = {row[0]: row[1:] for row in by_clustering(summarise(rows))}
+    assert by_name["variant"] == [*METHODS, "lowest – highest"]
+    assert by_name["full"][-1] == "10.0 – 50.0"
+    assert by_name["full"][METHODS.index("average")] == "33.0"
 
 
 def test_a_metric_nobody_has_makes_no_table() -> None:
