@@ -24,14 +24,25 @@ class LabelledFrames:
         images: uint8 [F, H, W, 3] RGB.
         labels: uint8 [F, H, W] train ids of the protocol, 255 = ignore.
         protocol: names of the classes.
+        left_out: frames of the source that could not be used.
+        reason: why, of the first of them.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     protocol: Protocol
+    left_out: int = 0
+    reason: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def absent_classes(self) -> list[str]:
+        """Names of the classes that no pixel is labelled with."""
+        pixels = np.zeros(256, np.int64)
+        for labels in self.labels:
+            pixels += np.bincount(labels.ravel(), minlength=256)
+        return [name for k, name in enumerate(self.protocol.classes) if not pixels[k]]
 
 
 def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit: int = 0) -> None:
@@ -74,7 +85,8 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
         raise InputError(f"{source.spec}: no frame can be scored on; the first says: {first}")
     images.flush()
     labels.flush()
-    about = {"frames": count, "protocol": source.protocol, "left_out": len(refs) - count}
+    about = {"frames": count, "protocol": source.protocol}
+    about |= {"left_out": len(refs) - count, "reason": first}
     write_atomic(partial / "frames.json", json.dumps(about) + "\n")
     partial.rename(folder)
 
@@ -86,4 +98,5 @@ def load_frames(folder: Path) -> LabelledFrames:
         np.load(folder / name, mmap_mode="r", allow_pickle=False)[: about["frames"]]
         for name in ("images.npy", "labels.npy")
     )
-    return LabelledFrames(images, labels, get_protocol(about["protocol"]))
+    protocol, reason = get_protocol(about["protocol"]), about.get("reason", "")
+    return LabelledFrames(images, labels, protocol, about["left_out"], reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from cpcdr.ablate.context import load_context_test
 from cpcdr.ablate.figures import context_sheet, feature_sheet, score_bars
-from cpcdr.ablate.labelled import load_frames
+from cpcdr.ablate.labelled import LabelledFrames, load_frames
 from cpcdr.ablate.report import Summary, csv_table, csv_trials, document, summarise, with_colour
 from cpcdr.ablate.trials import Plan
 from cpcdr.config import write_atomic
@@ -45,7 +45,8 @@ def conclude(plan: Plan, digest: str, errors: Mapping[str, str], run: Run) -> di
     rows = with_colour(results)
     summary = summarise(rows)
     manifest, frames = read_manifest(plan.datasets["depth"]), load_frames(plan.material.evaluation)
-    result = {
+    probe = load_frames(plan.material.probe) if plan.material.probe else None
+    result: dict[str, Any] = {
         "protocol": frames.protocol.name,
         "variants": summary,
         "seeds": plan.seeds,
@@ -54,12 +55,15 @@ def conclude(plan: Plan, digest: str, errors: Mapping[str, str], run: Run) -> di
         "failed": dict(errors),
         "frames": manifest["frames"],
         "evaluated_frames": len(frames),
+        "left_out": frames.left_out,
+        "absent_classes": frames.absent_classes(),
         "machine": machine(plan),
         "out": str(plan.out),
         "config_hash": digest,
         "run_id": run.run_id,
     }
-    about = notes(plan, manifest, result)
+    about = notes(plan, manifest, result) + label_notes(frames, probe, result["absent_classes"])
+    about += [f"failed: {name}: {error}" for name, error in errors.items()]
     files = {
         "table.txt": document(summary, about, markdown=False),
         "table.md": document(summary, about, markdown=True),
@@ -75,7 +79,9 @@ def conclude(plan: Plan, digest: str, errors: Mapping[str, str], run: Run) -> di
         run.figure(name, image)
     for name, metrics in summary.items():
         means = {key: found["mean"] for key, found in metrics.items()}
-        run.metrics({name: {k: v for k, v in means.items() if v is not None}}, step=0)
+        # A continued study has means of more trials: a later step, or the first would stay.
+        numbers = {key: mean for key, mean in means.items() if mean is not None}
+        run.metrics({name: numbers}, step=plan.finished())
     print(f"\n{files['table.txt']}\ntables and figures: {plan.out}")
     return result
 
@@ -84,7 +90,7 @@ def notes(plan: Plan, manifest: Mapping[str, Any], result: Mapping[str, Any]) ->
     """What a reader must know to believe the tables."""
     height, width = manifest["size"]
     compared = len({trial.variant.name for trial in plan.trials if trial.variant.trained})
-    lines = [
+    return [
         f"protocol {result['protocol']}, {result['evaluated_frames']} frames of {plan.scored_on}, "
         f"clustering {plan.clustering}, configuration {result['config_hash']}",
         f"{result['frames']} frames to pre-train on: {manifest['source']}, depth "
@@ -97,7 +103,23 @@ def notes(plan: Plan, manifest: Mapping[str, Any], result: Mapping[str, Any]) ->
         "context test: how far a pasted car's feature moves from scene to scene, divided by its "
         "distance from what is there without the car; 0: only the car counts, 1: only the scene",
     ]
-    return lines + [f"failed: {name}: {error}" for name, error in result["failed"].items()]
+
+
+def label_notes(
+    scored: LabelledFrames, probe: LabelledFrames | None, absent: Sequence[str]
+) -> list[str]:
+    """What the labels lack: frames that were left out, classes that no frame shows."""
+    lines = []
+    for use, frames in (("to score on", scored), ("to fit the linear probe on", probe)):
+        if frames is not None and frames.left_out:
+            first = f"; the first says: {frames.reason}" if frames.reason else ""
+            lines.append(f"frames {use} that were left out: {frames.left_out}{first}")
+    if absent:
+        lines.append(
+            f"no pixel is labelled {', '.join(absent)}; IoU is not a number there, and mIoU is "
+            f"over the other {len(scored.protocol.classes) - len(absent)} classes"
+        )
+    return lines
 
 
 def machine(plan: Plan) -> str:

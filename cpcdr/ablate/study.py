@@ -20,11 +20,12 @@ from cpcdr.dataset import read_manifest
 from cpcdr.demo import SMALL_REGIONS, UNSEEN_STREETS
 from cpcdr.errors import InputError
 from cpcdr.evaluate.clusters import METHODS
-from cpcdr.frames import FrameOptions, FrameSource, get_protocol, open_frames
+from cpcdr.frames import FrameOptions, FrameSource, get_protocol, open_frames, with_protocol
 from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.regions import RegionConfig
 from cpcdr.session import ray_session
 from cpcdr.tracking import Run, TrackingConfig, open_run
+from cpcdr.train.labelled import require_labels
 from cpcdr.train.pretrain import SMALL, PretrainConfig
 
 _PROBE_FRAMES = 48
@@ -42,6 +43,7 @@ class AblateConfig:
         data: a prepared dataset instead of frames and depth.
         evaluate: labelled frames to score on, none of those pre-trained on; empty: streets that
             the training has not seen.
+        protocol: of the scores, such as cityscapes-27; empty: that of the evaluation frames.
         size: height and width of the prepared frames.
         variants: some of full, no-copy-paste, slic, felzenszwalb, objects, pixel-only, region-only,
             or several joined by ``+``, such as no-copy-paste+slic.
@@ -64,6 +66,7 @@ class AblateConfig:
     depth: str = ""
     data: Path = Path()
     evaluate: str = ""
+    protocol: str = ""
     size: tuple[int, int] = (96, 192)
     variants: tuple[str, ...] = tuple(FACTORS)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -130,7 +133,7 @@ class AblateConfig:
         """The frames that are scored on.
 
         Raises:
-            InputError: they have no labels.
+            InputError: they have no labels that can be read under the protocol.
         """
         unseen = f"synthetic:seed={UNSEEN_STREETS},streets=64,frames=1,{self._shape}"
         source = open_frames(self.evaluate or unseen, self.evaluate_options)
@@ -138,6 +141,9 @@ class AblateConfig:
             raise InputError(
                 f"{source.spec}: has no labels to score on; give labelled frames with --evaluate."
             )
+        if self.protocol:
+            source = with_protocol(source, self.protocol)
+        require_labels(source)
         return source
 
     @property
@@ -260,9 +266,9 @@ def _material(config: AblateConfig, source: FrameSource, data: Path) -> Material
     crop = get_protocol(source.protocol).crop
     size = (crop, crop) if crop else (manifest["size"][0], manifest["size"][1])
     store_frames(source, size, folder / "evaluation")
-    pretrained = source_of(manifest)
-    probe = folder / "probe" if pretrained.protocol == source.protocol else None
-    if probe:
+    pretrained, probe = with_labels_of(source, source_of(manifest)), None
+    if pretrained is not None:
+        probe = folder / "probe"
         store_frames(pretrained, size, probe, _PROBE_FRAMES)
     context = folder / "context.npz"
     if not context.exists():
@@ -272,3 +278,11 @@ def _material(config: AblateConfig, source: FrameSource, data: Path) -> Material
         else:
             save_context_test(test, context)
     return Material(folder / "evaluation", probe, context)
+
+
+def with_labels_of(scored: FrameSource, pretrained: FrameSource) -> FrameSource | None:
+    """The frames to pre-train on under the protocol of the scores; None where that cannot be."""
+    if not pretrained.protocol:
+        return None
+    same = get_protocol(pretrained.protocol).label_ids == get_protocol(scored.protocol).label_ids
+    return with_protocol(pretrained, scored.protocol) if same else None

@@ -95,6 +95,10 @@ class Plan:
         path = self.folder(trial) / "result.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
+    def finished(self) -> int:
+        """Trials in the study's folder that are done, those of earlier starts as well."""
+        return len(list(self.out.glob("trials/*/seed-*/result.json")))
+
 
 @dataclass
 class TuneReporter:

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from labelled_tree import camvid_tree
 
 from cpcdr.ablate.context import make_context_test, save_context_test
 from cpcdr.ablate.datasets import label_components, with_regions
 from cpcdr.ablate.labelled import load_frames, store_frames
 from cpcdr.ablate.measure import Material, colour_scores, measure
+from cpcdr.ablate.outcome import label_notes
 from cpcdr.checkpoint import write_checkpoint
 from cpcdr.config import to_plain
 from cpcdr.dataset import PreparedDataset, read_manifest
@@ -113,6 +115,24 @@ def test_stored_frames_are_the_source_s(material: Material) -> None:
     stamp = (material.evaluation / "images.npy").stat().st_mtime_ns
     store_frames(source, SIZE, material.evaluation)
     assert (material.evaluation / "images.npy").stat().st_mtime_ns == stamp
+
+
+def test_frames_that_are_left_out_are_said(tmp_path: Path) -> None:
+    source = camvid_tree(tmp_path / "tree")
+    (tmp_path / "tree" / "labels" / "A_001.png").write_bytes(b"")
+    (tmp_path / "tree" / "labels" / "A_004.png").unlink()
+    store_frames(source, SIZE, tmp_path / "frames")
+    frames = load_frames(tmp_path / "frames")
+    assert len(frames) == 4 and frames.left_out == 2 and "A_001.png is empty" in frames.reason
+    absent = frames.absent_classes()
+    shown = np.unique(frames.labels)
+    assert absent == [name for k, name in enumerate(frames.protocol.classes) if k not in shown]
+    lines = label_notes(frames, None, absent)
+    assert lines[0].startswith("frames to score on that were left out: 2; the first says: ")
+    assert "no pixel is labelled" in lines[1] and "cyclist; IoU is not a number" in lines[1]
+    assert label_notes(replace(frames, left_out=0), frames, []) == [
+        lines[0].replace("to score on", "to fit the linear probe on")
+    ]
 
 
 @pytest.mark.slow

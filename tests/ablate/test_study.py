@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from labelled_tree import camvid_tree, cityscapes_tree
 from mlflow import MlflowClient
 
 from cpcdr.ablate import AblateConfig, ablate
+from cpcdr.ablate.study import with_labels_of
 from cpcdr.errors import InputError
-from cpcdr.frames import FrameOptions
+from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.loss import LossConfig
 from cpcdr.model import ModelConfig
 from cpcdr.train.pretrain import SMALL
@@ -93,9 +95,11 @@ def check_records(result: dict[str, Any], folder: Path) -> None:
     client = MlflowClient()
     parent = client.get_run(result["run_id"])
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["full/miou"] == pytest.approx(
-        result["variants"]["full"]["miou"]["values"]["0"]
-    ), "a metric keeps the value of its first step"
+    full = result["variants"]["full"]["miou"]
+    assert parent.data.metrics["full/miou"] == pytest.approx(full["mean"])
+    means = client.get_metric_history(result["run_id"], "full/miou")
+    assert [point.step for point in means] == [3, 6], "the trials that were finished"
+    assert means[0].value == pytest.approx(full["values"]["0"])
     children = {
         run.info.run_name: run
         for run in client.search_runs(
@@ -151,3 +155,29 @@ def test_frames_without_labels_are_refused_before_anything_is_made(tmp_path: Pat
     with pytest.raises(InputError, match="objects"):
         ablate(replace(unlabelled, options=FrameOptions()))
     assert not (tmp_path / "b" / "dataset").exists()
+
+
+def test_labels_that_cannot_be_read_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    camvid_tree(tmp_path / "tree")
+    config = study(tmp_path / "out", evaluate=f"camvid:{tmp_path / 'tree'}")
+    with pytest.raises(InputError, match="camvid labels, which protocol cityscapes-27"):
+        ablate(replace(config, protocol="cityscapes-27"))
+    for path in (tmp_path / "tree" / "labels").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"none of 6 labelled frames .*A_000\.png"):
+        ablate(config)
+    for path in (tmp_path / "tree" / "labels").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="no frame has a label map"):
+        ablate(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_protocol_of_the_scores_is_that_of_the_probe_too(tmp_path: Path) -> None:
+    cities = cityscapes_tree(tmp_path)
+    config = study(tmp_path, evaluate=cities.spec, protocol="cityscapes-27")
+    scored = config.scored()
+    assert scored.protocol == "cityscapes-27"
+    probed = with_labels_of(scored, cities)
+    assert probed is not None and probed.protocol == "cityscapes-27"
+    assert with_labels_of(scored, open_frames(STREET)) is None
