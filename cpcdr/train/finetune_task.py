@@ -82,6 +82,11 @@ class FinetuneSettings:
             )
         if self.batch_size < 1:
             raise InputError(f"--finetune.batch-size {self.batch_size} must be at least 1.")
+        if self.batch_size == 1 and max(self.size) == SMALLEST_SIDE:
+            raise InputError(
+                "--finetune.batch-size 1 with the smallest --finetune.size leaves batch "
+                "normalisation a single value: make either larger."
+            )
         if not 0 <= self.jitter <= 1:
             raise InputError(f"--finetune.jitter {self.jitter} is a share: give 0 to 1.")
         if not self.head_lr > 0 or self.cache_mib < 0:

@@ -112,6 +112,7 @@ def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
         ({"size": (0, 0)}, "--finetune.size 0 0"),
         ({"size": (64, 31)}, "--finetune.size 64 31"),
         ({"batch_size": 0}, "--finetune.batch-size 0"),
+        ({"batch_size": 1, "size": (32, 32)}, "a single value"),
         ({"jitter": 2.0}, "--finetune.jitter 2.0"),
         ({"head_lr": 0.0}, "--finetune.head-lr"),
         ({"cache_mib": -1}, "--finetune.cache-mib"),
