@@ -16,6 +16,7 @@ from cpcdr.errors import InputError
 from cpcdr.evaluate.driver import NETWORK, count_all, spread_frames
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
+from cpcdr.evaluate.report import label_remarks
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import (
     Frame,
@@ -26,6 +27,7 @@ from cpcdr.frames import (
     open_frames,
     with_protocol,
 )
+from cpcdr.frames.protocols import evaluation_size
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 from cpcdr.train.finetune_task import SMALLEST_SIDE, FinetuneSettings, FinetuneTask
@@ -161,17 +163,8 @@ def _scored(config: FinetuneConfig, protocol: str) -> FrameSource:
 
 
 def _evaluation_size(config: FinetuneConfig, protocol: Protocol) -> tuple[int, int]:
-    """Height and width of evaluation: a protocol's own where it has one."""
-    asked = config.evaluate_size
-    if not protocol.crop:
-        return asked if any(asked) else config.finetune.size
-    own = (protocol.crop, protocol.crop)
-    if any(asked) and asked != own:
-        raise InputError(
-            f"--evaluate-size {asked[0]} {asked[1]}: protocol {protocol.name} is evaluated on its "
-            f"centre crop of {own[0]}×{own[1]} pixels; leave --evaluate-size out."
-        )
-    return own
+    asked, trained = config.evaluate_size, config.finetune.size
+    return evaluation_size(protocol, asked, trained, "--evaluate-size")
 
 
 def _score(
@@ -184,12 +177,8 @@ def _score(
     engine = "local" if config.engine.engine == "local" else "ray"
     totals = count_all(engine, source, size, {NETWORK: segmenter}, len(protocol.classes))
     score = scores(totals[NETWORK])
-    absent = [protocol.classes[i] for i in score.absent]
-    if absent:
-        print(
-            f"{source.spec}: no pixel is labelled {', '.join(absent)}; IoU is not a number there, "
-            f"and the mean is over the other {len(protocol.classes) - len(absent)} classes."
-        )
+    for remark in label_remarks(totals[NETWORK].sum(0), protocol, source.spec):
+        print(remark)
     for figure, image in score_figures(totals[NETWORK], protocol).items():
         run.figure(figure, image)
     sheet = _predictions(segmenter, spread_frames(source, size, 5), protocol)
@@ -201,7 +190,7 @@ def _score(
         "miou": score.miou,
         "accuracy": score.accuracy,
         "per_class_iou": {k: None if math.isnan(v) else v for k, v in ious},
-        "absent_classes": absent,
+        "absent_classes": [protocol.classes[i] for i in score.absent],
         "evaluated_frames": int(totals["frames"]),
         "evaluate_size": list(size),
     }

@@ -21,6 +21,7 @@ from cpcdr.demo import SMALL_REGIONS, UNSEEN_STREETS
 from cpcdr.errors import InputError
 from cpcdr.evaluate.clusters import METHODS
 from cpcdr.frames import FrameOptions, FrameSource, get_protocol, open_frames, with_protocol
+from cpcdr.frames.protocols import evaluation_size
 from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.regions import RegionConfig
 from cpcdr.session import ray_session
@@ -263,8 +264,8 @@ def _datasets(config: AblateConfig, variants: Sequence[Variant], run: Run) -> di
 def _material(config: AblateConfig, source: FrameSource, data: Path) -> Material:
     """Evaluation frames, the probe's frames and the context test, made where they are missing."""
     manifest, folder = read_manifest(data), config.out / "material"
-    crop = get_protocol(source.protocol).crop
-    size = (crop, crop) if crop else (manifest["size"][0], manifest["size"][1])
+    prepared = (manifest["size"][0], manifest["size"][1])
+    size = evaluation_size(get_protocol(source.protocol), (0, 0), prepared)
     store_frames(source, size, folder / "evaluation")
     pretrained, probe = with_labels_of(source, source_of(manifest)), None
     if pretrained is not None:

@@ -244,7 +244,10 @@ def get_protocol(name: str) -> Protocol:
 
 
 def evaluation_size(
-    protocol: Protocol | None, asked: tuple[int, int], trained: tuple[int, int]
+    protocol: Protocol | None,
+    asked: tuple[int, int],
+    trained: tuple[int, int],
+    option: str = "--size",
 ) -> tuple[int, int]:
     """Height and width at which frames are evaluated.
 
@@ -253,8 +256,9 @@ def evaluation_size(
 
     Args:
         protocol: None without labels.
-        asked: what the user gave as ``--size``; 0 0 = nothing.
+        asked: what the user gave; 0 0 = nothing.
         trained: the size of the frames that the network was trained on.
+        option: the name under which it was asked for.
 
     Raises:
         InputError: another size than the protocol's own is asked for.
@@ -269,7 +273,7 @@ def evaluation_size(
     own = (protocol.crop, protocol.crop)
     if any(asked) and tuple(asked) != own:
         raise InputError(
-            f"--size {asked[0]} {asked[1]}: protocol {protocol.name} is evaluated on its centre "
-            f"crop of {own[0]}×{own[1]} pixels; leave --size out, or take a protocol of any size."
+            f"{option} {asked[0]} {asked[1]}: protocol {protocol.name} is evaluated on its centre "
+            f"crop of {own[0]}×{own[1]} pixels; leave {option} out, or take a protocol of any size."
         )
     return own
