@@ -19,8 +19,10 @@ from cpcdr.geometry import invert_pose, pose_matrix
 from cpcdr.resnet import BACKBONES
 
 _ASSUMED_FOCAL = 0.5 / math.tan(math.radians(30))  # of the image width: 60° field of view
-_GAP_WEIGHT, _UNIT_WEIGHT = 0.2, 0.1
-"""Of what the pose network learns from aligned motions, and of holding the unit of depth."""
+_GAP_WEIGHT, _UNIT_WEIGHT, _CENTRE_WEIGHT = 0.2, 0.1, 0.5
+"""Of what the pose network learns from aligned motions, of holding the unit of depth, and of the
+squared distance, in image sizes, of a learned principal point from the centre: a turn and a step
+across can make up for nearly any."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ class DepthModel(nn.Module):
             metrics["loss"] = loss + _GAP_WEIGHT * gap + _UNIT_WEIGHT * _drift(disparities[0])
             metrics["motion_gap"] = gap.detach()
         if self.config.intrinsics == "learn":
+            metrics["loss"] = metrics["loss"] + _CENTRE_WEIGHT * self.principal_point.square().sum()
             metrics["focal"] = self.log_focal.detach().exp()
         return metrics
 

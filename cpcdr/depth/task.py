@@ -150,7 +150,7 @@ class DepthTask:
         return (stacked[0].pin_memory(), stacked[1].pin_memory()) if pin else stacked
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The networks, and the learned intrinsics: ten times larger steps, once motions are known.
+        """The networks, and the learned intrinsics: thrice the step, once motions are known.
 
         While depth and turns are wrong, photometry says nothing about the camera that is true.
         """
@@ -158,7 +158,7 @@ class DepthTask:
         camera = [p for n, p in model.named_parameters() if n in names]
         networks = [p for n, p in model.named_parameters() if n not in names]
         groups: list[dict[str, Any]] = [{"params": networks}]
-        return [*groups, {"params": camera, "lr_scale": 10.0, "starts": 0.4}] if camera else groups
+        return [*groups, {"params": camera, "lr_scale": 3.0, "starts": 0.4}] if camera else groups
 
     def after_step(self, model: nn.Module) -> None:
         """Nothing to do."""

@@ -275,7 +275,7 @@ def test_learned_intrinsics_form_their_own_group(task):
     learning = _with(task, replace(SMALL, intrinsics="learn"))
     model = learning.build()
     groups = learning.parameter_groups(model)
-    assert [len(g["params"]) for g in groups][1] == 2 and groups[1]["lr_scale"] == 10
+    assert [len(g["params"]) for g in groups][1] == 2 and groups[1]["lr_scale"] == 3
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
     with torch.no_grad():
         model.principal_point.copy_(torch.tensor([0.1, 0.2]))
@@ -283,6 +283,17 @@ def test_learned_intrinsics_form_their_own_group(task):
     camera = model.camera(batch)
     torch.testing.assert_close(camera[:, 2].detach(), torch.tensor([63.5 + 12.8, 63.5 - 12.8]))
     torch.testing.assert_close(camera[0, 0].item(), 128 * 0.8660254, atol=1e-3, rtol=0)
+
+
+def test_a_learned_principal_point_is_held_near_the_centre(task):
+    model = _with(task, replace(SMALL, intrinsics="learn")).build().eval()
+    nothing_to_see = {**batches(task)[0], "images": torch.full((2, 3, 3, 64, 128), 0.5)}
+    nothing_to_see["jittered"] = nothing_to_see["images"]
+    with torch.no_grad():
+        near = model(nothing_to_see)["loss"]
+        model.principal_point.copy_(torch.tensor([0.4, 0.2]))
+        far = model(nothing_to_see)["loss"]
+    assert float(far - near) == pytest.approx(0.5 * (0.4**2 + 0.2**2), abs=1e-4)
 
 
 @pytest.mark.slow
