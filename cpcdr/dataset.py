@@ -144,8 +144,12 @@ def decode_sample(row: dict[str, Any]) -> Sample:
 
 
 def encode_png16(values: NDArray[np.uint16]) -> bytes:
-    """A 16-bit PNG; the lightest compression, several times faster and little larger."""
-    return cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    """A 16-bit PNG; the lightest compression, several times faster and little larger.
+
+    Matches are looked for in the pixel before only: quicker, and smaller on maps of regions.
+    """
+    runs = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    return cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1, *runs])[1].tobytes()
 
 
 def decode_png16(data: bytes) -> NDArray[np.uint16] | None:

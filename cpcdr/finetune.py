@@ -17,6 +17,7 @@ from cpcdr.evaluate.driver import NETWORK, count_all, spread_frames
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.evaluate.report import label_remarks
+from cpcdr.evaluate.segmenters import check_size
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import (
     Frame,
@@ -28,9 +29,10 @@ from cpcdr.frames import (
     with_protocol,
 )
 from cpcdr.frames.protocols import evaluation_size
+from cpcdr.model import SMALLEST_SIDE
 from cpcdr.tracking import Run, TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
-from cpcdr.train.finetune_task import SMALLEST_SIDE, FinetuneSettings, FinetuneTask
+from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.train.loop import TrainConfig
 from cpcdr.train.pretrain import SMALL
@@ -70,12 +72,7 @@ class FinetuneConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        height, width = self.evaluate_size
-        if (height or width) and min(height, width) < SMALLEST_SIDE:
-            raise InputError(
-                f"--evaluate-size {height} {width} is too small: give a height and a width of at "
-                f"least {SMALLEST_SIDE} pixels, or 0 0 for those of the training crops."
-            )
+        check_size(self.evaluate_size, "--evaluate-size", "those of the training crops")
         if any(side and side < SMALLEST_SIDE for side in self.window):
             raise InputError(
                 f"--window {self.window[0]} {self.window[1]} is too small: give a height and a "

@@ -19,6 +19,9 @@ from cpcdr.config import overlay
 from cpcdr.errors import InputError
 from cpcdr.resnet import BACKBONES, Encoder
 
+SMALLEST_SIDE = 32
+"""Pixels of an image that are one place at the network's largest stride."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

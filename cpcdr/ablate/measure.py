@@ -19,7 +19,7 @@ from torch.nn import functional
 from cpcdr.ablate.context import context_score, load_context_test
 from cpcdr.ablate.labelled import LabelledFrames, load_frames
 from cpcdr.evaluate.baselines import fit_colour_position
-from cpcdr.evaluate.clusters import METHODS, cluster_prototypes
+from cpcdr.evaluate.clusters import METHODS, cluster_prototypes, sum_clusters
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import Scores, match, scores
 from cpcdr.evaluate.probes import RidgeProbe, grid_labels, linear_classes
@@ -91,8 +91,7 @@ def clustered_scores(
     """
     classes = used.shape[1]
     clusters = cluster_prototypes(prototypes, classes, method=method, seed=seed)
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, clusters, used)
+    counts = sum_clusters(used, clusters, classes)
     return scores(match(counts).fold(counts))
 
 

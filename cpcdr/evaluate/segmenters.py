@@ -15,9 +15,7 @@ from cpcdr.config import overlay
 from cpcdr.errors import InputError
 from cpcdr.evaluate.baselines import ColourPosition
 from cpcdr.evaluate.clusters import cluster_prototypes
-from cpcdr.model import ModelConfig, SegmentationNetwork, load_network
-
-_SMALLEST_SIDE = 32  # one place at the largest stride
+from cpcdr.model import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
 
 
 class Segmenter(Protocol):
@@ -98,16 +96,23 @@ def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, i
         ) from error
 
 
-def check_size(size: tuple[int, int]) -> None:
-    """Refuse a ``--size`` of evaluation that the network cannot see anything at.
+def check_size(
+    size: tuple[int, int], option: str = "--size", zeros: str = "those of the training"
+) -> None:
+    """Refuse a size that the network cannot see anything at.
+
+    Args:
+        size: height and width; 0 0 stands for something else.
+        option: the name under which it was given.
+        zeros: what 0 0 stands for.
 
     Raises:
         InputError: a side below the largest stride of the network, unless both are 0.
     """
-    if any(size) and min(size) < _SMALLEST_SIDE:
+    if any(size) and min(size) < SMALLEST_SIDE:
         raise InputError(
-            f"--size {size[0]} {size[1]} is too small: give a height and a width of at least "
-            f"{_SMALLEST_SIDE} pixels, or 0 0 for those of the training."
+            f"{option} {size[0]} {size[1]} is too small: give a height and a width of at least "
+            f"{SMALLEST_SIDE} pixels, or 0 0 for {zeros}."
         )
 
 

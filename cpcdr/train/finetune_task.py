@@ -21,11 +21,10 @@ from cpcdr.config import overlay, to_plain
 from cpcdr.depth.augment import apply_colour, colour_matrices
 from cpcdr.errors import InputError
 from cpcdr.frames import IGNORE, FrameSource, get_protocol
-from cpcdr.model import ModelConfig, SegmentationNetwork, load_network
+from cpcdr.model import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
 from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, survey
 
 _READERS = 2
-SMALLEST_SIDE = 32  # one place at the network's largest stride
 
 
 @dataclass(frozen=True)
