@@ -96,10 +96,8 @@ def time_depth_step(config: BenchmarkConfig) -> dict[str, Any]:
         model.zero_grad(set_to_none=True)
 
     def networks() -> None:
-        previous, current, following = images.unbind(1)
         with precision:
-            disparities = model.depth(current)
-            motion = model.pose(torch.cat([previous, current]), torch.cat([current, following]))
+            disparities, motion = model.depth(images[:, 1]), model.pose(images)
         total = sum(d.float().sum() for d in disparities) + motion[0].sum() + motion[1].sum()
         torch.as_tensor(total).backward()
         model.zero_grad(set_to_none=True)

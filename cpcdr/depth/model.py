@@ -193,7 +193,7 @@ class DepthModel(nn.Module):
             [N - 1, 4, 4], points of a frame's camera into the next one's, in units of depth.
         """
         first, second = images[:-1], images[1:]
-        poses = pose_matrix(*self.motion(first, second))[None]
+        poses = pose_matrix(*self.motion(images[None]))
         camera = self.camera(
             {
                 "images": first,
@@ -208,16 +208,13 @@ class DepthModel(nn.Module):
     def _predicted_poses(self, images: Tensor) -> Tensor:
         """What the pose network says of triplets [B, 3, 3, H, W]: the motions [2, B, 4, 4] from
         the current frame to the previous and to the next."""
-        previous, current, following = images.unbind(1)
-        rotation, translation = self.motion(
-            torch.cat([previous, current]), torch.cat([current, following])
-        )
+        rotation, translation = self.motion(images)
         with torch.autocast(images.device.type, enabled=False):
-            to_current, to_following = pose_matrix(rotation, translation).chunk(2)
+            to_current, to_following = pose_matrix(rotation, translation).unbind(1)
             return torch.stack([invert_pose(to_current), to_following])
 
-    def motion(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """What `PoseNet` says of pairs of frames [B, 3, H, W], in radians and units of depth.
+    def motion(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What `PoseNet` says of frames in a row [B, T, 3, H, W], in radians and units of depth.
 
         Where the focal length f is learned, the network's numbers for turns about x and y and for
         steps along them are those of the assumed f. Pixels move by f · angle and f · step to
@@ -225,7 +222,7 @@ class DepthModel(nn.Module):
         makes their errors smaller. With it, what tells of f is what is left: how much more the
         border turns than the centre does.
         """
-        rotation, translation = self.pose(first, second)
+        rotation, translation = self.pose(frames)
         if self.config.intrinsics == "learn":
             shorter = _ASSUMED_FOCAL / self.log_focal.exp()
             across = torch.stack([shorter, shorter, torch.ones_like(shorter)])

@@ -26,7 +26,7 @@ random features displacements come out at a third: the two levels together say 2
 
 
 class PoseNet(nn.Module):
-    """Two frames to the rigid motion between their cameras.
+    """Frames in a row to the rigid motions between their cameras.
 
     Features at stride 4 are matched up to 16 pixels away, their means at stride 16 up to 64.
 
@@ -47,25 +47,28 @@ class PoseNet(nn.Module):
         self.motions = nn.ModuleList(_Motion(width, step) for _, step in _LEVELS)
         self.advance = advance
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """The motion that maps points of the first camera into the second's coordinates.
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The motions that map points of each frame's camera into the next one's coordinates.
 
         Args:
-            first, second: [B, 3, H, W] in [0, 1]; H and W multiples of 16.
+            frames: [B, T, 3, H, W] in [0, 1]; H and W multiples of 16.
 
         Returns:
-            axis-angle [B, 3] in radians and translation [B, 3] in units of depth.
+            axis-angle [B, T - 1, 3] in radians and translation [B, T - 1, 3] in units of depth.
         """
-        features = self.features((torch.cat([first, second]) - 0.45) / 0.225).float()
-        motion = first.new_zeros(len(first), 6, dtype=torch.float32)
+        batch, count = frames.shape[:2]
+        features = self.features((frames.flatten(0, 1) - 0.45) / 0.225).float()
+        motion = features.new_zeros(batch * (count - 1), 6)
         for (stride, step), estimate in zip(_LEVELS, self.motions, strict=True):
-            pooled = functional.avg_pool2d(features, stride)
+            pooled = features if stride == 1 else functional.avg_pool2d(features, stride)
             pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True)
-            a, b = functional.normalize(pooled, dim=1).chunk(2)
-            motion = motion + estimate(correlation(a, b, RADIUS, step).float())
+            matched = functional.normalize(pooled, dim=1).unflatten(0, (batch, count))
+            first, second = matched[:, :-1].flatten(0, 1), matched[:, 1:].flatten(0, 1)
+            motion = motion + estimate(correlation(first, second, RADIUS, step).float())
+        motion = motion.unflatten(0, (batch, count - 1))
         # Rotations are small angles; translations are of the size of the first guess.
         ahead = motion.new_tensor([0.0, 0.0, -self.advance])
-        return _ROTATION * motion[:, :3], 0.5 * motion[:, 3:] + ahead
+        return _ROTATION * motion[..., :3], 0.5 * motion[..., 3:] + ahead
 
 
 class _Motion(nn.Module):

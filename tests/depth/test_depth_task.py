@@ -330,12 +330,12 @@ def test_config_rebuilds_the_network(task):
 def test_a_learned_focal_length_leaves_first_order_motion_alone():
     # Pixels near the centre move by f · angle and f · step / z: neither may depend on f.
     model = DepthModel(replace(SMALL, intrinsics="learn")).eval()
-    first, second = torch.rand(2, 2, 3, SMALL.height, SMALL.width)
+    frames = torch.rand(2, 2, 3, SMALL.height, SMALL.width)
     moved = []
     with torch.no_grad():
         for focal in (0.8, 1.6):
             model.log_focal.fill_(math.log(focal))
-            rotation, translation = model.motion(first, second)
+            rotation, translation = model.motion(frames)
             across = torch.tensor([focal, focal, 1.0])
             moved.append(torch.cat([rotation * across, translation * across]))
     torch.testing.assert_close(moved[0], moved[1])
@@ -350,7 +350,7 @@ def test_a_drive_is_the_networks_motions_aligned(task):
     model = task.build().eval()
     with torch.no_grad():
         first, second = images[:-1], images[1:]
-        predicted = pose_matrix(*model.motion(first, second))
+        predicted = pose_matrix(*model.motion(torch.stack([first, second], dim=1)))[:, 0]
         disparity = model.depth(first)[0][:, 0]
         expected = align(first, second[None], disparity, predicted[None], camera[:-1])[0]
         found = model.drive(images, camera)

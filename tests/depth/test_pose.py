@@ -46,10 +46,10 @@ def test_displacement_of_a_shifted_map():
 def test_starts_as_a_small_motion_ahead():
     torch.manual_seed(0)
     with torch.no_grad():
-        rotation, translation = PoseNet(16, advance=1.2)(*torch.rand(2, 4, 3, 64, 96))
-    assert rotation.shape == translation.shape == (4, 3)
+        rotation, translation = PoseNet(16, advance=1.2)(torch.rand(4, 3, 3, 64, 96))
+    assert rotation.shape == translation.shape == (4, 2, 3)
     assert float(rotation.abs().max()) < 0.1
-    assert (translation[:, 2] < -0.3).all() and float(translation.abs().max()) < 3
+    assert (translation[..., 2] < -0.3).all() and float(translation.abs().max()) < 3
 
 
 def test_learns_how_far_pictures_are_turned():
@@ -68,19 +68,20 @@ def test_learns_how_far_pictures_are_turned():
         second = torch.stack(
             [w[..., 16 + s : 112 + s] for w, s in zip(wide, shift.tolist(), strict=True)]
         )
-        return first, second, -0.01 * shift.float()  # what is seen moves left where it turns left
+        # What is seen moves left where the camera turns right.
+        return torch.stack([first, second], dim=1), -0.01 * shift.float()
 
-    first, second, angle = pairs(32)
+    frames, angle = pairs(32)
     with torch.no_grad():
-        untrained = net(first, second)[0][:, 1]
+        untrained = net(frames)[0][:, 0, 1]
     assert float(torch.corrcoef(torch.stack([untrained, angle]))[0, 1]) > 0.8
     for _ in range(120):
-        first, second, angle = pairs(8)
-        loss = (net(first, second)[0][:, 1] - angle).square().mean()
+        frames, angle = pairs(8)
+        loss = (net(frames)[0][:, 0, 1] - angle).square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    first, second, angle = pairs(32)
+    frames, angle = pairs(32)
     with torch.no_grad():
-        found = net.eval()(first, second)[0][:, 1]
+        found = net.eval()(frames)[0][:, 0, 1]
     assert float((found - angle).abs().mean()) < 0.4 * float(angle.abs().mean())
