@@ -49,6 +49,9 @@ FLOW_SCHEMA = pa.unify_schemas(
     [REF_SCHEMA, PREPARED_SCHEMA, pa.schema([("stage", pa.string()), ("reason", pa.string())])]
 )
 
+_PIXELS = "pixels"
+"""A row's image, decoded: for stages of the same actor, left behind where tables are made."""
+
 
 def _single_threaded() -> None:
     """Actors run side by side, one a core: threads inside them only get in each other's way."""
@@ -111,7 +114,7 @@ def frame_of_row(row: Row) -> Frame:
     ref = FrameRef(**{name: row[name] for name in REF_SCHEMA.names})
     exact = decode_png16(row["disparity"]) if row["disparity"] else None
     disparity = None if exact is None else exact.astype(np.float32) / 65535.0
-    return replace(frame_from_row(row), ref=ref, disparity=disparity)
+    return replace(frame_from_row(row, row.get(_PIXELS)), ref=ref, disparity=disparity)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class ReadFrames:
         if min(self.size) > 0:
             frame = fit(frame, self.size)
         exact = None if frame.disparity is None else encode_disparity(frame.disparity)
-        return row | frame_row(frame) | {"disparity": exact}
+        return row | frame_row(frame) | {"disparity": exact, _PIXELS: frame.image}
 
 
 @dataclass(frozen=True)

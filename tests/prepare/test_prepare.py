@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -25,11 +26,13 @@ from cpcdr.prepare import PrepareConfig, prepare
 from cpcdr.prepare.parts import finish, finished_ids, write_part
 from cpcdr.prepare.regroup import regroup
 from cpcdr.prepare.stages import (
+    FLOW_SCHEMA,
     REF_SCHEMA,
     EstimateDepth,
     GroupRegions,
     ReadFrames,
     WriteParts,
+    frame_of_row,
 )
 from cpcdr.regions import RegionConfig
 from cpcdr.tracking import TrackingConfig
@@ -90,6 +93,16 @@ def test_bad_frames_are_rejected_with_a_reason_and_the_rest_arrives(tmp_path: Pa
     # No exact disparity in image files: depth rejects each of them, and says what to do.
     rows = EstimateDepth(open_depth("ground-truth"))(rows)
     assert [row["stage"] for row in rows] == ["depth"] * 3 + ["frames"] * 2
+
+
+def test_stages_of_one_actor_see_the_pixels_that_the_stored_bytes_hold() -> None:
+    source = open_frames(STREET)
+    refs = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()[:2]]
+    for row in ReadFrames(source, (48, 100))(refs):
+        travelled = pa.Table.from_pylist([row], schema=FLOW_SCHEMA).to_pylist()[0]
+        handed_on, decoded = frame_of_row(row), frame_of_row(travelled)
+        assert handed_on.image is row["pixels"] and "pixels" not in travelled
+        assert np.array_equal(handed_on.image, decoded.image)
 
 
 def test_a_frame_written_twice_is_in_the_index_once(tmp_path: Path) -> None:
