@@ -39,8 +39,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(model: str | Path) -> LoadedNetwork:
-    """A trained network, ready to use; see `cpcdr.segment.load.load_network_for_use`."""
-    from cpcdr.segment.load import load_network_for_use
+def load(model: str | Path, clusters: int = 0) -> LoadedNetwork:
+    """A trained network, ready to use; see `cpcdr.segment.load.load_network_for_use`.
 
-    return load_network_for_use(model)
+    Args:
+        model: a checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
+        clusters: how many clusters a network has that has seen no label; 0: the usual number.
+    """
+    from cpcdr.segment.load import CLUSTERS, load_network_for_use
+
+    return load_network_for_use(model, clusters or CLUSTERS)

@@ -67,6 +67,8 @@ def test_three_lines_in_a_notebook(finetuned: Path, pretrained: Path) -> None:
     assert ids.max() < len(network.names)
     assert network.overlay(image).shape == image.shape
     assert cpcdr.load(pretrained).names[3] == "cluster 3"
+    few = cpcdr.load(pretrained, clusters=4)
+    assert len(few.names) == 4 and few.segment(image).max() < 4
 
 
 def test_windows_and_flips_agree_with_the_whole_where_they_must(finetuned: Path) -> None:
