@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cpcdr.device import constant
+
 MIN_DISPARITY = 0.005
 """Disparities below this count as this: nothing is farther than 200 units."""
 
@@ -97,7 +99,7 @@ def pose_matrix(axis_angle: Tensor, translation: Tensor) -> Tensor:
     eye = torch.eye(3, device=cross.device, dtype=cross.dtype)
     rotation = eye + sine * cross + cosine * (cross @ cross)
     top = torch.cat([rotation, translation[..., None]], dim=-1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand_as(top[..., :1, :])
+    bottom = constant(top, 0.0, 0.0, 0.0, 1.0).expand_as(top[..., :1, :])
     return torch.cat([top, bottom], dim=-2)
 
 
@@ -147,8 +149,7 @@ def sample_pixels(image: Tensor, pixels: Tensor) -> Tensor:
     """
     height, width = image.shape[-2:]
     # align_corners=True puts -1 and +1 at the centres of the first and last pixel: our convention.
-    size = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    grid = pixels * (2 / size) - 1
+    grid = pixels * constant(pixels, 2 / max(width - 1, 1), 2 / max(height - 1, 1)) - 1
     return functional.grid_sample(
         image, grid, mode="bilinear", padding_mode="border", align_corners=True
     )

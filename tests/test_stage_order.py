@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpcdr"
 ORDER = [
-    *["errors", "progress", "config", "cli", "session", "storage", "checkpoint", "resnet"],
+    *["errors", "progress", "config", "cli", "session", "storage", "checkpoint"],
+    *["device", "resnet"],
     *["frames", "geometry", "visualize", "plots", "depth", "regions"],
     *["tracking", "dataset", "prepare"],
     *["copy_paste", "model", "loss", "train", "evaluate", "finetune", "segment", "export"],

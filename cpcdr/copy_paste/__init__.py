@@ -4,7 +4,6 @@ from cpcdr.copy_paste.appearance import ColourConfig
 from cpcdr.copy_paste.mosaic import Frames, Key, Mosaic, Plan, compose, compose_item, draw, render
 from cpcdr.copy_paste.sprites import CopyPasteConfig
 from cpcdr.copy_paste.views import ViewConfig
-from cpcdr.copy_paste.zbuffer import move
 
 __all__ = [
     "ColourConfig",
@@ -17,6 +16,5 @@ __all__ = [
     "compose",
     "compose_item",
     "draw",
-    "move",
     "render",
 ]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cpcdr.device import move
+
 TILE_HEIGHT, TILE_WIDTH = 8, 16
 TILES_AT_ONCE = 1 << 15
 """4 M sprite pixels: bounds the memory, however many sprites there are."""
@@ -60,13 +62,6 @@ class Sprites:
         """The same on another device."""
         tensors = {k: move(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return Sprites(**tensors, tiles=self.tiles)
-
-
-def move(values: Tensor, device: torch.device | str) -> Tensor:
-    """The same values on another device; on the way to a GPU nobody waits for them."""
-    if torch.device(device).type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
 
 
 def tile_grid(box: Tensor) -> tuple[Tensor, Tensor]:

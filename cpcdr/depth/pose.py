@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cpcdr.device import constant
+
 RADIUS = 4
 """Displacements reach this many cells in each direction."""
 _LEVELS = ((1, 2), (4, 1))
@@ -67,7 +69,7 @@ class PoseNet(nn.Module):
             motion = motion + estimate(correlation(first, second, RADIUS, step).float())
         motion = motion.unflatten(0, (batch, count - 1))
         # Rotations are small angles; translations are of the size of the first guess.
-        ahead = motion.new_tensor([0.0, 0.0, -self.advance])
+        ahead = constant(motion, 0.0, 0.0, -self.advance)
         return _ROTATION * motion[..., :3], 0.5 * motion[..., 3:] + ahead
 
 

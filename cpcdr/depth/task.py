@@ -22,6 +22,7 @@ from cpcdr.depth.triplets import (
     measure_here,
     runs_of_frames,
 )
+from cpcdr.device import move
 from cpcdr.frames.frame import FrameSource
 from cpcdr.progress import Progress
 
@@ -205,11 +206,11 @@ def _augmented(
     rng: np.random.Generator,
     device: torch.device,
 ) -> dict[str, Any]:
-    flipped = torch.from_numpy(rng.random(len(images)) < 0.5).to(device)
-    colours = colour_matrices(rng, len(images), jitter).to(device)
+    flipped = move(torch.from_numpy(rng.random(len(images)) < 0.5), device)
+    colours = move(colour_matrices(rng, len(images), jitter), device)
     # Bytes travel, floats are made where they are used.
-    pixels = images.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float() / 255
-    pixels, camera = flip_horizontally(pixels, intrinsics.to(device, non_blocking=True), flipped)
+    pixels = move(images, device).permute(0, 1, 4, 2, 3).float() / 255
+    pixels, camera = flip_horizontally(pixels, move(intrinsics, device), flipped)
     return {
         "images": pixels,
         "jittered": apply_colour(colours, pixels),

@@ -19,6 +19,7 @@ from torch.nn import functional
 from cpcdr.checkpoint import read_checkpoint
 from cpcdr.config import overlay, to_plain
 from cpcdr.depth.augment import apply_colour, colour_matrices
+from cpcdr.device import move
 from cpcdr.errors import InputError
 from cpcdr.frames import IGNORE, FrameSource, get_protocol
 from cpcdr.model import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
@@ -187,13 +188,13 @@ class FinetuneTask:
                 rng = np.random.default_rng([s.seed, epoch, step, rank])
                 pairs = list(pool.map(reader.read, [self.refs[i] for i in table[step]]))
                 crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
-                images = torch.from_numpy(np.stack([image for image, _ in crops])).to(device)
+                images = move(torch.from_numpy(np.stack([image for image, _ in crops])), device)
                 pixels = images.permute(0, 3, 1, 2).float() / 255
-                colours = colour_matrices(rng, len(pixels), s.jitter).to(device)
+                colours = move(colour_matrices(rng, len(pixels), s.jitter), device)
                 labels = torch.from_numpy(np.stack([label for _, label in crops]))
                 yield {
                     "images": apply_colour(colours, pixels[:, None])[:, 0],
-                    "labels": labels.long().to(device),
+                    "labels": move(labels, device).long(),
                 }
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:

@@ -233,7 +233,7 @@ class _Session:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.task.after_step(self.model)
-        metrics["lr"] = torch.tensor(rate, device=self.reporter.device)
+        metrics["lr"] = torch.full((), rate, device=self.reporter.device)
         return metrics
 
     def _backward(self, number: int) -> dict[str, Tensor]:

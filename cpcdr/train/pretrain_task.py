@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from cpcdr.config import to_plain
-from cpcdr.copy_paste import CopyPasteConfig, Frames, Plan, draw, move, render
+from cpcdr.copy_paste import CopyPasteConfig, Frames, Plan, draw, render
 from cpcdr.dataset import PreparedDataset, Sample, epoch_items
+from cpcdr.device import move
 from cpcdr.errors import InputError
 from cpcdr.loss import LossConfig, copy_paste_loss
 from cpcdr.model import ModelConfig, SegmentationNetwork

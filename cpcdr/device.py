@@ -1,0 +1,22 @@
+"""Getting values to a GPU without waiting for it.
+
+A copy from ordinary memory waits until the GPU has done all that it was given before: a handful in
+each training step, and the GPU idles while the host catches up.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def move(values: Tensor, device: torch.device | str) -> Tensor:
+    """The same values on another device; on the way to a GPU nobody waits for them."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def constant(like: Tensor, *values: float) -> Tensor:
+    """A few numbers as a vector, made on the device (``new_tensor`` makes them on the host)."""
+    return torch.stack([like.new_full((), value) for value in values])
