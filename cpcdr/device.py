@@ -1,4 +1,4 @@
-"""Getting values to a GPU without waiting for it.
+"""Keeping a GPU busy: nothing that waits for it, and few large kernels instead of many small ones.
 
 A copy from ordinary memory waits until the GPU has done all that it was given before: a handful in
 each training step, and the GPU idles while the host catches up.
@@ -6,8 +6,14 @@ each training step, and the GPU idles while the host catches up.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def move(values: Tensor, device: torch.device | str) -> Tensor:
@@ -20,3 +26,14 @@ def move(values: Tensor, device: torch.device | str) -> Tensor:
 def constant(like: Tensor, *values: float) -> Tensor:
     """A few numbers as a vector, made on the device (``new_tensor`` makes them on the host)."""
     return torch.stack([like.new_full((), value) for value in values])
+
+
+def compiled(function: F) -> F:
+    """A function of tensors as one graph for each shape of its arguments, compiled when called."""
+    graph: F = _compiled(function)
+    return graph
+
+
+@functools.cache
+def _compiled(function: Any) -> Any:
+    return torch.compile(function, fullgraph=True, dynamic=False)

@@ -76,7 +76,9 @@ def time_depth_step(config: BenchmarkConfig) -> dict[str, Any]:
     """Loss, backward pass included; the floor is the two networks' forward and backward alone."""
     settings = _settings(config)
     device = torch.device(config.device)
-    model = DepthModel(settings).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    floor, model = _on(device, DepthModel(settings)), _on(device, DepthModel(settings))
+    if config.compile:
+        model.compile()
     precision, _ = amp("auto", device)
     n, height, width = settings.batch_size, settings.height, settings.width
     rng = np.random.default_rng(0)
@@ -97,10 +99,10 @@ def time_depth_step(config: BenchmarkConfig) -> dict[str, Any]:
 
     def networks() -> None:
         with precision:
-            disparities, motion = model.depth(images[:, 1]), model.pose(images)
+            disparities, motion = floor.depth(images[:, 1]), floor.pose(images)
         total = sum(d.float().sum() for d in disparities) + motion[0].sum() + motion[1].sum()
         torch.as_tensor(total).backward()
-        model.zero_grad(set_to_none=True)
+        floor.zero_grad(set_to_none=True)
 
     return {
         "seconds": median_seconds(step, config),
@@ -108,6 +110,10 @@ def time_depth_step(config: BenchmarkConfig) -> dict[str, Any]:
         "triplets": n,
         "size": [height, width],
     }
+
+
+def _on(device: torch.device, model: DepthModel) -> DepthModel:
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _settings(config: BenchmarkConfig) -> DepthConfig:

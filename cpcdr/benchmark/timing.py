@@ -24,6 +24,7 @@ class BenchmarkConfig:
         frames: frames that are prepared (prepare, scale); prepare also measures memory at a fifth
             and at four times as many.
         device: ``cpu`` or ``cuda`` (depth, depth-step, copy-paste, loss, step and ingest).
+        compile: as ``--train.compile`` does (depth-step); the floor stays as it is.
         preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
     """
 
@@ -33,6 +34,7 @@ class BenchmarkConfig:
     workers: int = 2
     frames: int = 1000
     device: str = "cpu"
+    compile: bool = False
     preset: str = "small"
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpcdr.depth.augment import LUMA
+from cpcdr.device import compiled
 from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, sample_pixels
 
 _COARSEST = 24
@@ -59,6 +60,7 @@ def align(
     poses: Tensor,
     intrinsics: Tensor,
     steps: int = 3,
+    compiles: bool = False,
 ) -> Tensor:
     """Poses improved until the sources, seen from the target, look like it. Without gradients.
 
@@ -69,6 +71,7 @@ def align(
         poses: [F, B, 4, 4], target to source coordinates, to begin with.
         intrinsics: [B, 4].
         steps: Gauss-Newton steps at each size of the images.
+        compiles: by ``torch.compile``, where there are no kernels of ours.
 
     Returns:
         [F, B, 4, 4]. A pose that no step makes better at a size comes out of it as it went in.
@@ -83,6 +86,7 @@ def align(
             functional.avg_pool2d(grey_sources, factor),
             functional.avg_pool2d(disparity[:, None], factor)[:, 0],
             camera,
+            compiles,
         )
         poses = level.align(poses, steps)
     return poses
@@ -116,21 +120,33 @@ class _Level:
         sources: [F · B, 1, H, W].
         disparity: [B, H, W].
         camera: intrinsics [B, 4].
+        compiles: as for `align`.
     """
 
-    def __init__(self, target: Tensor, sources: Tensor, disparity: Tensor, camera: Tensor) -> None:
+    def __init__(
+        self,
+        target: Tensor,
+        sources: Tensor,
+        disparity: Tensor,
+        camera: Tensor,
+        compiles: bool = False,
+    ) -> None:
         self.target, self.sources = target[:, 0], sources
         self.disparity, self.camera = disparity, camera
-        self.jacobian = _jacobian(target, disparity, camera)
+        self.has_kernels = target.device.type == "cpu" and target.dtype == torch.float32
+        self.compiles = compiles and not self.has_kernels
+        jacobian = compiled(_jacobian) if self.compiles else _jacobian
+        self.jacobian = jacobian(target, disparity, camera)
 
     def align(self, poses: Tensor, steps: int) -> Tensor:
         """The best of [F, B, 4, 4] as it comes and after each of some steps."""
         # Spreads that changed with the poses would make costs that cannot be compared.
         shifts = (poses[..., :3, :3].transpose(-1, -2) @ poses[..., :3, 3:])[..., 0]
+        take = compiled(_step) if self.compiles else _step
         equations = self.compare(poses, shifts)
         best, least = poses, equations.cost
         for _ in range(steps):
-            poses = _step(poses, equations)
+            poses = take(poses, equations)
             equations = self.compare(poses, shifts)
             best = torch.where((equations.cost < least)[..., None, None], poses, best)
             least = torch.minimum(equations.cost, least)
@@ -147,11 +163,12 @@ class _Level:
             poses,
             self.camera,
         )
-        if self.target.device.type == "cpu" and self.target.dtype == torch.float32:
+        if self.has_kernels:
             from cpcdr.depth import alignment_cpu
 
             return NormalEquations(*alignment_cpu.normal_equations(*arguments, SPREAD))
-        return normal_equations(*arguments)
+        equations = compiled(normal_equations) if self.compiles else normal_equations
+        return equations(*arguments)
 
 
 def normal_equations(

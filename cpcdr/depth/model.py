@@ -106,6 +106,7 @@ class DepthModel(nn.Module):
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
         self.config = config
+        self.compiles = False
         self.depth = DepthNet(config.backbone, config.channels)
         self.pose = PoseNet(
             config.channels, advance=0.6 * sum(config.spacing) / len(config.spacing)
@@ -113,6 +114,15 @@ class DepthModel(nn.Module):
         if config.intrinsics == "learn":
             self.log_focal = nn.Parameter(torch.tensor(math.log(_ASSUMED_FOCAL)))
             self.principal_point = nn.Parameter(torch.zeros(2))
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """``torch.compile`` of the networks and, each on its own, of the parts of the loss.
+
+        As one graph, with alignment's steps one after the other, it would take minutes more.
+        """
+        self.depth.compile(*args, **kwargs)
+        self.pose.compile(*args, **kwargs)
+        self.compiles = True
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The training loss and health metrics, all scalars.
@@ -177,9 +187,9 @@ class DepthModel(nn.Module):
             gap = poses.new_zeros(())
             if aligned and self.config.alignment_steps:
                 steps = self.config.alignment_steps
-                fitting = align(target, sources, full[:, 0], poses, camera, steps)
-                gap, poses = motion_gap(poses, fitting), fitting
-            photometric = photometric_loss(target, sources, full, poses, camera)
+                fitting = align(target, sources, full[:, 0], poses, camera, steps, self.compiles)
+                gap, poses = motion_gap(poses, fitting), self._follow_focal(fitting)
+            photometric = photometric_loss(target, sources, full, poses, camera, self.compiles)
         return disparities, photometric, gap
 
     def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
@@ -224,10 +234,32 @@ class DepthModel(nn.Module):
         """
         rotation, translation = self.pose(frames)
         if self.config.intrinsics == "learn":
-            shorter = _ASSUMED_FOCAL / self.log_focal.exp()
-            across = torch.stack([shorter, shorter, torch.ones_like(shorter)])
+            across = self._across(math.log(_ASSUMED_FOCAL))
             rotation, translation = rotation * across, translation * across
         return rotation, translation
+
+    def _follow_focal(self, poses: Tensor) -> Tensor:
+        """Aligned motions [..., 4, 4] as they are, with `motion`'s gradient for the focal length.
+
+        They are the best for another loss than the photometric one; at them, its derivative for a
+        turn is not zero, and would be taken for one for the focal length.
+        """
+        if self.config.intrinsics == "known":
+            return poses
+        across = self._across(self.log_focal.detach())
+        skew = (poses[..., :3, :3] - poses[..., :3, :3].transpose(-1, -2)) / 2
+        turn = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
+        still = torch.zeros_like(turn)
+        turned = poses @ pose_matrix(turn * (across - 1), still)
+        translation = (poses[..., :3, 3] * across)[..., None]
+        top = torch.cat([turned[..., :3, :3], translation], dim=-1)
+        return torch.cat([top, poses[..., 3:, :]], dim=-2)
+
+    def _across(self, log_focal: Tensor | float) -> Tensor:
+        """[3]: factors of turns about x, y, z, and of steps along them, that move pixels as far as
+        they did with another focal length."""
+        shorter = (log_focal - self.log_focal).exp()
+        return torch.stack([shorter, shorter, torch.ones_like(shorter)])
 
     def camera(self, batch: dict[str, Any]) -> Tensor:
         """Intrinsics [B, 4] of the batch's images: the given ones, or the learned ones."""

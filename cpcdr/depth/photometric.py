@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cpcdr.device import compiled
 from cpcdr.geometry import reproject, sample_pixels
 
 SSIM_SHARE = 0.85
@@ -131,7 +132,12 @@ class Photometric:
 
 
 def photometric_loss(
-    target: Tensor, sources: Tensor, disparities: Tensor, poses: Tensor, intrinsics: Tensor
+    target: Tensor,
+    sources: Tensor,
+    disparities: Tensor,
+    poses: Tensor,
+    intrinsics: Tensor,
+    compiles: bool = False,
 ) -> Photometric:
     """Per-pixel minimum reprojection with static-pixel auto-mask.
 
@@ -145,13 +151,15 @@ def photometric_loss(
         disparities: [B, S, H, W], full resolution, finest scale first.
         poses: [F, B, 4, 4], target to source coordinates.
         intrinsics: [B, 4].
+        compiles: by ``torch.compile``, where there are no kernels of ours.
     """
     if target.device.type == "cpu" and target.dtype == torch.float32:
         from cpcdr.depth import photometric_cpu
 
         fused = photometric_cpu.photometric_loss(target, sources, disparities, poses, intrinsics)
         return Photometric(*fused)
-    return photometric_loss_of_tensors(target, sources, disparities, poses, intrinsics)
+    loss = compiled(photometric_loss_of_tensors) if compiles else photometric_loss_of_tensors
+    return loss(target, sources, disparities, poses, intrinsics)
 
 
 def photometric_loss_of_tensors(

@@ -60,7 +60,7 @@ class TrainConfig:
         precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32), ``float32``,
             ``bf16``, ``fp16``.
         channels_last: memory format of the network.
-        compile: torch.compile the network.
+        compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
         log_every: steps between two lines of metrics.
         checkpoint_every: steps between two checkpoints; 0: once an epoch.
         seed: of weights, data order and every random draw.
@@ -165,7 +165,7 @@ class _Session:
     def _wrap(self) -> nn.Module:
         module: nn.Module = self.model
         if self.config.compile:
-            module = torch.compile(module)  # type: ignore[assignment]
+            module.compile()
         if self.reporter.world_size > 1:
             ids = [self.reporter.device.index] if self.reporter.device.type == "cuda" else None
             # Buffers follow rank 0 on every forward, so that rank 0's checkpoint is everyone's.
@@ -244,9 +244,17 @@ class _Session:
         last = (number + 1) % self.config.accumulate == 0
         ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
         with nullcontext() if last or ddp is None else ddp.no_sync():
-            with self.precision:
-                metrics: dict[str, Tensor] = dict(self.wrapped(batch))
-            self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
+            try:
+                with self.precision:
+                    metrics: dict[str, Tensor] = dict(self.wrapped(batch))
+                self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
+            except RuntimeError as error:  # compiling begins with the first batch
+                if not _is_of_the_compiler(error):
+                    raise
+                raise InputError(
+                    f"--train.compile does not work here: {str(error).splitlines()[0]} "
+                    "Run again with --train.no-compile."
+                ) from error
         return metrics
 
     def _next_batch(self, number: int) -> dict[str, Any]:
@@ -321,6 +329,12 @@ class _Session:
                 "and run the same command again, which goes on from the one before."
             )
         return ""
+
+
+def _is_of_the_compiler(error: RuntimeError) -> bool:
+    # By name: torch._dynamo takes seconds to import, which only those who compile have to wait for.
+    modules = (kind.__module__ for kind in type(error).__mro__)
+    return any(name.startswith(("torch._dynamo", "torch._inductor")) for name in modules)
 
 
 def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

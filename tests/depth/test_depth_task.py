@@ -20,7 +20,7 @@ from cpcdr.depth.triplets import FrameReader, find_triplets, measure_motion, run
 from cpcdr.errors import InputError
 from cpcdr.frames import open_frames
 from cpcdr.frames.frame import FrameRef
-from cpcdr.geometry import pose_matrix
+from cpcdr.geometry import pose_matrix, reproject
 from cpcdr.train.motion import measure_on_ray
 
 CPU = torch.device("cpu")
@@ -340,6 +340,21 @@ def test_a_learned_focal_length_leaves_first_order_motion_alone():
             moved.append(torch.cat([rotation * across, translation * across]))
     torch.testing.assert_close(moved[0], moved[1])
     assert moved[0].abs().min() > 0
+
+
+def test_aligned_motions_say_of_the_focal_length_what_moves_no_pixel_at_the_centre():
+    model = DepthModel(replace(SMALL, intrinsics="learn"))
+    poses = pose_matrix(torch.tensor([[[0.01, 0.05, 0.0]]]), torch.tensor([[[0.2, 0.1, 0.0]]]))
+    followed = model._follow_focal(poses)
+    torch.testing.assert_close(followed, poses)
+    batch = {"images": torch.rand(1, 3, 3, *SIZE), "flipped": torch.tensor([False])}
+    disparity = torch.full((1, *SIZE), 0.1)
+    change = []
+    for motion in (poses, followed):
+        pixels, _ = reproject(disparity, motion, model.camera(batch))
+        centre = pixels[0, 0, SIZE[0] // 2, SIZE[1] // 2].sum()
+        change.append(float(torch.autograd.grad(centre, model.log_focal)[0]))
+    assert abs(change[0]) > 5 and abs(change[1]) < 0.1
 
 
 def test_a_drive_is_the_networks_motions_aligned(task):

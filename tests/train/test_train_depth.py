@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +61,32 @@ def test_the_command_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (cx, cy) == (pytest.approx(95.5, abs=1), pytest.approx(35.5, abs=1))
     assert result["learned_fov"] == pytest.approx(75.1, abs=0.5)
     assert tags(result["run_id"])["cpcdr.intrinsics"] == result["learned_intrinsics"]
+
+
+@pytest.mark.slow
+def test_a_compiler_that_does_not_work_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    code = (
+        "import sys; from cpcdr.cli import main; from cpcdr.train.depth import *;"
+        "main(TrainDepthConfig, train_depth, 'train')"
+    )
+    command = [sys.executable, "-c", code, "--frames", settings.frames, "--out", str(settings.out)]
+    command += ["--depth.height", "64", "--depth.width", "128", "--depth.channels", "8"]
+    command += ["--engine.engine", "local", "--tracking.tracking", "none", "--train.compile"]
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "CXX": "/not/a/compiler"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "--train.compile does not work here" in ended.stderr
+    assert "--train.no-compile" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_holes_of_infinite_depth_are_said_and_mark_the_run(
