@@ -57,8 +57,11 @@ def back_project(depth: Tensor, intrinsics: Tensor) -> Tensor:
 
 def transform(pose: Tensor, points: Tensor) -> Tensor:
     """Points [..., 3, H, W] in the coordinates that ``pose`` [..., 4, 4] leads to."""
-    rotated = torch.einsum("...ij,...jhw->...ihw", pose[..., :3, :3], points)
-    return rotated + pose[..., :3, 3, None, None]
+    return _rotate(pose, points) + pose[..., :3, 3, None, None]
+
+
+def _rotate(pose: Tensor, points: Tensor) -> Tensor:
+    return torch.einsum("...ij,...jhw->...ihw", pose[..., :3, :3], points)
 
 
 def project(points: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +102,8 @@ def pose_matrix(axis_angle: Tensor, translation: Tensor) -> Tensor:
     eye = torch.eye(3, device=cross.device, dtype=cross.dtype)
     rotation = eye + sine * cross + cosine * (cross @ cross)
     top = torch.cat([rotation, translation[..., None]], dim=-1)
-    bottom = constant(top, 0.0, 0.0, 0.0, 1.0).expand_as(top[..., :1, :])
+    last = torch.eye(4, device=top.device, dtype=top.dtype)[3:]
+    bottom = last.expand_as(top[..., :1, :])
     return torch.cat([top, bottom], dim=-2)
 
 
@@ -127,9 +131,7 @@ def reproject(disparity: Tensor, pose: Tensor, intrinsics: Tensor) -> tuple[Tens
         of the source camera and inside its image.
     """
     height, width = disparity.shape[-2:]
-    zero = torch.zeros_like(pose[..., :3, 3:])
-    rotation = torch.cat([torch.cat([pose[..., :3, :3], zero], -1), pose[..., 3:, :]], -2)
-    rays = transform(rotation, pixel_rays(intrinsics, height, width))
+    rays = _rotate(pose, pixel_rays(intrinsics, height, width))
     points = rays + pose[..., :3, 3, None, None] * disparity.unsqueeze(-3)
     pixels, in_front = project(points, intrinsics)
     u, v = pixels.unbind(-1)

@@ -51,5 +51,5 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "ratio": round(measured["seconds"] / measured["floor_seconds"], 3),
         "peak_mib": round(measured.get("peak_mib", peak)),
         "device": torch.cuda.get_device_name() if cuda else f"cpu, {config.threads} threads",
-        "config": {"repeats": config.repeats, "preset": config.preset},
+        "config": {"repeats": config.repeats, "preset": config.preset, "compile": config.compile},
     }
