@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cpcdr.depth.alignment import align, motion_gap
+from cpcdr.depth.learned_intrinsics import ASSUMED, LearnedIntrinsics
 from cpcdr.depth.networks import DepthNet, empty_street
 from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
 from cpcdr.depth.pose import PoseNet
@@ -18,7 +19,6 @@ from cpcdr.errors import InputError
 from cpcdr.geometry import invert_pose, pose_matrix
 from cpcdr.resnet import BACKBONES
 
-_ASSUMED_FOCAL = 0.5 / math.tan(math.radians(30))  # of the image width: 60° field of view
 _GAP_WEIGHT, _UNIT_WEIGHT, _CENTRE_WEIGHT = 0.2, 0.1, 0.5
 """Of what the pose network learns from aligned motions, of holding the unit of depth, and of the
 squared distance, in image sizes, of a learned principal point from the centre: a turn and a step
@@ -96,6 +96,22 @@ TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
 """A network that learns a synthetic street in minutes on two CPU cores."""
 
 
+class Reconstruction(NamedTuple):
+    """A batch's current frames, made of their neighbours.
+
+    Attributes:
+        disparities: [B, 1, H/2^s, W/2^s] for s = 0..3.
+        photometric: how well they explain the frames.
+        gap: how far the pose network was off the motions that were used, a scalar.
+        turning: share of the triplets that tell of a focal length that is learned.
+    """
+
+    disparities: list[Tensor]
+    photometric: Photometric
+    gap: Tensor
+    turning: Tensor
+
+
 class DepthModel(nn.Module):
     """Depth and pose networks, trained on triplets of frames.
 
@@ -111,9 +127,7 @@ class DepthModel(nn.Module):
         self.pose = PoseNet(
             config.channels, advance=0.6 * sum(config.spacing) / len(config.spacing)
         )
-        if config.intrinsics == "learn":
-            self.log_focal = nn.Parameter(torch.tensor(math.log(_ASSUMED_FOCAL)))
-            self.principal_point = nn.Parameter(torch.zeros(2))
+        self.intrinsics = LearnedIntrinsics() if config.intrinsics == "learn" else None
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """``torch.compile`` of the networks and, each on its own, of the parts of the loss.
@@ -136,9 +150,10 @@ class DepthModel(nn.Module):
             of doing nothing); ``smoothness``; ``automask_share`` (pixels that motion explains
             best); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean: near 0
             the network has collapsed); ``motion_gap`` of the pose network where motions are
-            aligned; ``focal`` in image widths where it is learned.
+            aligned; where it is learned, ``focal`` in image widths, and ``turning``, the share of
+            the triplets that tell of it.
         """
-        disparities, photometric, gap = self.reconstruct(batch)
+        disparities, photometric, gap, turning = self.reconstruct(batch)
         current = batch["images"][:, 1]
         smooth = current.new_zeros(())
         for scale, disparity in enumerate(disparities):
@@ -159,23 +174,18 @@ class DepthModel(nn.Module):
         if self.config.alignment_steps:
             metrics["loss"] = loss + _GAP_WEIGHT * gap + _UNIT_WEIGHT * _drift(disparities[0])
             metrics["motion_gap"] = gap.detach()
-        if self.config.intrinsics == "learn":
-            metrics["loss"] = metrics["loss"] + _CENTRE_WEIGHT * self.principal_point.square().sum()
-            metrics["focal"] = self.log_focal.detach().exp()
+        if self.intrinsics is not None:
+            metrics["loss"] = metrics["loss"] + _CENTRE_WEIGHT * self.intrinsics.off_centre()
+            metrics["focal"] = self.intrinsics.log_focal.detach().exp()
+            metrics["turning"] = turning
         return metrics
 
-    def reconstruct(
-        self, batch: dict[str, Any], aligned: bool = True
-    ) -> tuple[list[Tensor], Photometric, Tensor]:
+    def reconstruct(self, batch: dict[str, Any], aligned: bool = True) -> Reconstruction:
         """The current frames from their neighbours.
 
         Args:
             batch: as for `forward`.
             aligned: with motions made to fit as ``alignment_steps`` says; else the network's own.
-
-        Returns:
-            disparities [B, 1, H/2^s, W/2^s]; how well they explain the frames; and how far the
-            pose network was off the motions that were used, a scalar.
         """
         disparities = self.depth(batch["jittered"][:, 1])
         poses = self._predicted_poses(batch["jittered"])
@@ -184,13 +194,15 @@ class DepthModel(nn.Module):
             images, camera = batch["images"], self.camera(batch)
             target, sources = images[:, 1], torch.stack([images[:, 0], images[:, 2]])
             full = torch.cat([_upsample(d, images.shape[-2:]) for d in disparities], dim=1)
-            gap = poses.new_zeros(())
+            gap, turning = poses.new_zeros(()), poses.new_ones(())
             if aligned and self.config.alignment_steps:
                 steps = self.config.alignment_steps
                 fitting = align(target, sources, full[:, 0], poses, camera, steps, self.compiles)
-                gap, poses = motion_gap(poses, fitting), self._follow_focal(fitting)
+                gap, poses = motion_gap(poses, fitting), fitting
+                if self.intrinsics is not None:
+                    poses, camera, turning = self.intrinsics.hear(fitting, camera)
             photometric = photometric_loss(target, sources, full, poses, camera, self.compiles)
-        return disparities, photometric, gap
+        return Reconstruction(disparities, photometric, gap, turning)
 
     def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
         """Motions of frames in a row, from each to the next, aligned as ``alignment_steps`` says.
@@ -226,51 +238,23 @@ class DepthModel(nn.Module):
     def motion(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What `PoseNet` says of frames in a row [B, T, 3, H, W], in radians and units of depth.
 
-        Where the focal length f is learned, the network's numbers for turns about x and y and for
-        steps along them are those of the assumed f. Pixels move by f · angle and f · step to
-        first order: without this, f shrinks as long as motions are badly known, because that
-        makes their errors smaller. With it, what tells of f is what is left: how much more the
-        border turns than the centre does.
+        Where the focal length is learned, the network's numbers for turns about x and y and for
+        steps along them are those of the assumed one. Else it would shrink as long as motions are
+        badly known, because that makes their errors smaller.
         """
         rotation, translation = self.pose(frames)
-        if self.config.intrinsics == "learn":
-            across = self._across(math.log(_ASSUMED_FOCAL))
+        if self.intrinsics is not None:
+            across = self.intrinsics.across(math.log(ASSUMED))
+            if self.config.alignment_steps:
+                across = across.detach()  # the network is off, not the focal length
             rotation, translation = rotation * across, translation * across
         return rotation, translation
 
-    def _follow_focal(self, poses: Tensor) -> Tensor:
-        """Aligned motions [..., 4, 4] as they are, with `motion`'s gradient for the focal length.
-
-        They are the best for another loss than the photometric one; at them, its derivative for a
-        turn is not zero, and would be taken for one for the focal length.
-        """
-        if self.config.intrinsics == "known":
-            return poses
-        across = self._across(self.log_focal.detach())
-        skew = (poses[..., :3, :3] - poses[..., :3, :3].transpose(-1, -2)) / 2
-        turn = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
-        still = torch.zeros_like(turn)
-        turned = poses @ pose_matrix(turn * (across - 1), still)
-        translation = (poses[..., :3, 3] * across)[..., None]
-        top = torch.cat([turned[..., :3, :3], translation], dim=-1)
-        return torch.cat([top, poses[..., 3:, :]], dim=-2)
-
-    def _across(self, log_focal: Tensor | float) -> Tensor:
-        """[3]: factors of turns about x, y, z, and of steps along them, that move pixels as far as
-        they did with another focal length."""
-        shorter = (log_focal - self.log_focal).exp()
-        return torch.stack([shorter, shorter, torch.ones_like(shorter)])
-
     def camera(self, batch: dict[str, Any]) -> Tensor:
         """Intrinsics [B, 4] of the batch's images: the given ones, or the learned ones."""
-        if self.config.intrinsics == "known":
+        if self.intrinsics is None:
             return batch["intrinsics"]
-        height, width = batch["images"].shape[-2:]
-        focal = (width * self.log_focal.exp()).expand(len(batch["images"]))
-        side = torch.where(batch["flipped"], -1.0, 1.0)
-        cx = (width - 1) / 2 + side * width * self.principal_point[0]
-        cy = ((height - 1) / 2 + height * self.principal_point[1]).expand_as(cx)
-        return torch.stack([focal, focal, cx, cy], dim=1)
+        return self.intrinsics(batch["images"], batch["flipped"])
 
 
 def _drift(disparity: Tensor) -> Tensor:

@@ -155,9 +155,9 @@ class DepthTask:
 
         While depth and turns are wrong, photometry says nothing about the camera that is true.
         """
-        names = ("log_focal", "principal_point")
-        camera = [p for n, p in model.named_parameters() if n in names]
-        networks = [p for n, p in model.named_parameters() if n not in names]
+        named = list(model.named_parameters())
+        camera = [p for name, p in named if name.startswith("intrinsics.")]
+        networks = [p for name, p in named if not name.startswith("intrinsics.")]
         groups: list[dict[str, Any]] = [{"params": networks}]
         return [*groups, {"params": camera, "lr_scale": 3.0, "starts": 0.4}] if camera else groups
 
@@ -189,7 +189,7 @@ class DepthTask:
         training = model.training
         model.eval()
         with torch.no_grad():
-            disparities, photometric, _ = model.reconstruct({**few, "jittered": few["images"]})
+            disparities, photometric, *_ = model.reconstruct({**few, "jittered": few["images"]})
         model.train(training)
         return {
             "image": few["images"][:, 1],

@@ -37,8 +37,8 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
     sums, pixels = np.zeros(3), 0
     rows: list[list[NDArray[np.uint8]]] = []
     for batch in task.plain_batches(torch.device("cpu")):
-        disparities, photometric, _ = model.reconstruct(batch, aligned=False)
-        aligned = model.reconstruct(batch)[1]
+        disparities, photometric, *_ = model.reconstruct(batch, aligned=False)
+        aligned = model.reconstruct(batch).photometric
         sums += [float(e.sum()) for e in (photometric.error, photometric.identity, aligned.error)]
         pixels += photometric.error.numel()
         if len(rows) < 5:
@@ -57,7 +57,7 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
         "identity": identity,
         "below_identity": 1 - photometric_error / identity,
         "triplets": len(task.scan.triplets),
-        "focal": float(model.log_focal.exp()) if hasattr(model, "log_focal") else None,
+        "focal": float(camera.log_focal.exp()) if (camera := model.intrinsics) else None,
     }
 
 

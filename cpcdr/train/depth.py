@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from cpcdr.train.loop import TrainConfig
 from cpcdr.train.motion import measure_on_ray
 from cpcdr.train.pretrain import as_pictures
 from cpcdr.visualize import colour_disparity, contact_sheet, save_png
+
+_FEW_TURNS = 0.02
+"""Share of the triplets that turn, below which a learned focal length rests on next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     Returns:
         ``checkpoint``, ``photometric`` and ``identity`` (the loss of doing nothing), ``triplets``,
         ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
-        ``learned_intrinsics`` as ``--options.intrinsics`` takes them, and ``learned_fov``.
+        ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
+        ``turning``, the share of the triplets that told of the focal length.
 
     Raises:
         InputError: the frames cannot be used, or the training had to stop.
@@ -106,13 +111,14 @@ def _train(
         save_png(config.out / "depth.png", sheet)
         run.artifact(checkpoint / "config.yaml", "checkpoint")
         run.artifact(checkpoint / "model.safetensors", "checkpoint")
-        last = read_history(config.out / "history.jsonl")[-1]
+        rows = read_history(config.out / "history.jsonl")
+        last = rows[-1]
         depth = Network(f"network:{checkpoint}", checkpoint)
         _say_alarms(task, depth, run)
         return {
             "checkpoint": str(checkpoint),
             "frames": source.spec,
-            **_say_camera(task, depth.camera, run),
+            **_say_camera(task, depth.camera, rows, run),
             "triplets": len(task.scan.triplets),
             "steps": last["step"],
             "photometric": last["photometric"],
@@ -133,19 +139,30 @@ def _say_alarms(task: DepthTask, depth: Network, run: Run) -> None:
         print(f"warning: {alarm}.")
 
 
-def _say_camera(task: DepthTask, camera: LearnedCamera | None, run: Run) -> dict[str, Any]:
+def _say_camera(
+    task: DepthTask, camera: LearnedCamera | None, rows: list[dict[str, float]], run: Run
+) -> dict[str, Any]:
     """Where the intrinsics are from; learned ones in pixels of the first triplet's own size."""
     source = task.source
     if camera is None:
         return {"intrinsics": source.intrinsics_note}
+    # Of the second half: before, motions are not good enough to tell what turns.
+    turning = fmean(row["turning"] for row in rows[len(rows) // 2 :])
     height, width = source.read(task.scan.triplets[0][1]).image.shape[:2]
     facts = camera.facts((height, width))
     print(
         f"learned intrinsics of {width}×{height} frames: --options.intrinsics "
-        f"{facts['learned_intrinsics']} ({facts['learned_fov']} degrees horizontal field of view)."
+        f"{facts['learned_intrinsics']} ({facts['learned_fov']} degrees horizontal field of view), "
+        f"from the {turning:.1%} of the triplets in which the camera turns."
     )
     run.tags({"cpcdr.intrinsics": facts["learned_intrinsics"]})
-    return {"intrinsics": "learned", **facts}
+    if turning < _FEW_TURNS:
+        print(
+            "warning: the camera hardly turns in this video, so that nothing tells of its focal "
+            "length: it is about the one assumed; give --options.intrinsics or --options.fov if "
+            "you know better, or add video with turns."
+        )
+    return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
 
 
 def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:

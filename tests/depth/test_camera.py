@@ -26,8 +26,8 @@ def checkpoint(folder: Path, focal: float = 0.9) -> Path:
     """A network that learned a camera, whatever its depth is worth."""
     model = DepthModel(LEARNS)
     with torch.no_grad():
-        model.log_focal.fill_(float(np.log(focal)))
-        model.principal_point.copy_(torch.tensor([0.05, -0.02]))
+        model.intrinsics.log_focal.fill_(float(np.log(focal)))
+        model.intrinsics.principal_point.copy_(torch.tensor([0.05, -0.02]))
     values = {"kind": "depth", "config": {**asdict(LEARNS), "data": "x"}}
     return write_checkpoint(folder, 1, values, model.state_dict(), {})
 

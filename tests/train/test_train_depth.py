@@ -60,6 +60,7 @@ def test_the_command_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert fx == pytest.approx(128 * 0.866 * 72 / 64, rel=0.01)
     assert (cx, cy) == (pytest.approx(95.5, abs=1), pytest.approx(35.5, abs=1))
     assert result["learned_fov"] == pytest.approx(75.1, abs=0.5)
+    assert ("the camera hardly turns" in printed) == (result["turning"] < 0.02)
     assert tags(result["run_id"])["cpcdr.intrinsics"] == result["learned_intrinsics"]
 
 
