@@ -41,6 +41,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         raise InputError(f"benchmark '{config.name}' is unknown; choose {', '.join(BENCHMARKS)}.")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch finds no GPU here; take --device cpu.")
+    if config.compile and config.name != "depth-step":
+        raise InputError(f"--compile: only depth-step compiles; run {config.name} without it.")
     torch.set_num_threads(config.threads)
     measured = BENCHMARKS[config.name](config)
     cuda = config.device == "cuda"

@@ -76,6 +76,8 @@ def align(
     Returns:
         [F, B, 4, 4]. A pose that no step makes better at a size comes out of it as it went in.
     """
+    # A graph that is compiled is another one for tensors with gradients.
+    disparity, poses, intrinsics = disparity.detach(), poses.detach(), intrinsics.detach()
     grey_target, grey_sources = _grey(target), _grey(sources.flatten(0, 1))
     for factor in shrinkings(target.shape[2]):
         camera = torch.cat(

@@ -9,7 +9,6 @@ length changes, and only frames that turn are asked: elsewhere, noise in motions
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +20,6 @@ ASSUMED = 0.5 / math.tan(math.radians(30))
 TURN = 0.01
 """Radians of a turn about the vertical axis that says something: eight times the error of aligned
 motions, a slow bend at ten frames a second."""
-
-
-class Heard(NamedTuple):
-    """What the photometric loss is computed from.
-
-    Attributes:
-        poses: [F, B, 4, 4] and camera: [B, 4], with gradients for the focal length from frames that
-            turn.
-        share: scalar, how many of the frames do.
-    """
-
-    poses: Tensor
-    camera: Tensor
-    share: Tensor
 
 
 class LearnedIntrinsics(nn.Module):
@@ -64,20 +49,24 @@ class LearnedIntrinsics(nn.Module):
         shorter = (log_focal - self.log_focal).exp()
         return torch.stack([shorter, shorter, torch.ones_like(shorter)])
 
-    def hear(self, poses: Tensor, camera: Tensor) -> Heard:
-        """Aligned motions [F, B, 4, 4] and the camera [B, 4] as they are, but with gradients that
-        are true of the focal length.
+    def hear(self, poses: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
+        """Aligned motions [F, B, 4, 4] and the camera [B, 4] as they are, but with gradients for
+        the focal length only from frames that turn, and true ones.
 
         Aligned motions are the best for another loss than the photometric one: at them, its
         derivative for a turn is not zero, and must not be taken for one for the focal length.
         """
-        turns = (poses[..., 0, 2].abs() > TURN).any(dim=0)
+        turns = self.turns(poses)
         still = torch.cat([camera[:, :2].detach(), camera[:, 2:]], dim=1)
-        return Heard(
-            poses=torch.where(turns[:, None, None], self._follow(poses), poses),
-            camera=torch.where(turns[:, None], camera, still),
-            share=turns.float().mean(),
+        return (
+            torch.where(turns[:, None, None], self._follow(poses), poses),
+            torch.where(turns[:, None], camera, still),
         )
+
+    @staticmethod
+    def turns(poses: Tensor) -> Tensor:
+        """[B] bool: which of the motions [F, B, 4, 4] turn enough to tell of a focal length."""
+        return (poses[..., 0, 2].abs() > TURN).any(dim=0)
 
     def _follow(self, poses: Tensor) -> Tensor:
         across = self.across(self.log_focal.detach())

@@ -103,13 +103,13 @@ class Reconstruction(NamedTuple):
         disparities: [B, 1, H/2^s, W/2^s] for s = 0..3.
         photometric: how well they explain the frames.
         gap: how far the pose network was off the motions that were used, a scalar.
-        turning: share of the triplets that tell of a focal length that is learned.
+        poses: [2, B, 4, 4], these motions, to the previous and to the next frame.
     """
 
     disparities: list[Tensor]
     photometric: Photometric
     gap: Tensor
-    turning: Tensor
+    poses: Tensor
 
 
 class DepthModel(nn.Module):
@@ -151,9 +151,9 @@ class DepthModel(nn.Module):
             best); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean: near 0
             the network has collapsed); ``motion_gap`` of the pose network where motions are
             aligned; where it is learned, ``focal`` in image widths, and ``turning``, the share of
-            the triplets that tell of it.
+            the triplets that turn enough to tell of it.
         """
-        disparities, photometric, gap, turning = self.reconstruct(batch)
+        disparities, photometric, gap, poses = self.reconstruct(batch)
         current = batch["images"][:, 1]
         smooth = current.new_zeros(())
         for scale, disparity in enumerate(disparities):
@@ -177,7 +177,7 @@ class DepthModel(nn.Module):
         if self.intrinsics is not None:
             metrics["loss"] = metrics["loss"] + _CENTRE_WEIGHT * self.intrinsics.off_centre()
             metrics["focal"] = self.intrinsics.log_focal.detach().exp()
-            metrics["turning"] = turning
+            metrics["turning"] = self.intrinsics.turns(poses).float().mean()
         return metrics
 
     def reconstruct(self, batch: dict[str, Any], aligned: bool = True) -> Reconstruction:
@@ -194,15 +194,15 @@ class DepthModel(nn.Module):
             images, camera = batch["images"], self.camera(batch)
             target, sources = images[:, 1], torch.stack([images[:, 0], images[:, 2]])
             full = torch.cat([_upsample(d, images.shape[-2:]) for d in disparities], dim=1)
-            gap, turning = poses.new_zeros(()), poses.new_ones(())
+            gap = poses.new_zeros(())
             if aligned and self.config.alignment_steps:
                 steps = self.config.alignment_steps
                 fitting = align(target, sources, full[:, 0], poses, camera, steps, self.compiles)
                 gap, poses = motion_gap(poses, fitting), fitting
                 if self.intrinsics is not None:
-                    poses, camera, turning = self.intrinsics.hear(fitting, camera)
+                    poses, camera = self.intrinsics.hear(fitting, camera)
             photometric = photometric_loss(target, sources, full, poses, camera, self.compiles)
-        return Reconstruction(disparities, photometric, gap, turning)
+        return Reconstruction(disparities, photometric, gap, poses.detach())
 
     def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
         """Motions of frames in a row, from each to the next, aligned as ``alignment_steps`` says.

@@ -68,7 +68,7 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
         ``checkpoint``, ``photometric`` and ``identity`` (the loss of doing nothing), ``triplets``,
         ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
         ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
-        ``turning``, the share of the triplets that told of the focal length.
+        ``turning``, the share of the triplets (second half of the training) that told of it.
 
     Raises:
         InputError: the frames cannot be used, or the training had to stop.
@@ -158,9 +158,9 @@ def _say_camera(
     run.tags({"cpcdr.intrinsics": facts["learned_intrinsics"]})
     if turning < _FEW_TURNS:
         print(
-            "warning: the camera hardly turns in this video, so that nothing tells of its focal "
-            "length: it is about the one assumed; give --options.intrinsics or --options.fov if "
-            "you know better, or add video with turns."
+            "warning: the camera hardly turns in this video, so that little tells of its focal "
+            "length, which may still be near the one assumed; give --options.intrinsics or "
+            "--options.fov if you know better, or add video with turns."
         )
     return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
 

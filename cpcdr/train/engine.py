@@ -124,7 +124,10 @@ def train(
 def _claim(out: Path, task: Task, config: TrainConfig) -> None:
     """Make the run folder, or see that it was made by this very configuration."""
     identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
-    digest = config_hash({**identity, "train": {**identity["train"], "log_every": 0}})
+    # What may change while a training goes on: how often it tells, and whether it is compiled.
+    digest = config_hash(
+        {**identity, "train": {**identity["train"], "log_every": 0, "compile": False}}
+    )
     path = out / "run.yaml"
     if path.exists():
         if read_yaml(path).get("hash") != digest:

@@ -249,12 +249,12 @@ class _Session:
                     metrics: dict[str, Tensor] = dict(self.wrapped(batch))
                 self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
             except RuntimeError as error:  # compiling begins with the first batch
-                if not _is_of_the_compiler(error):
-                    raise
-                raise InputError(
-                    f"--train.compile does not work here: {str(error).splitlines()[0]} "
-                    "Run again with --train.no-compile."
-                ) from error
+                if cause := _of_the_compiler(error):
+                    raise InputError(
+                        f"--train.compile does not work here: {cause}; run the same command with "
+                        "--train.no-compile."
+                    ) from error
+                raise
         return metrics
 
     def _next_batch(self, number: int) -> dict[str, Any]:
@@ -331,10 +331,16 @@ class _Session:
         return ""
 
 
-def _is_of_the_compiler(error: RuntimeError) -> bool:
+def _of_the_compiler(error: RuntimeError) -> str:
+    """What keeps torch.compile from compiling, in a line; ``""`` for any other error."""
     # By name: torch._dynamo takes seconds to import, which only those who compile have to wait for.
-    modules = (kind.__module__ for kind in type(error).__mro__)
-    return any(name.startswith(("torch._dynamo", "torch._inductor")) for name in modules)
+    if "BackendCompilerFailed" not in {kind.__name__ for kind in type(error).__mro__}:
+        return ""
+    cause = getattr(error, "inner_exception", error)
+    if isinstance(cause, OSError | torch.OutOfMemoryError):
+        raise cause  # full disks and memories are said elsewhere
+    text = str(cause).strip() or type(cause).__name__
+    return f"{type(cause).__name__}, {text.splitlines()[0]}"
 
 
 def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

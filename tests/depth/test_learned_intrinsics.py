@@ -33,18 +33,18 @@ def test_motions_stay_as_they_are_and_follow_the_focal_length_at_the_centre():
     learned, poses = LearnedIntrinsics(), motion(0.05)
     camera = cameras(learned)
     heard = learned.hear(poses, camera)
-    torch.testing.assert_close(heard.poses, poses)
-    torch.testing.assert_close(heard.camera, camera)
+    torch.testing.assert_close(heard[0], poses)
+    torch.testing.assert_close(heard[1], camera)
     # Taken as constants, motions pull the focal length wherever a turn is a little wrong.
     assert abs(change(learned, poses, camera)) > 3
-    assert abs(change(learned, heard.poses, heard.camera)) < 0.1
+    assert abs(change(learned, *heard)) < 0.1
 
 
 def test_the_border_tells_of_the_focal_length_by_how_much_more_it_turns():
     learned, focal, angle, x = LearnedIntrinsics(), ASSUMED * SIZE[1], 0.05, (SIZE[1] - 1) / 2
     poses = pose_matrix(torch.tensor([[[0.0, angle, 0.0]]]), torch.zeros(1, 1, 3))
     heard = learned.hear(poses, cameras(learned))
-    pixels, _ = reproject(torch.full((1, *SIZE), 0.1), heard.poses, heard.camera)
+    pixels, _ = reproject(torch.full((1, *SIZE), 0.1), *heard)
     # The mean of two rows has the principal point's height.
     border = pixels[0, 0, SIZE[0] // 2 - 1 : SIZE[0] // 2 + 1, -1, 0].mean()
     found = float(torch.autograd.grad(border, learned.log_focal)[0])
@@ -61,8 +61,8 @@ def test_frames_that_do_not_turn_are_not_asked():
     learned = LearnedIntrinsics()
     poses = torch.cat([motion(0.002), motion(0.05)], dim=1)
     heard = learned.hear(poses, cameras(learned, 2))
-    assert float(heard.share) == 0.5
-    pixels, _ = reproject(torch.full((2, *SIZE), 0.1), heard.poses, heard.camera)
+    assert learned.turns(poses).tolist() == [False, True]
+    pixels, _ = reproject(torch.full((2, *SIZE), 0.1), *heard)
     for item, asked in ((0, False), (1, True)):
         grads = torch.autograd.grad(
             pixels[:, item].square().mean(),

@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from cpcdr.checkpoint import newest_checkpoint, read_checkpoint, step_folder
 from cpcdr.errors import InputError
 from cpcdr.train.engine import EngineConfig, LocalReporter, train
 from cpcdr.train.history import append_history, cut_history, read_history
-from cpcdr.train.loop import TrainConfig, hash_seed, make_optimizer, train_loop
+from cpcdr.train.loop import (
+    TrainConfig,
+    _of_the_compiler,
+    hash_seed,
+    make_optimizer,
+    train_loop,
+)
 
 PER_EPOCH = 5
 LOCAL = EngineConfig(engine="local")
@@ -267,6 +274,36 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(three[name], value)
     lines = [read_history(tmp_path / name / "history.jsonl") for name in ("one", "three")]
     assert [row["epoch"] for row in lines[0]] == [row["epoch"] for row in lines[1]]
+
+
+def test_a_compiled_training_is_the_same_and_may_go_on_uncompiled(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=8), dataclasses.replace(CONFIG, compile=True), LOCAL, out)
+    assert graphs
+    train(LinearTask(), CONFIG, LOCAL, out)
+    assert_same_run(out, whole)
+
+
+def test_only_a_compilers_errors_are_the_compilers() -> None:
+    class BackendCompilerFailed(RuntimeError):
+        def __init__(self, cause: Exception) -> None:
+            self.inner_exception = cause
+
+    assert _of_the_compiler(RuntimeError("shapes differ")) == ""
+    said = _of_the_compiler(BackendCompilerFailed(ValueError("no C compiler\nhere")))
+    assert said == "ValueError, no C compiler"
+    with pytest.raises(OSError, match="No space left"):
+        _of_the_compiler(BackendCompilerFailed(OSError(28, "No space left on device")))
 
 
 def test_weights_that_do_not_fit_are_said(tmp_path: Path) -> None:

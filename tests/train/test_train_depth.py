@@ -13,11 +13,13 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
+from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.network import load_depth_network
-from cpcdr.depth.task import TINY
+from cpcdr.depth.task import TINY, DepthTask
 from cpcdr.frames import FrameOptions, open_frames
+from cpcdr.tracking import TrackingConfig, open_run
 from cpcdr.tracking_store import tracking_uri
-from cpcdr.train.depth import TrainDepthConfig, train_depth
+from cpcdr.train.depth import TrainDepthConfig, _say_camera, train_depth
 from cpcdr.train.engine import EngineConfig
 from cpcdr.train.loop import TrainConfig
 
@@ -60,8 +62,23 @@ def test_the_command_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert fx == pytest.approx(128 * 0.866 * 72 / 64, rel=0.01)
     assert (cx, cy) == (pytest.approx(95.5, abs=1), pytest.approx(35.5, abs=1))
     assert result["learned_fov"] == pytest.approx(75.1, abs=0.5)
-    assert ("the camera hardly turns" in printed) == (result["turning"] < 0.02)
     assert tags(result["run_id"])["cpcdr.intrinsics"] == result["learned_intrinsics"]
+
+
+@pytest.mark.parametrize("turning", [0.0, 0.01, 0.3])
+def test_where_hardly_any_frame_turns_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], turning: float
+) -> None:
+    settings = config(tmp_path)
+    task = DepthTask(settings.depth, open_frames(settings.frames))
+    camera = LearnedCamera((100.0, 100.0, 63.5, 31.5), (64, 128))
+    rows = [{"turning": 1.0}] * 3 + [{"turning": turning}] * 3
+    with open_run(TrackingConfig("none"), "depth", "key", {}, tmp_path / "run") as run:
+        said = _say_camera(task, camera, rows, run)
+    assert said["turning"] == turning
+    printed = capsys.readouterr().out
+    assert f"from the {turning:.1%} of the triplets" in printed
+    assert ("warning: the camera hardly turns" in printed) == (turning < 0.02)
 
 
 @pytest.mark.slow
@@ -71,23 +88,31 @@ def test_a_compiler_that_does_not_work_is_said(
     settings = config(tmp_path)
     monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
     code = (
-        "import sys; from cpcdr.cli import main; from cpcdr.train.depth import *;"
+        "from cpcdr.cli import main; from cpcdr.train.depth import *;"
         "main(TrainDepthConfig, train_depth, 'train')"
     )
     command = [sys.executable, "-c", code, "--frames", settings.frames, "--out", str(settings.out)]
     command += ["--depth.height", "64", "--depth.width", "128", "--depth.channels", "8"]
-    command += ["--engine.engine", "local", "--tracking.tracking", "none", "--train.compile"]
-    ended = subprocess.run(
-        command,
-        env={**os.environ, "CXX": "/not/a/compiler"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    command += ["--engine.engine", "local", "--tracking.tracking", "none", "--train.steps", "2"]
+
+    def run(flag: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, flag],
+            env={**os.environ, "CXX": "/not/a/compiler", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    refused = run("--train.compile")
+    assert refused.returncode == 2, refused.stderr
+    assert (
+        "--train.compile does not work here: InvalidCxxCompiler, No working C++" in refused.stderr
     )
-    assert ended.returncode == 2, ended.stderr
-    assert "--train.compile does not work here" in ended.stderr
-    assert "--train.no-compile" in ended.stderr and "Traceback" not in ended.stderr
+    assert "with --train.no-compile." in refused.stderr and "Traceback" not in refused.stderr
+    followed = run("--train.no-compile")
+    assert followed.returncode == 0, followed.stderr
 
 
 def test_holes_of_infinite_depth_are_said_and_mark_the_run(
