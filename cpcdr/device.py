@@ -28,9 +28,10 @@ def constant(like: Tensor, *values: float) -> Tensor:
     return torch.stack([like.new_full((), value) for value in values])
 
 
-def compiled(function: F) -> F:
-    """A function of tensors as one graph for each shape of its arguments, compiled when called."""
-    graph: F = _compiled(function)
+def compiled(function: F, wanted: bool = True) -> F:
+    """A function of tensors as one graph for each shape of its arguments, compiled when called;
+    where that is not ``wanted``, as it is."""
+    graph: F = _compiled(function) if wanted else function
     return graph
 
 

@@ -131,24 +131,22 @@ class _Level:
         sources: Tensor,
         disparity: Tensor,
         camera: Tensor,
-        compiles: bool = False,
+        compiles: bool,
     ) -> None:
         self.target, self.sources = target[:, 0], sources
         self.disparity, self.camera = disparity, camera
         self.has_kernels = target.device.type == "cpu" and target.dtype == torch.float32
         self.compiles = compiles and not self.has_kernels
-        jacobian = compiled(_jacobian) if self.compiles else _jacobian
-        self.jacobian = jacobian(target, disparity, camera)
+        self.jacobian = compiled(_jacobian, self.compiles)(target, disparity, camera)
 
     def align(self, poses: Tensor, steps: int) -> Tensor:
         """The best of [F, B, 4, 4] as it comes and after each of some steps."""
         # Spreads that changed with the poses would make costs that cannot be compared.
         shifts = (poses[..., :3, :3].transpose(-1, -2) @ poses[..., :3, 3:])[..., 0]
-        take = compiled(_step) if self.compiles else _step
         equations = self.compare(poses, shifts)
         best, least = poses, equations.cost
         for _ in range(steps):
-            poses = take(poses, equations)
+            poses = compiled(_step, self.compiles)(poses, equations)
             equations = self.compare(poses, shifts)
             best = torch.where((equations.cost < least)[..., None, None], poses, best)
             least = torch.minimum(equations.cost, least)
@@ -169,8 +167,7 @@ class _Level:
             from cpcdr.depth import alignment_cpu
 
             return NormalEquations(*alignment_cpu.normal_equations(*arguments, SPREAD))
-        equations = compiled(normal_equations) if self.compiles else normal_equations
-        return equations(*arguments)
+        return compiled(normal_equations, self.compiles)(*arguments)
 
 
 def normal_equations(

@@ -158,7 +158,7 @@ def photometric_loss(
 
         fused = photometric_cpu.photometric_loss(target, sources, disparities, poses, intrinsics)
         return Photometric(*fused)
-    loss = compiled(photometric_loss_of_tensors) if compiles else photometric_loss_of_tensors
+    loss = compiled(photometric_loss_of_tensors, compiles)
     return loss(target, sources, disparities, poses, intrinsics)
 
 

@@ -159,8 +159,9 @@ def _say_camera(
     if turning < _FEW_TURNS:
         print(
             "warning: the camera hardly turns in this video, so that little tells of its focal "
-            "length, which may still be near the one assumed; give --options.intrinsics or "
-            "--options.fov if you know better, or add video with turns."
+            "length, which may still be near the one assumed; if you know better, train with "
+            "--depth.intrinsics known and --options.intrinsics or --options.fov, or add video "
+            "with turns."
         )
     return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
 

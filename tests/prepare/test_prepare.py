@@ -179,9 +179,8 @@ def test_a_learned_camera_is_taken_where_none_is_known(
     torch.manual_seed(0)
     settings = replace(TINY, channels=8, height=64, width=64, intrinsics="learn")
     model = DepthModel(settings)
-    torch.nn.init.constant_(
-        model.intrinsics.log_focal, 0.0
-    )  # as long as the training's images are wide
+    # As long as the training's images are wide.
+    torch.nn.init.constant_(model.intrinsics.log_focal, 0.0)
     values = {"kind": "depth", "config": to_plain(settings)}
     network = write_checkpoint(tmp_path / "net", 1, values, model.state_dict(), {})
     learned = replace(

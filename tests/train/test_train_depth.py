@@ -23,6 +23,9 @@ from cpcdr.train.depth import TrainDepthConfig, _say_camera, train_depth
 from cpcdr.train.engine import EngineConfig
 from cpcdr.train.loop import TrainConfig
 
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "train_depth.py"
+NO_COMPILER = {"CXX": "/not/a/compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+
 
 def config(folder: Path) -> TrainDepthConfig:
     """Two steps on five frames that lie on disk, larger than the network sees them."""
@@ -82,23 +85,16 @@ def test_where_hardly_any_frame_turns_it_is_said(
 
 
 @pytest.mark.slow
-def test_a_compiler_that_does_not_work_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiler_that_does_not_work_is_said(tmp_path: Path) -> None:
     settings = config(tmp_path)
-    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
-    code = (
-        "from cpcdr.cli import main; from cpcdr.train.depth import *;"
-        "main(TrainDepthConfig, train_depth, 'train')"
-    )
-    command = [sys.executable, "-c", code, "--frames", settings.frames, "--out", str(settings.out)]
+    command = [sys.executable, str(SCRIPT), "--frames", settings.frames, "--out", str(settings.out)]
     command += ["--depth.height", "64", "--depth.width", "128", "--depth.channels", "8"]
     command += ["--engine.engine", "local", "--tracking.tracking", "none", "--train.steps", "2"]
 
     def run(flag: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command, flag],
-            env={**os.environ, "CXX": "/not/a/compiler", "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, **NO_COMPILER, "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
             text=True,
             timeout=300,
