@@ -95,7 +95,7 @@ def test_two_workers_stop_together_on_a_full_disk(
         while progress(out).get("step", 0) < 12 and time.monotonic() < deadline:
             time.sleep(0.02)
         free = os.statvfs(small_disk)
-        ballast.write_bytes(bytes((free.f_bavail - 2) * free.f_bsize))  # two pages are left
+        ballast.write_bytes(bytes((free.f_bavail - 1) * free.f_bsize))  # one page is left
 
     thread = threading.Thread(target=fill)
     thread.start()
