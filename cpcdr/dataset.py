@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
 from cpcdr.frames.decode import decode_image
-from cpcdr.storage import location, open_storage, read_file
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.storage import location, open_storage, read_file
 
 PREPARED_SCHEMA = pa.schema(
     [

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cpcdr.device import constant
+from cpcdr.runtime.device import constant
 
 MIN_DISPARITY = 0.005
 """Disparities below this count as this: nothing is farther than 200 units."""

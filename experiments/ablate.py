@@ -6,8 +6,8 @@ with more variants or seeds. Examples:
   python experiments/ablate.py --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
 """
 
-from cpcdr.ablate import AblateConfig, ablate
-from cpcdr.cli import main
+from cpcdr.commands.ablate import AblateConfig, ablate
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(AblateConfig, ablate, __doc__)

@@ -8,9 +8,9 @@ Examples:
 
 import sys
 
-from cpcdr.benchmark.driver import benchmark
-from cpcdr.benchmark.timing import BenchmarkConfig
-from cpcdr.cli import main
+from cpcdr.commands.benchmark import benchmark
+from cpcdr.commands.benchmarks.timing import BenchmarkConfig
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):

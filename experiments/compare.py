@@ -5,8 +5,8 @@ Examples:
   python experiments/compare.py --parent RUN_ID_OF_A_SEARCH --out runs/search.html
 """
 
-from cpcdr.cli import main
-from cpcdr.compare import CompareConfig, compare
+from cpcdr.commands.compare import CompareConfig, compare
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(CompareConfig, compare, __doc__)

@@ -7,9 +7,9 @@ Examples:
 
 from typing import Any
 
-from cpcdr.cli import main
-from cpcdr.evaluate.driver import EvaluateConfig, evaluate
+from cpcdr.commands.evaluate import EvaluateConfig, evaluate
 from cpcdr.evaluate.report import table
+from cpcdr.runtime.cli import main
 
 
 def evaluate_and_print(config: EvaluateConfig) -> dict[str, Any]:

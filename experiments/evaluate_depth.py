@@ -8,8 +8,8 @@ Examples:
       --frames video:drive.mp4 --options.window=-40: --truth ''
 """
 
-from cpcdr.cli import main
-from cpcdr.evaluate.depth import EvaluateDepthConfig, evaluate_depth
+from cpcdr.commands.evaluate_depth import EvaluateDepthConfig, evaluate_depth
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(EvaluateDepthConfig, evaluate_depth, __doc__)

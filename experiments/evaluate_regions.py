@@ -6,8 +6,8 @@ Examples:
       --depth network:runs/depth/checkpoint
 """
 
-from cpcdr.cli import main
-from cpcdr.evaluate.regions import EvaluateRegionsConfig, evaluate_regions
+from cpcdr.commands.evaluate_regions import EvaluateRegionsConfig, evaluate_regions
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(EvaluateRegionsConfig, evaluate_regions, __doc__)

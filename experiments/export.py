@@ -4,8 +4,8 @@ Example:
   python experiments/export.py --model runs/finetune/checkpoint --out model.onnx --register cpcdr
 """
 
-from cpcdr.cli import main
-from cpcdr.export import ExportConfig, export
+from cpcdr.commands.export import ExportConfig, export
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(ExportConfig, export, __doc__)

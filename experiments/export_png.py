@@ -4,8 +4,8 @@ Example:
   python experiments/export_png.py --data runs/dataset --out runs/png
 """
 
-from cpcdr.cli import main
-from cpcdr.prepare.png_tree import ExportConfig, export_png
+from cpcdr.commands.export_png import ExportPngConfig, export_png
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
-    main(ExportConfig, export_png, __doc__)
+    main(ExportPngConfig, export_png, __doc__)

@@ -6,8 +6,8 @@ Examples:
       --finetune.init runs/pretrain/checkpoint --finetune.fraction 0.125
 """
 
-from cpcdr.cli import main
-from cpcdr.finetune import FinetuneConfig, finetune
+from cpcdr.commands.finetune import FinetuneConfig, finetune
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(FinetuneConfig, finetune, __doc__)

@@ -7,8 +7,9 @@ Examples:
   python experiments/prepare.py --regroup runs/drive --regions.separation 0.3 --out runs/drive-0.3
 """
 
-from cpcdr.cli import main
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.commands.prepare import prepare
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(PrepareConfig, prepare, __doc__)

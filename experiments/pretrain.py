@@ -5,8 +5,9 @@ Examples:
   python experiments/pretrain.py --preset paper --data runs/drive --out runs/drive-pretrain
 """
 
-from cpcdr.cli import main
-from cpcdr.train.pretrain import PretrainConfig, pretrain
+from cpcdr.commands.pretrain import pretrain
+from cpcdr.runtime.cli import main
+from cpcdr.train.pretrain_task import PretrainConfig
 
 if __name__ == "__main__":
     main(PretrainConfig, pretrain, __doc__)

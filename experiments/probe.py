@@ -5,8 +5,8 @@ Example:
       --frames camvid:CamVid/train --evaluate camvid:CamVid/val
 """
 
-from cpcdr.cli import main
-from cpcdr.evaluate.probe import ProbeConfig, probe
+from cpcdr.commands.probe import ProbeConfig, probe
+from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":
     main(ProbeConfig, probe, __doc__)

@@ -11,8 +11,9 @@ Examples:
       --out runs/labels --labels
 """
 
-from cpcdr.cli import main
-from cpcdr.segment.video import SegmentConfig, segment
+from cpcdr.commands.segment import segment
+from cpcdr.runtime.cli import main
+from cpcdr.segment.config import SegmentConfig
 
 if __name__ == "__main__":
     main(SegmentConfig, segment, __doc__)

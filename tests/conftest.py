@@ -46,7 +46,7 @@ def _own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[Any]:
-    """One local Ray for the whole test session; `cpcdr.session.ray_session` joins it."""
+    """One local Ray for the whole test session; `cpcdr.runtime.session.ray_session` joins it."""
     import ray
 
     ray.init(
@@ -69,3 +69,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real frames: there is no shared/data folder beside the repository")
     return folder.resolve()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint folder of a tiny network that was never trained."""
+    from cpcdr.loss import LossConfig
+    from cpcdr.model.segmentation import ModelConfig
+    from cpcdr.runtime.checkpoint import write_checkpoint
+    from cpcdr.runtime.config import to_plain
+    from cpcdr.train.pretrain_task import PretrainModule
+
+    model = ModelConfig("resnet10", 8, 16, 32, 16, 30)
+    torch.manual_seed(3)
+    module = PretrainModule(model, LossConfig())
+    values = {"model": to_plain(model), "seed": 3, "dataset": {"hash": "x", "size": [64, 128]}}
+    config = {"kind": "pretrain", "config": values}
+    return write_checkpoint(tmp_path / "checkpoints", 0, config, module.state_dict(), {})

@@ -26,7 +26,7 @@ from cpcdr.dataset import (
     encode_png16,
     epoch_items,
 )
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 H, W = 12, 18
 

@@ -14,18 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpcdr"
 ORDER = [
-    *["errors", "progress", "config", "cli", "session", "storage", "checkpoint"],
-    *["device", "resnet"],
-    *["frames", "geometry", "visualize", "plots", "depth", "regions"],
-    *["tracking", "dataset", "prepare"],
-    *["copy_paste", "model", "loss", "train", "evaluate", "finetune", "segment", "export"],
-    *["tune", "demo", "ablate", "benchmark", "cluster", "compare"],
+    *["runtime", "frames", "geometry", "visualize", "model", "depth", "regions"],
+    *["dataset", "prepare", "copy_paste", "loss", "train", "evaluate", "segment"],
+    *["trials", "tune", "ablate", "commands"],
 ]
 RAY = re.compile(
-    r"session|prepare(\..*)?|train\.(engine|motion)|evaluate\.driver|segment\.video|tune(\..*)?"
-    r"|cluster|benchmark\.scale|ablate\.(trials|record)"
+    r"runtime\.(session|cluster)|prepare\.pipeline|depth\.motion_on_ray|train\.engine"
+    r"|evaluate\.counting|tune\.\w+|ablate\.(trials|record)|commands\.(segment|benchmarks\.scale)"
 )
-MLFLOW = re.compile(r"(tracking\w*|segment\.load|export|compare)(\..*)?")
+MLFLOW = re.compile(r"runtime\.tracking\.\w+|segment\.load|commands\.(export|compare)")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -47,9 +44,8 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def stage_of(module: str) -> str:
-    """``tracking_store.x`` -> ``tracking``: a file beside a stage that carries its name."""
-    top = module.split(".")[0]
-    return next((s for s in ORDER if top == s or top.startswith(f"{s}_")), top)
+    """``runtime.config.to_plain`` -> ``runtime``."""
+    return module.split(".")[0]
 
 
 @pytest.mark.parametrize(("module", "path"), list(modules()), ids=[m for m, _ in modules()])
@@ -88,7 +84,8 @@ def loaded_by(statement: str) -> set[str]:
 def test_a_notebook_gets_neither_ray_nor_mlflow() -> None:
     loaded = loaded_by(
         "import cpcdr.frames, cpcdr.geometry, cpcdr.depth, cpcdr.regions, cpcdr.dataset, "
-        "cpcdr.copy_paste, cpcdr.loss, cpcdr.model, cpcdr.train.loop, cpcdr.train.engine"
+        "cpcdr.copy_paste, cpcdr.loss, cpcdr.model.segmentation, cpcdr.train.loop, "
+        "cpcdr.train.engine"
     )
     assert "torch" in loaded
     assert not loaded & {"ray", "mlflow", "infomap"}
@@ -96,3 +93,8 @@ def test_a_notebook_gets_neither_ray_nor_mlflow() -> None:
 
 def test_the_notebook_test_can_fail() -> None:
     assert "mlflow" in loaded_by("import sys, types; sys.modules['mlflow'] = types")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.name)
+def test_every_experiment_is_a_command(path: Path) -> None:
+    assert (PACKAGE / "commands" / path.name).is_file(), f"there is no cpcdr/commands/{path.name}"

@@ -3,9 +3,5 @@
 From the bottom up: `variants` says what is compared, `datasets` gives the same frames other
 regions, `labelled` keeps the frames to score on, `context` is the test of context dependence,
 `measure` scores a checkpoint, `trials` runs all of it through Ray Tune, `statistics`, `report` and
-`figures` say what came out, and `study` is the command.
+`figures` say what came out. The command is `cpcdr.commands.ablate`.
 """
-
-from cpcdr.ablate.study import AblateConfig, ablate
-
-__all__ = ["AblateConfig", "ablate"]

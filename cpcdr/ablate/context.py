@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cpcdr.ablate.labelled import LabelledFrames
-from cpcdr.model import SegmentationNetwork
+from cpcdr.model.segmentation import SegmentationNetwork
 
 OBJECTS, GROUND = ("car", "vehicle"), ("road", "flat")
 """Names of the classes that are pasted, and that they must stand on, in the protocols."""

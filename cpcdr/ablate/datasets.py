@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.config import config_hash, overlay
 from cpcdr.dataset import encode_png16, read_manifest
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import (
     PROTOCOLS,
     FrameOptions,
@@ -24,6 +22,8 @@ from cpcdr.frames import (
 from cpcdr.frames.decode import decode_image
 from cpcdr.prepare.derive import derive
 from cpcdr.regions.alternatives import felzenszwalb, slic
+from cpcdr.runtime.config import config_hash, overlay
+from cpcdr.runtime.errors import FrameError, InputError
 
 Cut = Callable[[dict[str, Any]], NDArray[np.integer]]
 """From a prepared row to its regions, integers [H, W] from 0."""

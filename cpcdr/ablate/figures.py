@@ -14,8 +14,8 @@ from torch.nn import functional
 from cpcdr.ablate.context import ContextTest
 from cpcdr.ablate.labelled import LabelledFrames
 from cpcdr.ablate.report import METRICS, REFERENCES, Metric, Summary
-from cpcdr.model import SegmentationNetwork
-from cpcdr.visualize import Image, colour_features, colour_labels, contact_sheet
+from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.visualize.pictures import Image, colour_features, colour_labels, contact_sheet
 
 _COLOURS = {"full": "#3b6ea8", "no-copy-paste": "#c46a3a"}
 _OTHER, _INK = "#9aa5b1", "#222222"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.config import write_atomic
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
-from cpcdr.progress import Progress
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from cpcdr.evaluate.clusters import METHODS, cluster_prototypes, sum_clusters
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import Scores, match, scores
 from cpcdr.evaluate.probes import RidgeProbe, grid_labels, linear_classes
-from cpcdr.model import SegmentationNetwork, load_network
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from cpcdr.ablate.context import load_context_test
 from cpcdr.ablate.figures import context_sheet, feature_sheet, score_bars
 from cpcdr.ablate.labelled import LabelledFrames, load_frames
 from cpcdr.ablate.report import Summary, csv_table, csv_trials, document, summarise, with_colour
-from cpcdr.ablate.trials import Plan
-from cpcdr.config import write_atomic
+from cpcdr.ablate.trials import StudyPlan
 from cpcdr.dataset import read_manifest
-from cpcdr.errors import InputError
-from cpcdr.model import load_network
-from cpcdr.tracking import Run
-from cpcdr.visualize import Image, save_png
+from cpcdr.model.segmentation import load_network
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import Run
+from cpcdr.visualize.pictures import Image, save_png
 
 
-def conclude(plan: Plan, digest: str, errors: Mapping[str, str], run: Run) -> dict[str, Any]:
+def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) -> dict[str, Any]:
     """Write tables and figures into the study's folder and its run, and print the table.
 
     Args:
@@ -86,7 +86,7 @@ def conclude(plan: Plan, digest: str, errors: Mapping[str, str], run: Run) -> di
     return result
 
 
-def notes(plan: Plan, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+def notes(plan: StudyPlan, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     """What a reader must know to believe the tables."""
     height, width = manifest["size"]
     compared = len({trial.variant.name for trial in plan.trials if trial.variant.trained})
@@ -122,13 +122,13 @@ def label_notes(
     return lines
 
 
-def machine(plan: Plan) -> str:
+def machine(plan: StudyPlan) -> str:
     """What the trials ran on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return f"{device}, {os.cpu_count()} cores, {plan.concurrent} trials at a time"
 
 
-def figures(plan: Plan, summary: Summary, title: str) -> dict[str, Image]:
+def figures(plan: StudyPlan, summary: Summary, title: str) -> dict[str, Image]:
     """Scores of all seeds; features and context test of the first seed's networks."""
     first = str(plan.seeds[0])
     networks = {

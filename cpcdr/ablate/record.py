@@ -6,10 +6,10 @@ from typing import Any
 
 from ray.tune import Callback
 
-from cpcdr.ablate.trials import Plan, Trial
-from cpcdr.config import to_plain
-from cpcdr.progress import Progress
-from cpcdr.tracking import Run, TrackingConfig, open_run
+from cpcdr.ablate.trials import StudyPlan, StudyTrial
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
 from cpcdr.train.history import read_history
 
 
@@ -29,7 +29,7 @@ class RecordStudy(Callback):
         tracking: TrackingConfig,
         parent: str,
         key: str,
-        plan: Plan,
+        plan: StudyPlan,
         protocol: str,
     ) -> None:
         self.tracking, self.parent, self.key = tracking, parent, key
@@ -77,16 +77,16 @@ class RecordStudy(Callback):
         Progress.write(f"trial {trial.config['trial']} failed: {error}")
         self._end(self.plan.trial(trial.config["trial"]), "FAILED")
 
-    def _end(self, trial: Trial, status: str) -> None:
+    def _end(self, trial: StudyTrial, status: str) -> None:
         self._close(trial, status)
         if self.bar:
             self.bar.update()
 
-    def _close(self, trial: Trial, status: str) -> None:
+    def _close(self, trial: StudyTrial, status: str) -> None:
         self._run(trial).close(status)
         del self.runs[trial.name]
 
-    def _sync(self, trial: Trial) -> None:
+    def _sync(self, trial: StudyTrial) -> None:
         """What the trial has written; the run skips the steps that it has already."""
         run = self._run(trial)
         for row in read_history(self.plan.folder(trial) / "history.jsonl"):
@@ -98,7 +98,7 @@ class RecordStudy(Callback):
             run.metrics({k: numbers[k] for k in ("miou", "accuracy")}, self.plan.steps)
         run.flush()
 
-    def _run(self, trial: Trial) -> Run:
+    def _run(self, trial: StudyTrial) -> Run:
         if trial.name not in self.runs:
             where = (self.tracking.tracking, self.tracking.experiment, trial.name, self.parent)
             params = {

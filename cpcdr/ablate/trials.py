@@ -22,19 +22,19 @@ import torch
 
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
-from cpcdr.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
-from cpcdr.config import write_atomic
-from cpcdr.session import logical_cpus
+from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.session import logical_cpus
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import train_loop
-from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.train.pretrain_task import PretrainConfig
 
 LAST = ("loss_over_lnK", "prototypes_used", "pasted_share", "points_with_positive")
 """Metrics of the training whose last values are part of a trial's result."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class StudyTrial:
     """One variant with one seed."""
 
     variant: Variant
@@ -47,7 +47,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What every trial needs to know.
 
     Attributes:
@@ -67,7 +67,7 @@ class Plan:
     clustering: str
     datasets: Mapping[str, Path]
     material: Material
-    trials: tuple[Trial, ...]
+    trials: tuple[StudyTrial, ...]
     out: Path
     concurrent: int
     scored_on: str
@@ -77,20 +77,20 @@ class Plan:
         """Of all trials, in their order."""
         return list(dict.fromkeys(trial.seed for trial in self.trials))
 
-    def trial(self, name: str) -> Trial:
+    def trial(self, name: str) -> StudyTrial:
         """The trial of a name: Tune's parameters may hold plain values only."""
         return next(trial for trial in self.trials if trial.name == name)
 
-    def folder(self, trial: Trial) -> Path:
+    def folder(self, trial: StudyTrial) -> Path:
         """Where a trial's checkpoints, history and result lie."""
         return self.out / "trials" / trial.variant.name / f"seed-{trial.seed}"
 
-    def settings(self, trial: Trial) -> PretrainConfig:
+    def settings(self, trial: StudyTrial) -> PretrainConfig:
         """The pre-training of a trial."""
         data = self.datasets[trial.variant.regions]
         return pretraining(trial.variant, self.base, data, trial.seed, self.steps)
 
-    def result(self, trial: Trial) -> dict[str, Any] | None:
+    def result(self, trial: StudyTrial) -> dict[str, Any] | None:
         """What a finished trial left; None where it is not finished."""
         path = self.folder(trial) / "result.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -117,7 +117,7 @@ class TuneReporter:
         tune.report({"step": metrics["step"]})
 
 
-def run_trial(parameters: dict[str, Any], plan: Plan) -> None:
+def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
     """One trial, in a process of Tune's."""
     from ray import tune
 
@@ -140,7 +140,7 @@ def run_trial(parameters: dict[str, Any], plan: Plan) -> None:
     tune.report({"step": plan.steps, "finished": True})
 
 
-def trained(trial: Trial, plan: Plan) -> Path:
+def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
     """The checkpoint after the last step, from the newest one that there is."""
     settings, folder = plan.settings(trial), plan.folder(trial)
     final = folder / "checkpoint"
@@ -156,7 +156,7 @@ def trained(trial: Trial, plan: Plan) -> Path:
     return final
 
 
-def untrained(trial: Trial, plan: Plan) -> Path:
+def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
     """A checkpoint of what the trainings of this seed start from."""
     settings, folder = plan.settings(trial), plan.folder(trial)
     task = settings.task()
@@ -169,7 +169,7 @@ def untrained(trial: Trial, plan: Plan) -> Path:
     return folder / "checkpoint"
 
 
-def run_trials(plan: Plan, callback: Any) -> dict[str, str]:
+def run_trials(plan: StudyPlan, callback: Any) -> dict[str, str]:
     """Run the trials that are not finished, as many at a time as the plan says.
 
     Args:

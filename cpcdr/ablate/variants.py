@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cpcdr.errors import InputError
-from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.runtime.errors import InputError
+from cpcdr.train.pretrain_task import PretrainConfig
 
 FULL, NO_PASTE, UNTRAINED = "full", "no-copy-paste", "untrained"
 FACTORS: dict[str, dict[str, Any]] = {

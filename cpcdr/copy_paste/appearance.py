@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 COLOUR_DRAWS = 8
 """Uniform numbers that one colour augmentation takes."""

@@ -21,8 +21,8 @@ from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
 from cpcdr.copy_paste.shading import build_pyramid, shade
 from cpcdr.copy_paste.sprites import CopyPasteConfig, bounding_boxes
 from cpcdr.copy_paste.zbuffer import Sprites, visible_sprites
-from cpcdr.device import move
-from cpcdr.errors import InputError
+from cpcdr.runtime.device import move
+from cpcdr.runtime.errors import InputError
 
 Key = tuple[int, int, int]
 """(seed, epoch, item), each at least 0: decides every draw of an item."""

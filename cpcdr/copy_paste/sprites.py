@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cpcdr.copy_paste.appearance import COLOUR_DRAWS, ColourConfig, Colours, colours
 from cpcdr.copy_paste.views import ViewConfig
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 REFERENCE_HEIGHT = 384
 """Frame height in pixels at which the configured pixel counts hold; others scale with it."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.copy_paste.appearance import COLOUR_DRAWS, ColourConfig, Colours, colours
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cpcdr.device import move
+from cpcdr.runtime.device import move
 
 TILE_HEIGHT, TILE_WIDTH = 8, 16
 TILES_AT_ONCE = 1 << 15

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpcdr.depth.augment import LUMA
-from cpcdr.device import compiled
 from cpcdr.geometry import invert_pose, pixel_rays, pose_matrix, reproject, sample_pixels
+from cpcdr.runtime.device import compiled
 
 _COARSEST = 24
 """Rows of the smallest images that are aligned: there, a pose network is off by a pixel or so."""

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.sources import DepthSource, Disparity
-from cpcdr.errors import FrameError
+from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.frames.frame import Frame
+from cpcdr.runtime.errors import FrameError
 
 FAR = 0.0055
 """Disparity that is practically the far clamp (0.005: 200 units away)."""

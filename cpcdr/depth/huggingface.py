@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cpcdr.depth.sources import Disparity, check_disparity
-from cpcdr.errors import InputError
+from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
+from cpcdr.runtime.errors import InputError
 
 _METRIC = ("ZoeDepth", "GLPN")
 """Model families that predict depth; and any configuration that says ``metric``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

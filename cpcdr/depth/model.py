@@ -15,9 +15,9 @@ from cpcdr.depth.learned_intrinsics import ASSUMED, LearnedIntrinsics
 from cpcdr.depth.networks import DepthNet, empty_street
 from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
 from cpcdr.depth.pose import PoseNet
-from cpcdr.errors import InputError
 from cpcdr.geometry import invert_pose, pose_matrix
-from cpcdr.resnet import BACKBONES
+from cpcdr.model.resnet import BACKBONES
+from cpcdr.runtime.errors import InputError
 
 _GAP_WEIGHT, _UNIT_WEIGHT, _CENTRE_WEIGHT = 0.2, 0.1, 0.5
 """Of what the pose network learns from aligned motions, of holding the unit of depth, and of the

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cpcdr.checkpoint import read_checkpoint
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.model import DepthConfig, DepthModel
-from cpcdr.depth.sources import Disparity, check_disparity
-from cpcdr.errors import FrameError, InputError
+from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
+from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.errors import FrameError, InputError
 
 
 def load_depth_network(folder: Path | str) -> DepthModel:

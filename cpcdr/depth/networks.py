@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpcdr.geometry import MIN_DISPARITY
-from cpcdr.resnet import Encoder
+from cpcdr.model.resnet import Encoder
 
 SCALES = 4
 """Disparities come at strides 1, 2, 4 and 8."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cpcdr.device import compiled
 from cpcdr.geometry import reproject, sample_pixels
+from cpcdr.runtime.device import compiled
 
 SSIM_SHARE = 0.85
 _C1, _C2 = 0.01**2, 0.03**2

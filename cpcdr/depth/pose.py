@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.device import constant
+from cpcdr.runtime.device import constant
 
 RADIUS = 4
 """Displacements reach this many cells in each direction."""

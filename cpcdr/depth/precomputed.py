@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.sources import Disparity, check_disparity
-from cpcdr.errors import FrameError
+from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.decode import image_size
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.resize import cover_and_crop, cover_scale
+from cpcdr.runtime.errors import FrameError
 
 CITYSCAPES_BASELINE = 0.209313
 """Metres between the cameras of Cityscapes' stereo rig, as in all of its camera files."""

@@ -7,35 +7,10 @@ earlier without it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cpcdr.errors import FrameError, InputError
+from cpcdr.depth.source import DepthSource, Disparity, check_disparity
 from cpcdr.frames.frame import Frame
-
-Disparity = NDArray[np.float32]
-"""[H, W] in (0, 1], 0 = invalid; depth is 1 / max(disparity, 0.005)."""
-
-
-class DepthSource(Protocol):
-    """A picklable callable: Ray sends it to the actors that estimate depth.
-
-    Attributes:
-        name: the text the user gave.
-    """
-
-    name: str
-
-    def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        """One disparity map a frame, of the size of its image.
-
-        Raises:
-            FrameError: of the first frame without a usable one, ``stage`` is ``depth``; the others
-                may be good, so callers that go on try the frames one by one.
-        """
-
+from cpcdr.runtime.errors import FrameError, InputError
 
 KINDS = {
     "ground-truth": "exact disparity of the synthetic street",
@@ -89,32 +64,6 @@ def _existing_folder(kind: str, argument: str) -> Path:
     if not argument or not folder.is_dir():
         raise InputError(f"{kind}:{argument} is not a folder: give the path of one.")
     return folder
-
-
-def check_disparity(disparity: NDArray, what: str) -> Disparity:
-    """The map as float32, after refusing what would silently ruin everything downstream.
-
-    Raises:
-        FrameError: not finite, outside [0, 1], without a valid pixel, or constant.
-    """
-    disparity = np.ascontiguousarray(disparity, np.float32)
-    if not np.isfinite(disparity).all():
-        raise FrameError(f"{what}: disparity has values that are not finite: remake it.", "depth")
-    low, high = float(disparity.min()), float(disparity.max())
-    if low < 0 or high > 1:
-        raise FrameError(
-            f"{what}: disparity is in {low:.3g}..{high:.3g}, not in 0..1: rescale it.", "depth"
-        )
-    valid = disparity[disparity > 0]
-    if valid.size == 0:
-        raise FrameError(f"{what}: disparity is 0 (invalid) everywhere: remake it.", "depth")
-    if float(valid.std()) < 1e-3 * float(valid.mean()):
-        raise FrameError(
-            f"{what}: disparity is the constant {valid.mean():.4g}, the network behind it has "
-            "collapsed or the scene is blank: remake it or leave the frame out.",
-            "depth",
-        )
-    return disparity
 
 
 class GroundTruth:

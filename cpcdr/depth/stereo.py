@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.sources import Disparity, check_disparity
-from cpcdr.errors import FrameError
+from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.decode import read_image
 from cpcdr.frames.frame import Frame
 from cpcdr.frames.resize import cover_and_crop
+from cpcdr.runtime.errors import FrameError
 
 _SEARCHED = 0.125  # of the width: the nearest thing that can be matched
 _LEAST_MATCHED = 0.2  # of the pixels: below it the images are no rectified pair

@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.frame import FrameRef, FrameSource
 from cpcdr.frames.resize import fit
+from cpcdr.runtime.errors import FrameError, InputError
 
 Triplet = tuple[FrameRef, FrameRef, FrameRef]
 """Previous, current and next frame."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.sources import Disparity, check_disparity
-from cpcdr.errors import FrameError, InputError
+from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.frames.intrinsics import kitti_matrix, kitti_projection
 from cpcdr.geometry import MIN_DISPARITY
+from cpcdr.runtime.errors import FrameError, InputError
 
 
 class Velodyne:

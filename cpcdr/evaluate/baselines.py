@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 _SAMPLES = 50_000  # pixels in all; more change no centre visibly and cost seconds
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.matching import Match, class_ious
+from cpcdr.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

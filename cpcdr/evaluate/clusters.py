@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 METHODS = ("average", "ward", "kmeans", "spherical")
 
@@ -114,3 +114,6 @@ def _without_empty(
         sizes[empty] = 1
         nearest[member] = empty
     return nearest
+
+
+CLUSTERS_WITHOUT_LABELS = 19

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
 from cpcdr.frames.frame import IGNORE
+from cpcdr.runtime.errors import InputError
 
 
 def confusion(

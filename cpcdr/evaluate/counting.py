@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.evaluate.clusters import sum_clusters
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.segmenters import Segmenter
 from cpcdr.frames import FrameRef, FrameSource, fit
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.session import ray_session
 
 NETWORK = "network"
 """The segmenter whose counts are also kept by groups of frames."""
@@ -105,3 +108,72 @@ def add_up(
     if left_out:
         print(f"{left_out} frames left out; the first says: {first}")
     return {**totals, "usage": usage, "groups": groups, "frames": np.asarray(frames)}
+
+
+FRAMES_WORTH_AN_ACTOR = 64  # an actor needs about as long to start as for so many small frames
+
+
+def count_all(
+    engine: str,
+    source: FrameSource,
+    size: tuple[int, int],
+    segmenters: Mapping[str, Segmenter],
+    classes: int,
+    clusters: NDArray[np.int64] | None = None,
+) -> dict[str, NDArray[np.int64]]:
+    """Count the pixels of every frame, in one pass and a memory that does not grow with it.
+
+    Args:
+        engine: ``ray`` or ``local``.
+        source: frames, with labels where there are confusions to count.
+        size: height and width at which frames are segmented.
+        segmenters: by name; they say clusters or classes, 0..K-1.
+        classes: K of the protocol, and clusters of every segmenter.
+        clusters: int64 [P], the cluster of each prototype, where the segmenter called ``network``
+            says one of P prototypes instead.
+
+    Returns:
+        what `cpcdr.evaluate.counting.add_up` does.
+
+    Raises:
+        InputError: no frame can be evaluated, or no pixel has a label.
+    """
+    refs = source.refs()
+    folded = np.arange(classes) if clusters is None else clusters
+    ids = {name: len(folded) if name == NETWORK else classes for name in segmenters}
+    rows = _stream(engine, refs, (source, size, segmenters, ids, classes))
+    with Progress(rows, total=len(refs), desc="evaluate", unit="frame") as bar:
+        totals = add_up(bar, refs, ids, classes, folded, source.spec)
+    if source.protocol and not any(totals[name].any() for name in segmenters):
+        raise InputError(
+            f"{source.spec}: no pixel of its {totals['frames']} frames has a label of protocol "
+            f"{source.protocol}; evaluate on frames with label maps."
+        )
+    return totals
+
+
+def _stream(engine: str, refs: list[FrameRef], arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """Rows of `SegmentFrames` for every frame, from Ray Data actors or from this process."""
+    if engine == "local":
+        actor = SegmentFrames(*arguments)
+        yield from map(actor.count, refs)
+        return
+    with ray_session():
+        import ray.data
+        from ray.data import ActorPoolStrategy
+
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        workers = gpus or min(-(-len(refs) // FRAMES_WORTH_AN_ACTOR), os.cpu_count() or 1)
+        size = max(1, min(16, -(-len(refs) // (4 * workers))))
+        table = pa.Table.from_pylist([vars(ref) for ref in refs])
+        blocks = [table.slice(start, size) for start in range(0, len(refs), size)]
+        dataset = ray.data.from_arrow(blocks).map_batches(
+            SegmentFrames,
+            fn_constructor_args=arguments,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=1,
+            num_gpus=1 if gpus else 0,
+        )
+        yield from dataset.iter_rows()

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.depth.model import DepthModel
-from cpcdr.depth.task import DepthTask
 from cpcdr.depth.trajectory import positions, snippet_errors, true_positions
-from cpcdr.errors import FrameError
 from cpcdr.frames import Frame, FrameRef, FrameSource, fit
-from cpcdr.plots import trajectory_figure
-from cpcdr.tracking import Run
-from cpcdr.visualize import colour_disparity, contact_sheet, save_png
+from cpcdr.runtime.errors import FrameError
+from cpcdr.runtime.tracking.run import Run
+from cpcdr.train.depth_task import DepthTask
+from cpcdr.visualize.pictures import colour_disparity, contact_sheet, save_png
+from cpcdr.visualize.plots import trajectory_figure
 
 _TOGETHER = 16
 """Pairs of frames whose motions are measured at once."""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from cpcdr.errors import InputError
 from cpcdr.frames.frame import IGNORE
+from cpcdr.runtime.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpcdr.checkpoint import publish_checkpoint, write_checkpoint
-from cpcdr.config import to_plain
-from cpcdr.model import SegmentationNetwork
-from cpcdr.train.finetune_task import FinetuneModule
+from cpcdr.model.finetuned import FinetuneModule
+from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.runtime.checkpoint import publish_checkpoint, write_checkpoint
+from cpcdr.runtime.config import to_plain
 
 
 def save_probe(

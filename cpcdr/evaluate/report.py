@@ -101,7 +101,7 @@ def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> l
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """What a person reads of the result of `cpcdr.evaluate.driver.evaluate`."""
+    """What a person reads of the result of `cpcdr.commands.evaluate.evaluate`."""
     height, width = result["size"]
     if result["protocol"] is None:
         return (

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpcdr.checkpoint import CONFIG
-from cpcdr.config import overlay
-from cpcdr.errors import InputError
 from cpcdr.evaluate.baselines import ColourPosition
 from cpcdr.evaluate.clusters import cluster_prototypes
-from cpcdr.model import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
+from cpcdr.model.segmentation import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
+from cpcdr.runtime.checkpoint import CONFIG
+from cpcdr.runtime.config import overlay
+from cpcdr.runtime.errors import InputError
 
 
 class Segmenter(Protocol):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cpcdr.train.finetune_task import load_finetuned
+from cpcdr.model.finetuned import load_finetuned
 
 
 @dataclass

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.cityscapes import CityscapesTree
 from cpcdr.frames.frame import IGNORE, Frame, FrameOptions, FrameRef, FrameSource
 from cpcdr.frames.images import CamVidFolder, ImageFolders
@@ -22,6 +21,7 @@ from cpcdr.frames.kitti import KittiOdometry, KittiRaw, KittiSemantics
 from cpcdr.frames.protocols import PROTOCOLS, Protocol, get_protocol
 from cpcdr.frames.resize import fit, fit_intrinsics
 from cpcdr.frames.video import VIDEO_SUFFIXES, VideoFiles
+from cpcdr.runtime.errors import FrameError, InputError
 
 __all__ = [
     "IGNORE",

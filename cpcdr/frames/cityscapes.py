@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from cpcdr.errors import InputError
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import Intrinsics, cityscapes_intrinsics, given_or_assumed, note
 from cpcdr.frames.stored import folder_path, list_files, list_folders, read_stored, select
+from cpcdr.runtime.errors import InputError
 
 _IMAGE_TREES = ("leftImg8bit_sequence", "leftImg8bit")
 _SUFFIXES = ("_leftimg8bit.png", "_leftimg8bit.jpg")  # in lower case: names are lowered to compare

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cpcdr.errors import FrameError
+from cpcdr.runtime.errors import FrameError
 
 MAX_PIXELS = 1 << 26
 """Larger images are refused before decoding: 64 megapixels, twice an 8K frame."""

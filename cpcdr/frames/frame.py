@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 IGNORE = 255
 """Label value of pixels without a class."""

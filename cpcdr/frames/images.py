@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cpcdr.errors import InputError
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import given_or_assumed, note
 from cpcdr.frames.stored import (
@@ -19,6 +18,7 @@ from cpcdr.frames.stored import (
     select,
     walk_files,
 )
+from cpcdr.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

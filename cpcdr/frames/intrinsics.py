@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.frame import FIELDS_OF_VIEW, FrameOptions
+from cpcdr.runtime.errors import FrameError, InputError
 
 Intrinsics = NDArray[np.float32]
 

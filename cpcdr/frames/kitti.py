@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import (
     Intrinsics,
@@ -32,6 +31,7 @@ from cpcdr.frames.stored import (
     read_stored,
     select,
 )
+from cpcdr.runtime.errors import FrameError, InputError
 
 _CAMERAS = ((2, 3), (0, 1))
 """(left, right) camera numbers, the preferred pair first."""

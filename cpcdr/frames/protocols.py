@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.frame import IGNORE
+from cpcdr.runtime.errors import FrameError, InputError
 
 _UNKNOWN = -1
 

@@ -60,3 +60,14 @@ def frame_from_row(row: Mapping[str, Any], image: NDArray[np.uint8] | None = Non
         np.asarray(row["intrinsics"], np.float32),
         row["source"],
     )
+
+
+REF_SCHEMA = pa.schema(
+    [
+        ("sequence", pa.string()),
+        ("frame_index", pa.int32()),
+        ("path", pa.string()),
+        ("label_path", pa.string()),
+        ("right_path", pa.string()),
+    ]
+)

@@ -11,11 +11,11 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import image_size, read_image, read_label_map
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, parse_window
 from cpcdr.frames.intrinsics import Intrinsics, check_inside
 from cpcdr.frames.protocols import get_protocol
+from cpcdr.runtime.errors import FrameError, InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 

@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import decode_image, encode_jpeg, quiet_opencv
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import check_inside, given_or_assumed, note
 from cpcdr.frames.stored import select, walk_files
+from cpcdr.runtime.errors import FrameError, InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from cpcdr.dataset import PreparedDataset
 from cpcdr.depth.health import look_at, training_alarms
-from cpcdr.depth.sources import DepthSource
-from cpcdr.errors import FrameError, InputError
+from cpcdr.depth.source import DepthSource
 from cpcdr.frames import Frame, FrameSource, fit
 from cpcdr.regions.quality import GIANT, shape_quality
-from cpcdr.tracking import Run
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.tracking.run import Run
 
 _LOOKED_AT = 8
 """Frames, spread over all."""

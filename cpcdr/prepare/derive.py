@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cpcdr.config import config_hash, write_atomic
 from cpcdr.dataset import read_manifest
 from cpcdr.prepare.parts import finish, publish, write_part
-from cpcdr.progress import Progress
+from cpcdr.runtime.config import config_hash, write_atomic
+from cpcdr.runtime.progress import Progress
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.dataset import PreparedDataset
-from cpcdr.visualize import colour_disparity, colour_regions, contact_sheet
+from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
 
 def dataset_sheet(dataset: PreparedDataset, frames: int = 4) -> NDArray[np.uint8]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cpcdr.config import config_hash, overlay, to_plain
 from cpcdr.dataset import decode_png16, encode_png16, read_manifest
-from cpcdr.errors import InputError
 from cpcdr.prepare.derive import derive
 from cpcdr.regions import RegionConfig, SuperpixelGraph, group
+from cpcdr.runtime.config import config_hash, overlay, to_plain
+from cpcdr.runtime.errors import InputError
 
 IN_GRAPH = ("superpixels", "compactness", "sigma", "colour_weight", "plane_weight")
 """Settings that are in the graph already: others than the dataset's need a new preparation."""

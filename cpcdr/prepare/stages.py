@@ -24,27 +24,18 @@ from cpcdr.dataset import (
     encode_disparity,
     encode_png16,
 )
-from cpcdr.depth.sources import DepthSource
-from cpcdr.errors import FrameError
+from cpcdr.depth.source import DepthSource
 from cpcdr.frames import Frame, FrameRef, FrameSource
 from cpcdr.frames.resize import fit
-from cpcdr.frames.row import frame_from_row, frame_row
+from cpcdr.frames.row import REF_SCHEMA, frame_from_row, frame_row
 from cpcdr.prepare.compile_once import first_alone, if_nobody_else
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.png_tree import read_region_map
 from cpcdr.regions import RegionConfig, regions_of_frame, superpixel_graph
+from cpcdr.runtime.errors import FrameError
 
 Row = dict[str, Any]
 
-REF_SCHEMA = pa.schema(
-    [
-        ("sequence", pa.string()),
-        ("frame_index", pa.int32()),
-        ("path", pa.string()),
-        ("label_path", pa.string()),
-        ("right_path", pa.string()),
-    ]
-)
 FLOW_SCHEMA = pa.unify_schemas(
     [REF_SCHEMA, PREPARED_SCHEMA, pa.schema([("stage", pa.string()), ("reason", pa.string())])]
 )

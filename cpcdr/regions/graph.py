@@ -10,8 +10,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.regions.superpixels import superpixels
+from cpcdr.runtime.errors import FrameError, InputError
 
 _NEAREST_DISPARITY = 0.005  # z = 1 / max(disparity, this): beyond it everything is equally far
 _FLATTEST_DISPARITY = 1e-4  # range below which a map says nothing, 16-bit PNG has steps of 1.5e-5

@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.checkpoint import CONFIG, read_config
-from cpcdr.errors import InputError
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.segmenters import PrototypeSegmenter, Segmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import IGNORE, PROTOCOLS
-from cpcdr.model import load_network
-from cpcdr.tracking_store import tracking_uri
-from cpcdr.visualize import region_colours
+from cpcdr.model.segmentation import load_network
+from cpcdr.runtime.checkpoint import CONFIG, read_config
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.visualize.pictures import region_colours
 
 CLUSTERS = 19
 """Clusters of a network that has seen no label, where no other number is asked for."""

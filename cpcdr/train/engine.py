@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from cpcdr.checkpoint import CONFIG, newest_checkpoint, publish_checkpoint, read_state
-from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
-from cpcdr.errors import InputError
-from cpcdr.progress import Progress
-from cpcdr.session import on_cluster, ray_session, refuse_what_never_fits
+from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, publish_checkpoint, read_state
+from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.history import HistoryTail
 from cpcdr.train.loop import TrainConfig, train_loop
 from cpcdr.train.task import Task

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cpcdr.config import write_atomic
+from cpcdr.runtime.config import write_atomic
 
 
 def append_history(path: Path, row: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import IGNORE, Frame, FrameRef, FrameSource, fit, get_protocol
-from cpcdr.progress import Progress
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
 
 _MOST_THREADS = 16
 

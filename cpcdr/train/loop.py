@@ -4,7 +4,7 @@ Everything random is a function of (seed, step, rank), so the position in the da
 the step, and a resumed training repeats what an uninterrupted one would have done. Rank 0 writes
 three things into the run folder, which all workers and the driver can reach:
 
-``checkpoints/``    see `cpcdr.checkpoint`
+``checkpoints/``    see `cpcdr.runtime.checkpoint`
 ``history.jsonl``   a line of metrics every ``log_every`` steps, cut back to the checkpoint on
                     resume: gapless and without doubles
 ``progress.json``   where the training is, for the driver's progress bar
@@ -27,7 +27,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cpcdr.checkpoint import (
+from cpcdr.runtime.checkpoint import (
     WEIGHTS,
     newest_checkpoint,
     prune_checkpoints,
@@ -35,8 +35,8 @@ from cpcdr.checkpoint import (
     read_state,
     write_checkpoint,
 )
-from cpcdr.config import write_atomic
-from cpcdr.errors import InputError
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.errors import InputError
 from cpcdr.train.history import append_history, cut_history
 from cpcdr.train.schedule import SHAPES, learning_rate
 from cpcdr.train.task import Task

@@ -14,13 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cpcdr.config import config_hash, overlay, to_plain
 from cpcdr.dataset import read_manifest
-from cpcdr.errors import InputError
+from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.derive import derive
 from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, regroup
-from cpcdr.prepare.stages import REF_SCHEMA, GroupRegions
+from cpcdr.prepare.stages import GroupRegions
 from cpcdr.regions import RegionConfig
+from cpcdr.runtime.config import config_hash, overlay, to_plain
+from cpcdr.runtime.errors import InputError
 
 
 def region_settings(data: Path) -> RegionConfig:

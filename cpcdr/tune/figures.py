@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.plots import _figure, _finished
 from cpcdr.tune.ledger import DONE, Trial
-from cpcdr.visualize import Image
+from cpcdr.visualize.pictures import Image
+from cpcdr.visualize.plots import _figure, _finished
 
 _LOGARITHMIC = ("gain", "epsilon", "temperature", "lr", "superpixels", "prototypes")
 

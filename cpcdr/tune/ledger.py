@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpcdr.config import write_atomic
+from cpcdr.runtime.config import write_atomic
 from cpcdr.train.history import read_history
 from cpcdr.tune.space import Parameters
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.config import overlay
 from cpcdr.dataset import PreparedDataset, decode_sample
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameOptions, fit, open_frames
-from cpcdr.progress import Progress
 from cpcdr.regions import RegionConfig
+from cpcdr.runtime.config import overlay
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
 from cpcdr.tune.region_score import FrameGraph, consensus, frame_graph, label_scores, partition
 from cpcdr.tune.space import PLACES, Parameters, Space
 
@@ -52,7 +52,7 @@ class RegionStage:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class SampledFrame:
     """One frame of a dataset.
 
     Attributes:
@@ -65,7 +65,12 @@ class Sample:
 
 
 def region_stage(
-    samples: Sequence[Sample], base: RegionConfig, space: Space, sets: int, keep: float, seed: int
+    samples: Sequence[SampledFrame],
+    base: RegionConfig,
+    space: Space,
+    sets: int,
+    keep: float,
+    seed: int,
 ) -> RegionStage:
     """Score many settings on a sample of frames; runs in tasks of the current Ray session.
 
@@ -120,7 +125,7 @@ def draw_sets(space: Space, count: int, seed: int) -> list[Parameters]:
 
 
 def score_sets(
-    samples: Sequence[Sample],
+    samples: Sequence[SampledFrame],
     base: RegionConfig,
     sets: Sequence[Parameters],
     references: Sequence[Parameters],
@@ -160,7 +165,7 @@ def _scores(
 
 
 def partitions(
-    samples: Sequence[Sample], base: RegionConfig, sets: Sequence[Parameters]
+    samples: Sequence[SampledFrame], base: RegionConfig, sets: Sequence[Parameters]
 ) -> list[Maps]:
     """Every setting's regions of every frame at its sampled pixels, from tasks of Ray."""
     import ray
@@ -201,7 +206,7 @@ def _cut(configs: list[RegionConfig], *lent: FrameGraph) -> list[Maps]:
     return [[partition(graph, config) for graph in graphs] for config in configs]
 
 
-def sample_frames(data: Path, count: int) -> list[Sample]:
+def sample_frames(data: Path, count: int) -> list[SampledFrame]:
     """Frames spread over a dataset, with labels where the video that they came from has them."""
     dataset = PreparedDataset(data)
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
@@ -211,7 +216,7 @@ def sample_frames(data: Path, count: int) -> list[Sample]:
     for row in dataset.rows(indices.tolist(), columns):
         one, camera = decode_sample(row), np.asarray(row["intrinsics"], np.float32)
         frame = (one.image, one.disparity, camera)
-        found.append(Sample(frame, labels.get(one.frame_id)))
+        found.append(SampledFrame(frame, labels.get(one.frame_id)))
     return found
 
 

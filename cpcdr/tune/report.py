@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from cpcdr.checkpoint import newest_checkpoint
-from cpcdr.config import write_atomic, write_yaml
 from cpcdr.dataset import read_manifest
-from cpcdr.errors import InputError
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import Run
-from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.runtime.checkpoint import newest_checkpoint
+from cpcdr.runtime.config import write_atomic, write_yaml
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import Run
+from cpcdr.train.pretrain_task import PretrainConfig
 from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure
 from cpcdr.tune.ledger import DONE, FAILED, Trial
 from cpcdr.tune.propose import study_of

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from cpcdr.dataset import PreparedDataset, Sample
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
-from cpcdr.evaluate.driver import spread_frames
 from cpcdr.evaluate.matching import match, scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
+from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.model import SegmentationNetwork, load_network
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 
 ZOOM = 1.5
 LABEL_FREE = ("view_information", "region_information")

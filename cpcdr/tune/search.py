@@ -19,13 +19,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cpcdr.config import config_hash, read_yaml, to_plain, write_yaml
-from cpcdr.errors import InputError
-from cpcdr.evaluate.driver import CLUSTERS_WITHOUT_LABELS
+from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames import FrameOptions, get_protocol, open_frames
-from cpcdr.session import logical_cpus, on_cluster, refuse_what_never_fits
-from cpcdr.tracking import Run, TrackingConfig
-from cpcdr.train.pretrain import SMALL, PretrainConfig
+from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.session import logical_cpus, on_cluster, refuse_what_never_fits
+from cpcdr.runtime.tracking.run import Run, TrackingConfig
+from cpcdr.train.pretrain_task import SMALL, PretrainConfig
 from cpcdr.tune.ledger import FAILED, OPEN, Ledger, Trial
 from cpcdr.tune.propose import propose
 from cpcdr.tune.space import Parameters, Space

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from cpcdr.checkpoint import CONFIG, newest_checkpoint, step_folder
-from cpcdr.config import read_yaml
 from cpcdr.dataset import read_manifest
 from cpcdr.frames import FrameOptions
 from cpcdr.regions import RegionConfig
+from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, step_folder
+from cpcdr.runtime.config import read_yaml
 from cpcdr.train.history import append_history, cut_history, read_history
 from cpcdr.train.loop import train_loop
-from cpcdr.train.pretrain import PretrainConfig
+from cpcdr.train.pretrain_task import PretrainConfig
 from cpcdr.tune.datasets import dataset_with
 from cpcdr.tune.score import held_out, region_frames, score_network
 from cpcdr.tune.space import settings

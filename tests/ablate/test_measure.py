@@ -16,16 +16,17 @@ from cpcdr.ablate.datasets import label_components, with_regions
 from cpcdr.ablate.labelled import load_frames, store_frames
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.outcome import label_notes
-from cpcdr.checkpoint import write_checkpoint
-from cpcdr.config import to_plain
+from cpcdr.commands.evaluate import EvaluateConfig, evaluate
+from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset, read_manifest
-from cpcdr.errors import InputError
-from cpcdr.evaluate.driver import EvaluateConfig, evaluate
 from cpcdr.frames import FrameOptions, open_frames, with_protocol
 from cpcdr.loss import LossConfig
-from cpcdr.model import ModelConfig
-from cpcdr.prepare import PrepareConfig, prepare
-from cpcdr.tracking import TrackingConfig
+from cpcdr.model.segmentation import ModelConfig
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import TrackingConfig
 from cpcdr.train.pretrain_task import PretrainModule
 
 SPEC = "synthetic:seed=11,streets=6,frames=1,height=64,width=128"

@@ -10,7 +10,7 @@ import ray.cloudpickle
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 import test_engine_ray as tiny
 
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 from cpcdr.train.engine import EngineConfig, train
 
 if __name__ == "__main__":

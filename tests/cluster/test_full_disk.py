@@ -23,10 +23,10 @@ from three_nodes import progress
 from torch import Tensor, nn
 from two_ranks import train_in_two_processes
 
-from cpcdr.checkpoint import newest_checkpoint, read_checkpoint, read_state
-from cpcdr.cli import main
-from cpcdr.errors import InputError, no_room
-from cpcdr.tracking import TrackingConfig, open_run
+from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, read_state
+from cpcdr.runtime.cli import main
+from cpcdr.runtime.errors import InputError, no_room
+from cpcdr.runtime.tracking.run import TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 
 LOCAL = EngineConfig("local")

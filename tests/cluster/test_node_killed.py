@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from three_nodes import ROOT, Nodes, finished, node_of, progress, wait_until
 from two_ranks import train_in_two_processes
 
+from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PREPARED_SCHEMA, read_table
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.runtime.tracking.run import TrackingConfig
 from cpcdr.train.history import read_history
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]

@@ -10,11 +10,12 @@ import test_engine_ray as tiny
 import yaml
 from three_nodes import ROOT
 
-from cpcdr import session
-from cpcdr.errors import InputError
-from cpcdr.prepare import PrepareConfig, prepare
-from cpcdr.session import how_many_fit, machines_of_file, refuse_what_never_fits
-from cpcdr.tracking import TrackingConfig
+from cpcdr.commands.prepare import prepare
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.runtime import session
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.session import how_many_fit, machines_of_file, refuse_what_never_fits
+from cpcdr.runtime.tracking.run import TrackingConfig
 from cpcdr.train.engine import EngineConfig, train
 
 

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from one_machine import ROOT, local_file, make_home, run_on_it, why_not
 
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.commands.prepare import prepare
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.runtime.tracking.run import TrackingConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

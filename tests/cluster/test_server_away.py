@@ -18,8 +18,8 @@ import pytest
 import test_engine_ray as tiny
 from mlflow import MlflowClient
 
-from cpcdr import tracking
-from cpcdr.tracking import TrackingConfig, open_run
+from cpcdr.runtime.tracking import run as tracking
+from cpcdr.runtime.tracking.run import TrackingConfig, open_run
 from cpcdr.train.engine import EngineConfig, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from cpcdr.cluster import drain, nodes_here
+from cpcdr.runtime.cluster import drain, nodes_here
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Nodes:
                 os.kill(pid, signal.SIGKILL)
 
     def announce_the_end_of(self, node: Any, seconds: float = 60) -> None:
-        """What `cpcdr.cluster.watch` does on a spot machine."""
+        """What `cpcdr.runtime.cluster.watch` does on a spot machine."""
         assert node.node_id in nodes_here(self.cluster.address)
         end = datetime.now(UTC) + timedelta(seconds=seconds)
         drain(self.cluster.address, node.node_id, end, "the spot price rose")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from cpcdr.checkpoint import newest_checkpoint, publish_checkpoint
+from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint
 from cpcdr.train.loop import TrainConfig, train_loop
 from cpcdr.train.task import Task
 

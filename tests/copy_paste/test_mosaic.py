@@ -21,7 +21,7 @@ from cpcdr.copy_paste import (
     draw,
     render,
 )
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 CAMVID = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
 CONFIG = CopyPasteConfig(colour=SHARP, view=ViewConfig(colour=SHARP))

@@ -14,7 +14,7 @@ from cpcdr.copy_paste.appearance import LUMA, after, blur_images, colour_matrix,
 from cpcdr.copy_paste.shading import build_pyramid
 from cpcdr.copy_paste.sprites import bounding_boxes, eligible, place
 from cpcdr.copy_paste.views import ViewConfig, draw_views
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 
 def box(width: int, height: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.errors import FrameError
 from cpcdr.frames.frame import Frame, FrameRef
+from cpcdr.runtime.errors import FrameError
 
 # Planes n·x = d around a camera at the origin (x right, y down, z forward).
 PLANES = (

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from cpcdr.checkpoint import write_checkpoint
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.network import Network, learned_camera
-from cpcdr.depth.task import TINY
-from cpcdr.errors import FrameError
 from cpcdr.frames import FrameOptions, fit, open_frames
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.errors import FrameError
+from cpcdr.train.depth_task import TINY
 
 LEARNS = replace(TINY, channels=8, height=64, width=128, intrinsics="learn")
 CAMERA = LearnedCamera((100.0, 100.0, 70.0, 30.0), (64, 128))

@@ -11,13 +11,14 @@ import yaml
 from plane_world import PlaneWorld
 from safetensors.torch import save_file
 
-from cpcdr.config import to_plain
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.network import load_depth_network
-from cpcdr.depth.sources import check_disparity, open_depth
-from cpcdr.depth.task import TINY
-from cpcdr.errors import FrameError, InputError
+from cpcdr.depth.source import check_disparity
+from cpcdr.depth.sources import open_depth
 from cpcdr.frames.frame import FrameRef
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.train.depth_task import TINY
 
 WORLD = PlaneWorld(length=3)
 FRAMES = [WORLD.read(ref) for ref in WORLD.refs()]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpcdr.depth.health import depth_health, look_at, training_alarms
-from cpcdr.errors import FrameError
+from cpcdr.runtime.errors import FrameError
 
 SLOPE = np.linspace(0.01, 0.3, 64, dtype=np.float32)[:, None] * np.ones((1, 128), np.float32)
 

@@ -11,7 +11,7 @@ import pytest
 from plane_world import PlaneWorld
 
 from cpcdr.depth.sources import open_depth
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 transformers = pytest.importorskip("transformers", reason="the extra 'hf' is not installed")
 pytestmark = pytest.mark.slow  # the import of transformers alone takes seconds

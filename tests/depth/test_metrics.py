@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpcdr.depth.metrics import depth_errors, mean_errors
-from cpcdr.errors import InputError
+from cpcdr.runtime.errors import InputError
 
 
 def test_hand_computed_values():

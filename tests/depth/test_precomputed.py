@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cpcdr.depth.precomputed import CITYSCAPES_BASELINE
 from cpcdr.depth.sources import open_depth
-from cpcdr.errors import FrameError
 from cpcdr.frames import fit
 from cpcdr.frames.frame import Frame, FrameRef
+from cpcdr.runtime.errors import FrameError
 
 H, W, FOCAL = 64, 128, 100.0
 DEPTH = np.linspace(4, 60, H * W).reshape(H, W)

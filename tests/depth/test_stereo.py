@@ -10,9 +10,9 @@ import pytest
 
 from cpcdr.depth.sources import open_depth
 from cpcdr.depth.stereo import match, searched_range
-from cpcdr.errors import FrameError
 from cpcdr.frames import fit
 from cpcdr.frames.frame import Frame, FrameRef
+from cpcdr.runtime.errors import FrameError
 
 H, W = 96, 256
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cpcdr.depth.sources import open_depth
-from cpcdr.errors import FrameError
 from cpcdr.frames.frame import Frame, FrameRef
+from cpcdr.runtime.errors import FrameError
 
 F, BASELINE = 100.0, 0.6
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.baselines import colour_position, fit_colour_position
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import match, scores
+from cpcdr.runtime.errors import InputError
 
 CAMVID = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
 

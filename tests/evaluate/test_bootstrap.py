@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.bootstrap import miou_interval
 from cpcdr.evaluate.matching import match, scores
+from cpcdr.runtime.errors import InputError
 
 
 def tables(frames=30, spread=0.1, clusters=5, classes=4):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.clusters import METHODS, _without_empty, cluster_prototypes
+from cpcdr.runtime.errors import InputError
 
 
 def blobs(num_clusters, each, channels=16, noise=0.05):

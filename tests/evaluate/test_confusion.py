@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.confusion import confusion
+from cpcdr.runtime.errors import InputError
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 30))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.counting import MOST_GROUPS, NETWORK, SegmentFrames, add_up
 from cpcdr.frames import FrameRef, open_frames
+from cpcdr.runtime.errors import InputError
 
 CLUSTERS = np.array([0, 1, 1])
 

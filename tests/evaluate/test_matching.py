@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score
 
-from cpcdr.errors import InputError
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import majority_vote, match, scores
+from cpcdr.runtime.errors import InputError
 
 
 def counts(max_clusters=5, max_classes=4):

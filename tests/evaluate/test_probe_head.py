@@ -9,8 +9,8 @@ import torch
 
 from cpcdr.evaluate.probe_head import save_probe
 from cpcdr.evaluate.probes import linear_classes
-from cpcdr.model import ModelConfig, SegmentationNetwork
-from cpcdr.train.finetune_task import load_finetuned
+from cpcdr.model.finetuned import load_finetuned
+from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork
 
 
 def test_it_decides_as_the_weights_do_and_replaces_what_was_there(tmp_path: Path) -> None:

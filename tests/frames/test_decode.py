@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cpcdr.errors import FrameError
 from cpcdr.frames.decode import decode_image, encode_jpeg, read_image, read_label_map
+from cpcdr.runtime.errors import FrameError
 
 SMOOTH = cv2.GaussianBlur(
     np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8), (0, 0), 3

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameOptions, open_frames, with_protocol
 from cpcdr.frames.frame import IGNORE
 from cpcdr.frames.stored import frame_indices, natural_key
+from cpcdr.runtime.errors import FrameError, InputError
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import read_label_map
 from cpcdr.frames.frame import IGNORE
 from cpcdr.frames.protocols import PROTOCOLS, evaluation_size, get_protocol
+from cpcdr.runtime.errors import FrameError, InputError
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cpcdr.errors import FrameError
 from cpcdr.frames import open_frames
 from cpcdr.frames.row import FRAME_SCHEMA, frame_from_row, frame_row
+from cpcdr.runtime.errors import FrameError
 
 
 def test_round_trip_through_parquet(tmp_path):

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import decode_image
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.synthetic import SyntheticStreet
 from cpcdr.geometry import reproject, sample_pixels
+from cpcdr.runtime.errors import FrameError, InputError
 
 CLASSES = 14
 SKY, MOVING = 10, (11, 12, 13)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.frames.decode import decode_image
+from cpcdr.runtime.errors import FrameError, InputError
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 

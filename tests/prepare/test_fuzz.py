@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.runtime.tracking.run import TrackingConfig
 
 H, W, FRAMES = 48, 96, 200
 KINDS = (

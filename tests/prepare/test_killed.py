@@ -15,10 +15,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PREPARED_SCHEMA, read_table
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.runtime.tracking.run import TrackingConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cpcdr.depth.sources import open_depth
-from cpcdr.errors import InputError
 from cpcdr.frames import open_frames
-from cpcdr.prepare import PrepareConfig
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pools import actor_pools, actors_on
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage, WriteParts
 from cpcdr.regions import RegionConfig
+from cpcdr.runtime.errors import InputError
 
 STAGES: list[Stage] = [
     ReadFrames(open_frames("synthetic:streets=1,frames=1"), (0, 0)),

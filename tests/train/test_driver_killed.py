@@ -14,12 +14,14 @@ import pytest
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from cpcdr.cli import parse
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.commands.prepare import prepare
+from cpcdr.commands.pretrain import pretrain
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.runtime.cli import parse
+from cpcdr.runtime.tracking.run import TrackingConfig
 from cpcdr.train.history import read_history
-from cpcdr.train.pretrain import PretrainConfig, pretrain
+from cpcdr.train.pretrain_task import PretrainConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

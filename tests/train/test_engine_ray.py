@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpcdr.checkpoint import read_checkpoint
-from cpcdr.errors import InputError
+from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.errors import InputError
 from cpcdr.train.engine import EngineConfig, train
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import TrainConfig, hash_seed

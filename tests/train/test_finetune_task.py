@@ -13,18 +13,15 @@ import torch
 from labelled_tree import camvid_tree
 from safetensors.torch import save_file
 
-from cpcdr.checkpoint import write_checkpoint
-from cpcdr.config import to_plain
-from cpcdr.errors import InputError
 from cpcdr.frames import open_frames
 from cpcdr.loss import LossConfig
-from cpcdr.model import ModelConfig
-from cpcdr.resnet import Encoder
-from cpcdr.train.finetune_task import (
-    FinetuneModule,
-    FinetuneSettings,
-    FinetuneTask,
-)
+from cpcdr.model.finetuned import FinetuneModule
+from cpcdr.model.resnet import Encoder
+from cpcdr.model.segmentation import ModelConfig
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
 from cpcdr.train.pretrain_task import PretrainModule
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_tree import camvid_tree
 
-from cpcdr.errors import InputError
 from cpcdr.frames import IGNORE, open_frames
+from cpcdr.runtime.errors import InputError
 from cpcdr.train.labelled import chosen_refs, random_crop, require_labels, survey
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")

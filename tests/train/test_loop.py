@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import cpcdr.train.schedule
-from cpcdr.checkpoint import newest_checkpoint, read_checkpoint, step_folder
-from cpcdr.errors import InputError
+from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, step_folder
+from cpcdr.runtime.errors import InputError
 from cpcdr.train.engine import EngineConfig, LocalReporter, train
 from cpcdr.train.history import append_history, cut_history, read_history
 from cpcdr.train.loop import (

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpcdr.cli import parse
-from cpcdr.errors import InputError
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.commands.prepare import prepare
+from cpcdr.commands.tune_pretrain import TunePretrainConfig
+from cpcdr.commands.tune_regions import TuneConfig
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
-from cpcdr.train.pretrain import PretrainConfig
-from cpcdr.tune.commands import TuneConfig, TunePretrainConfig
+from cpcdr.runtime.cli import parse
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.train.pretrain_task import PretrainConfig
 from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure, unit
 from cpcdr.tune.ledger import DONE, STOPPED, Ledger
 from cpcdr.tune.report import (

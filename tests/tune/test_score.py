@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from cpcdr.checkpoint import write_checkpoint
-from cpcdr.config import to_plain
+from cpcdr.commands.evaluate import EvaluateConfig, evaluate
 from cpcdr.dataset import Sample
-from cpcdr.evaluate.driver import EvaluateConfig, evaluate
 from cpcdr.frames import open_frames
 from cpcdr.loss import LossConfig
-from cpcdr.model import ModelConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.model.segmentation import ModelConfig
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.tracking.run import TrackingConfig
 from cpcdr.train.pretrain_task import PretrainModule
 from cpcdr.tune.score import information, magnified, score_network, within
 

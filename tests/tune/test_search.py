@@ -15,16 +15,18 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from cpcdr.checkpoint import read_checkpoint
-from cpcdr.cli import parse
+from cpcdr.commands.prepare import prepare
+from cpcdr.commands.tune_pretrain import TunePretrainConfig, tune_pretrain
+from cpcdr.commands.tune_regions import TuneConfig, tune_regions
 from cpcdr.dataset import read_manifest
-from cpcdr.prepare import PrepareConfig, prepare
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions import RegionConfig
-from cpcdr.tracking import TrackingConfig
+from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.cli import parse
+from cpcdr.runtime.tracking.run import TrackingConfig
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import TrainConfig
-from cpcdr.train.pretrain import SMALL
-from cpcdr.tune.commands import TuneConfig, TunePretrainConfig, tune_pretrain, tune_regions
+from cpcdr.train.pretrain_task import SMALL
 from cpcdr.tune.ledger import DONE, OPEN, STOPPED, Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
@@ -141,7 +143,7 @@ def test_a_population_shares_checkpoints_and_needs_no_labels(
     frames = tmp_path / "frames" / "drive"
     frames.mkdir(parents=True)
     from cpcdr.frames import open_frames
-    from cpcdr.visualize import save_png
+    from cpcdr.visualize.pictures import save_png
 
     source = open_frames(STREET)
     for ref in source.refs()[:3]:

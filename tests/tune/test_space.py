@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpcdr.errors import InputError
 from cpcdr.regions import RegionConfig
-from cpcdr.train.pretrain import SMALL
+from cpcdr.runtime.errors import InputError
+from cpcdr.train.pretrain_task import SMALL
 from cpcdr.tune.propose import distribution
 from cpcdr.tune.space import (
     PLACES,

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cpcdr.errors import FrameError, InputError
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import given_or_assumed
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.frames.stored import select
 from cpcdr.frames.synthetic.street import build_street, render
+from cpcdr.runtime.errors import FrameError, InputError
 
 _KEYS = ("streets", "frames", "height", "width", "seed")
 

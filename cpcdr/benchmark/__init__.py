@@ -1,1 +1,0 @@
-"""Timings beside the limit measured in the same run; `experiments/benchmark.py` runs them."""

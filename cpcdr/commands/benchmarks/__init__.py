@@ -1,0 +1,1 @@
+"""Each part timed beside a limit that is measured in the same run."""

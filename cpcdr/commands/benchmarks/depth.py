@@ -1,0 +1,125 @@
+"""Depth: inference through Ray Data, and a training step, beside the bare networks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from cpcdr.commands.benchmarks.timing import BenchmarkConfig, median_seconds
+from cpcdr.depth.model import TINY, DepthConfig, DepthModel
+from cpcdr.depth.source import DepthSource
+from cpcdr.depth.sources import open_depth
+from cpcdr.frames import FrameSource, open_frames
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.pipeline import stream
+from cpcdr.prepare.stages import EstimateDepth, ReadFrames, Stage
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.train.loop import amp
+
+_BLOCK = 8
+_SKIPPED = 4  # blocks at the start that are not timed: the actors load their networks
+
+
+def time_depth(config: BenchmarkConfig) -> dict[str, Any]:
+    """Frames stored as images to encoded disparity on Ray Data; the floor is the bare network.
+
+    One actor against one process: the rest of the pipeline has to fit beside it.
+    """
+    settings = _settings(config)
+    size, blocks = (settings.height, settings.width), 4 * config.repeats + _SKIPPED
+    with TemporaryDirectory() as folder:
+        model = DepthModel(settings)
+        depth = stored_network(Path(folder), model)
+        source = stored_frames(Path(folder), size, blocks * _BLOCK)
+        stages: list[Stage] = [ReadFrames(source, (0, 0)), EstimateDepth(depth, _BLOCK)]
+        prepare = PrepareConfig(workers=1, frames_per_part=_BLOCK)
+        ended = []
+        for _ in stream(prepare, stages, source.refs()):
+            ended.append(time.perf_counter())
+    timed = ended[_SKIPPED:]
+    seconds = (timed[-1] - timed[0]) / ((len(timed) - 1) * _BLOCK)
+    # Channels last, as decoded images are: convolutions on CPUs are much faster on them.
+    batch = torch.rand(_BLOCK, *size, 3, device=config.device).permute(0, 3, 1, 2)
+    bare = model.depth.eval().to(config.device)
+    cuda = config.device == "cuda"
+    # In the precision that the source infers in, or the ratio would flatter it.
+    with torch.inference_mode(), torch.autocast(config.device, torch.float16, enabled=cuda):
+        floor = median_seconds(lambda: bare(batch), config) / _BLOCK
+    return {"seconds": round(seconds, 5), "floor_seconds": floor, "frames": blocks * _BLOCK}
+
+
+def stored_network(folder: Path, model: DepthModel) -> DepthSource:
+    """The model as the depth source that a checkpoint of it in ``folder`` gives."""
+    values = {"kind": "depth", "config": to_plain(model.config)}
+    checkpoint = write_checkpoint(folder / "net", 1, values, model.state_dict(), {})
+    return open_depth(f"network:{checkpoint}")
+
+
+def stored_frames(folder: Path, size: tuple[int, int], count: int) -> FrameSource:
+    """So many frames of a synthetic street as image files in ``folder``; eight differ."""
+    images = folder / "images"
+    images.mkdir()
+    street = open_frames(f"synthetic:streets=1,frames=8,height={size[0]},width={size[1]}")
+    rendered = [street.read(ref).encoded for ref in street.refs()]
+    for i in range(count):
+        (images / f"{i:05d}.jpg").write_bytes(rendered[i % len(rendered)])
+    return open_frames(f"images:{images}")
+
+
+def time_depth_step(config: BenchmarkConfig) -> dict[str, Any]:
+    """Loss, backward pass included; the floor is the two networks' forward and backward alone."""
+    settings = _settings(config)
+    device = torch.device(config.device)
+    floor, model = _on(device, DepthModel(settings)), _on(device, DepthModel(settings))
+    if config.compile:
+        model.compile()
+    precision, _ = amp("auto", device)
+    n, height, width = settings.batch_size, settings.height, settings.width
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.random((n, 3, 3, height, width), np.float32)).to(device)
+    camera = torch.tensor([0.8 * width, 0.8 * width, width / 2, height / 2], device=device)
+    batch = {
+        "images": images,
+        "jittered": images,
+        "intrinsics": camera.repeat(n, 1),
+        "flipped": torch.zeros(n, dtype=torch.bool, device=device),
+    }
+
+    def step() -> None:
+        with precision:
+            loss = model(batch)["loss"]
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    def networks() -> None:
+        with precision:
+            disparities, motion = floor.depth(images[:, 1]), floor.pose(images)
+        total = sum(d.float().sum() for d in disparities) + motion[0].sum() + motion[1].sum()
+        torch.as_tensor(total).backward()
+        floor.zero_grad(set_to_none=True)
+
+    return {
+        "seconds": median_seconds(step, config),
+        "floor_seconds": median_seconds(networks, config),
+        "triplets": n,
+        "size": [height, width],
+    }
+
+
+def _on(device: torch.device, model: DepthModel) -> DepthModel:
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _settings(config: BenchmarkConfig) -> DepthConfig:
+    presets = {"small": replace(TINY, height=192, width=640, batch_size=2), "paper": DepthConfig()}
+    if config.preset not in presets:
+        raise InputError(f"--preset '{config.preset}' is unknown; choose {' or '.join(presets)}.")
+    return presets[config.preset]

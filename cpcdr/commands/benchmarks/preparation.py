@@ -1,0 +1,137 @@
+"""Prepare on Ray Data beside the same functions in plain processes, and its memory."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import pyarrow as pa
+
+from cpcdr.commands.benchmarks.timing import BenchmarkConfig
+from cpcdr.depth.sources import open_depth
+from cpcdr.frames import open_frames
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.pipeline import blocks_of, stream
+from cpcdr.prepare.stages import (
+    EstimateDepth,
+    GroupRegions,
+    ReadFrames,
+    RunStages,
+    Stage,
+    WriteParts,
+)
+from cpcdr.regions import RegionConfig
+from cpcdr.runtime.session import ray_session
+
+_PART = 16
+_FRAMES_A_STREET = 50
+_actor: RunStages | None = None
+
+
+def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
+    """Seconds a frame through Ray Data; the floor is as many plain processes.
+
+    Three pairs of runs, at a fifth of the frames, at all, and at four times as many; the pair with
+    the middle ratio is reported. In each the plain processes come first, with as many frames as the
+    second run. Start-up is left out: the first blocks, one and a half for each process, do not
+    count. Memory is the proportional set size of all processes together, of a Ray that was started
+    for that run.
+    """
+    pairs, peaks = [], {}
+    for frames in (config.frames // 5, config.frames, 4 * config.frames):
+        with TemporaryDirectory() as folder:
+            floor = _plain(*work(config.frames, Path(folder), config.workers), config.workers)
+        with TemporaryDirectory() as folder, PeakMemory() as memory, ray_session():
+            seconds = on_ray(*work(frames, Path(folder), config.workers), config.workers)
+        peaks[str(frames)] = round(memory.mib)
+        pairs.append((seconds / floor, seconds, floor))
+        print(
+            f"{frames} frames: {seconds:.4f} s a frame on Ray, {floor:.4f} in plain processes, "
+            f"{memory.mib:.0f} MiB",
+            flush=True,
+        )
+    _, seconds, floor = sorted(pairs)[len(pairs) // 2]
+    return {
+        "seconds": round(seconds, 5),
+        "floor_seconds": round(floor, 5),
+        "frames_per_second": round(1 / seconds, 2),
+        "ratios": [round(ratio, 3) for ratio, _, _ in pairs],
+        "peak_mib_by_frames": peaks,
+        "peak_mib": max(peaks.values()),
+        "workers": config.workers,
+    }
+
+
+def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stage]]:
+    """A preparation of synthetic frames to parts in ``out``, and its stages."""
+    spec = f"synthetic:streets={frames // _FRAMES_A_STREET},frames={_FRAMES_A_STREET}"
+    prepare = PrepareConfig(frames=f"{spec},height=96,width=192", frames_per_part=_PART)
+    prepare = replace(prepare, workers=workers, regions=RegionConfig(superpixels=20000))
+    (out / "data").mkdir(parents=True)
+    return prepare, [
+        ReadFrames(open_frames(prepare.frames), (0, 0)),
+        EstimateDepth(open_depth("ground-truth")),
+        GroupRegions(prepare.regions),
+        WriteParts(out),
+    ]
+
+
+def on_ray(prepare: PrepareConfig, stages: list[Stage], workers: int) -> float:
+    """Seconds a frame through Ray Data, start-up left out."""
+    refs = open_frames(prepare.frames).refs()
+    ended = [(time.perf_counter(), t.num_rows) for t in stream(prepare, stages, refs)]
+    return _steady(ended, workers)
+
+
+def _plain(prepare: PrepareConfig, stages: list[Stage], workers: int) -> float:
+    blocks = blocks_of(open_frames(prepare.frames).refs(), _PART, workers)
+    with mp.get_context("spawn").Pool(workers, _start, (stages,)) as pool:
+        ended = [(time.perf_counter(), rows) for rows in pool.imap_unordered(_run, blocks)]
+    return _steady(ended, workers)
+
+
+def _start(stages: list[Stage]) -> None:
+    global _actor
+    _actor = RunStages(stages, "benchmark")
+
+
+def _run(table: pa.Table) -> int:
+    assert _actor is not None
+    return _actor(table).num_rows
+
+
+def _steady(ended: list[tuple[float, int]], workers: int) -> float:
+    """Seconds a frame between the end of the first blocks and that of the last."""
+    timed = ended[workers + workers // 2 :]
+    return (timed[-1][0] - timed[0][0]) / sum(rows for _, rows in timed[1:])
+
+
+class PeakMemory:
+    """The most memory that this process and all its children held together, in ``mib``."""
+
+    def __enter__(self) -> PeakMemory:
+        self.mib, self._stop = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(2.0):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self.mib = max(self.mib, total / 2**20)

@@ -1,0 +1,234 @@
+"""Runs beside each other: what the tracking server's own page is slow at, in one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.store import tracking_uri, without_password
+from cpcdr.visualize.pictures import Image
+from cpcdr.visualize.plots import curves
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_STYLE = """
+body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1200px;color:#222}
+table{border-collapse:collapse;margin:.6rem 0 1.6rem}td,th{padding:.25rem .7rem;text-align:left;
+border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600}td.n{text-align:right;
+font-variant-numeric:tabular-nums}.best{background:#e8f1e4}img{max-width:100%;border:1px solid #ddd}
+.figures{display:flex;gap:1rem;flex-wrap:wrap}.figures figure{margin:0;flex:1 1 30%}
+figcaption{color:#666}h2{margin-top:2rem}
+"""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare runs of an MLflow experiment.
+
+    Attributes:
+        experiment: name of the experiment.
+        parent: MLflow id of a search: compare its trials; empty: all runs.
+        kinds: kinds of runs, such as pretrain, evaluate, finetune; empty: all.
+        limit: newest runs that are compared.
+        metrics: metrics in the table and as curves; empty: all that several runs have.
+        figures: names of figures that are shown side by side.
+        out: the page, one file that opens without a server.
+    """
+
+    experiment: str = "cpcdr"
+    parent: str = ""
+    kinds: tuple[str, ...] = ()
+    limit: int = 20
+    metrics: tuple[str, ...] = ()
+    figures: tuple[str, ...] = field(default=("predictions", "mosaic", "regions", "depth"))
+    out: Path = Path("runs/comparison.html")
+
+
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Write the page and print the table.
+
+    Returns:
+        ``runs``, ``page``, ``differing`` (names of parameters), ``best``: run id and mIoU of the
+        best run by protocol.
+
+    Raises:
+        InputError: the experiment or the parent has no runs.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri())
+    runs = find_runs(client, config)
+    different = differing_params(runs)
+    shared = config.metrics or shared_metrics(runs)
+    best = best_by_protocol(runs)
+    table = text_table(runs, different, shared)
+    print(table)
+    write_atomic(config.out, "".join(_page(client, config, runs, different, shared, best)))
+    return {
+        "runs": len(runs),
+        "page": str(config.out),
+        "differing": list(different),
+        "best": {
+            protocol: {"run_id": run.info.run_id, "miou": run.data.metrics["miou"]}
+            for protocol, run in best.items()
+        },
+    }
+
+
+def find_runs(client: MlflowClient, config: CompareConfig) -> list[Run]:
+    """The newest runs that were asked for, newest first."""
+    experiment = client.get_experiment_by_name(config.experiment)
+    if experiment is None:
+        known = sorted(e.name for e in client.search_experiments())
+        raise InputError(
+            f"{without_password(tracking_uri())}: has no experiment '{config.experiment}'; there "
+            f"are {', '.join(known) or 'none'} (set MLFLOW_TRACKING_URI, or give --experiment)."
+        )
+    wanted = f"tags.`mlflow.parentRunId` = '{config.parent}'" if config.parent else ""
+    found = client.search_runs([experiment.experiment_id], wanted, max_results=1000)
+    kept = [r for r in found if not config.kinds or r.data.tags.get("cpcdr.kind") in config.kinds]
+    if not kept:
+        what = f"trials of {config.parent}" if config.parent else "such runs"
+        raise InputError(f"experiment '{config.experiment}' has no {what}.")
+    return kept[: config.limit]
+
+
+def differing_params(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Parameters that are not the same in all runs, with their values."""
+    names = sorted({name for run in runs for name in run.data.params})
+    values = {name: [run.data.params.get(name, "") for run in runs] for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}
+
+
+def shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Metrics that at least two runs have (one, where there is one run)."""
+    count: dict[str, int] = defaultdict(int)
+    for run in runs:
+        for name in run.data.metrics:
+            if not name.startswith("system/"):
+                count[name] += 1
+    first = ("miou", "accuracy", "loss_over_lnK", "loss")
+    names = sorted(name for name, found in count.items() if found >= min(2, len(runs)))
+    return tuple(sorted(names, key=lambda n: (first.index(n) if n in first else len(first), n)))
+
+
+def best_by_protocol(runs: Sequence[Run]) -> dict[str, Run]:
+    """The run with the highest mIoU of each protocol (tag or parameter ``protocol``)."""
+    best: dict[str, Run] = {}
+    for run in runs:
+        score = run.data.metrics.get("miou", math.nan)
+        protocol = run.data.tags.get("cpcdr.protocol") or run.data.params.get("protocol") or "?"
+        if math.isfinite(score) and (
+            protocol not in best or score > best[protocol].data.metrics["miou"]
+        ):
+            best[protocol] = run
+    return best
+
+
+def text_table(
+    runs: Sequence[Run], different: Mapping[str, list[str]], metrics: Sequence[str]
+) -> str:
+    """One line a run: name, the first metrics, the first differing parameters."""
+    names, params = list(metrics)[:4], list(different)[:6]
+    head = ["run", *names, *params]
+    rows = [
+        [
+            run.info.run_name or run.info.run_id[:8],
+            *(_number(run.data.metrics.get(name)) for name in names),
+            *(different[name][i] for name in params),
+        ]
+        for i, run in enumerate(runs)
+    ]
+    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in [head, *rows]
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _page(
+    client: MlflowClient,
+    config: CompareConfig,
+    runs: Sequence[Run],
+    different: Mapping[str, list[str]],
+    metrics: Sequence[str],
+    best: Mapping[str, Run],
+) -> Iterator[str]:
+    winners = {run.info.run_id for run in best.values()}
+    yield f"<!doctype html><meta charset=utf-8><title>{html.escape(config.experiment)}</title>"
+    yield f"<style>{_STYLE}</style><h1>{html.escape(config.experiment)}: {len(runs)} runs</h1>"
+    for protocol, run in best.items():
+        score = 100 * run.data.metrics["miou"]
+        name = html.escape(str(run.info.run_name))
+        yield f"<p>Best by protocol <b>{html.escape(protocol)}</b>: {name}, mIoU {score:.1f}</p>"
+    yield "<h2>Metrics, and the parameters that differ</h2><table><tr>"
+    yield "".join(f"<th>{html.escape(h)}" for h in ["run", *metrics, *different]) + "</tr>"
+    for i, run in enumerate(runs):
+        yield f"<tr{' class=best' if run.info.run_id in winners else ''}>"
+        yield f"<td>{html.escape(str(run.info.run_name))}<br><small>{run.info.run_id[:8]}</small>"
+        yield "".join(f"<td class=n>{_number(run.data.metrics.get(m))}" for m in metrics)
+        yield "".join(f"<td>{html.escape(values[i])}" for values in different.values()) + "</tr>"
+    yield "</table>"
+    yield from _curves(client, runs, metrics)
+    yield from _figures(client, runs, config.figures)
+
+
+def _curves(client: MlflowClient, runs: Sequence[Run], metrics: Sequence[str]) -> Iterator[str]:
+    drawn = []
+    for metric in metrics:
+        series = {}
+        for run in runs:
+            if metric in run.data.metrics:
+                points = client.get_metric_history(run.info.run_id, metric)
+                if len(points) > 1:
+                    name = f"{run.info.run_name} {run.info.run_id[:4]}"
+                    series[name] = ([p.step for p in points], [p.value for p in points])
+        if series:
+            drawn.append((metric, curves(series, metric)))
+    if drawn:
+        yield "<h2>Curves</h2><div class=figures>"
+        for metric, image in drawn:
+            yield f"<figure>{_img(image)}<figcaption>{html.escape(metric)}</figcaption></figure>"
+        yield "</div>"
+
+
+def _figures(client: MlflowClient, runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        shown = []
+        for run in runs:
+            files = {f.path for f in client.list_artifacts(run.info.run_id, "figures")}
+            if f"figures/{name}.png" in files:
+                with TemporaryDirectory() as folder:
+                    path = client.download_artifacts(run.info.run_id, f"figures/{name}.png", folder)
+                    data = base64.b64encode(Path(path).read_bytes()).decode()
+                shown.append((run.info.run_name, data))
+        if shown:
+            yield f"<h2>{html.escape(name)}</h2><div class=figures>"
+            for title, data in shown:
+                caption = html.escape(str(title))
+                yield f'<figure><img src="data:image/png;base64,{data}"><figcaption>{caption}'
+                yield "</figcaption></figure>"
+            yield "</div>"
+
+
+def _img(image: Image) -> str:
+    encoded = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
+    return f'<img src="data:image/png;base64,{base64.b64encode(encoded).decode()}">'

@@ -1,0 +1,201 @@
+"""The unsupervised protocol as a command: network and baselines over a set of frames."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.evaluate.baselines import fit_colour_position
+from cpcdr.evaluate.clusters import (
+    CLUSTERS_WITHOUT_LABELS,
+    METHODS,
+    cluster_prototypes,
+    sum_clusters,
+)
+from cpcdr.evaluate.counting import NETWORK, count_all
+from cpcdr.evaluate.figures import prediction_sheet, score_figures
+from cpcdr.evaluate.matching import match, scores
+from cpcdr.evaluate.report import label_remarks, network_report, usage_report
+from cpcdr.evaluate.segmenters import (
+    ColourSegmenter,
+    PrototypeSegmenter,
+    Segmenter,
+    check_size,
+    open_network,
+    prototype_segmenter,
+    trained_with,
+)
+from cpcdr.frames import (
+    FrameOptions,
+    FrameSource,
+    Protocol,
+    get_protocol,
+    open_frames,
+    with_protocol,
+)
+from cpcdr.frames.pick import spread_frames
+from cpcdr.frames.protocols import evaluation_size
+from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.visualize.pictures import save_png
+
+UNTRAINED, COLOUR = "untrained", "colour"
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """A checkpoint against labelled frames (or, without labels, what can be said without).
+
+    Attributes:
+        checkpoint: folder written by pretrain.py, ``OUT/checkpoint``.
+        frames: ``KIND:PATH`` of frames that the training has not seen.
+        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
+        size: height and width of evaluation; 0 0: those of the training. Protocol cityscapes-27
+            is of 320×320 pixels and takes no other.
+        clustering: how prototypes become the classes that are reported in full: average, ward,
+            kmeans, spherical; the mIoU is reported of all four.
+        out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
+        engine: ``ray`` or ``local``.
+        baselines: score the untrained network and colour k-means as well.
+        seed: of the colour baseline and of k-means clusterings.
+    """
+
+    checkpoint: Path = Path("runs/pretrain/checkpoint")
+    frames: str = "synthetic:seed=1000,streets=6"
+    protocol: str = ""
+    size: tuple[int, int] = (0, 0)
+    clustering: str = "average"
+    out: Path = Path()
+    engine: str = "ray"
+    baselines: bool = True
+    seed: int = 0
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.clustering not in METHODS:
+            raise InputError(
+                f"--clustering '{self.clustering}' is unknown; choose {', '.join(METHODS)}."
+            )
+        check_size(self.size)
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Score the network, the untrained network and colour k-means on the same frames.
+
+    Returns:
+        ``protocol``, ``miou``, ``accuracy``, ``untrained_miou``, ``colour_miou`` (None without
+        labels), ``clusters_used``, ``cluster_entropy``, ``frames``, and with labels what
+        `cpcdr.evaluate.report.network_report` says ...
+
+    Raises:
+        InputError: checkpoint, frames or protocol cannot be used.
+    """
+    start = time.perf_counter()
+    values, _ = read_checkpoint(config.checkpoint, "pretrain")
+    trained_size, _ = trained_with(config.checkpoint, values)
+    source = open_frames(config.frames, config.options)
+    if config.protocol:
+        source = with_protocol(source, config.protocol)
+    protocol = get_protocol(source.protocol) if source.protocol else None
+    if protocol:
+        _refuse_without_label_maps(source)
+    size = evaluation_size(protocol, config.size, trained_size)
+    identity = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out", "engine")}
+    digest = config_hash({**identity, "training": values["config"], "step": values.get("step")})
+    out = config.out if config.out != Path() else config.checkpoint.parent / "evaluation"
+    with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
+        run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
+        result, sheet = _score(config, source, protocol, size, run)
+        run.figure("predictions", sheet)
+        save_png(out / "predictions.png", sheet)
+        result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
+        result |= {"seconds": round(time.perf_counter() - start, 1), "run_id": run.run_id}
+        write_atomic(out / "report.json", json.dumps(result, indent=2) + "\n")
+        run.artifact(out / "report.json")
+        return result
+
+
+def _score(
+    config: EvaluateConfig,
+    source: FrameSource,
+    protocol: Protocol | None,
+    size: tuple[int, int],
+    run: Run,
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """The figures of the result, logged as metrics, and the sheet of predictions."""
+    classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
+    methods = METHODS if protocol else (config.clustering,)
+    prototypes = open_network(config.checkpoint, True).prototypes.detach().numpy()
+    clusterings = {m: cluster_prototypes(prototypes, classes, m, config.seed) for m in methods}
+    clusters = clusterings[config.clustering]
+    segmenters = _segmenters(config, source, size, classes, len(prototypes))
+    totals = count_all(config.engine, source, size, segmenters, classes, clusters)
+    result: dict[str, Any] = {"protocol": protocol.name if protocol else None}
+    result |= {"frames": int(totals["frames"]), "miou": None, "accuracy": None}
+    result |= usage_report(sum_clusters(totals["usage"], clusters, classes))
+    matched = None
+    if protocol:
+        used, groups = totals[NETWORK], totals["groups"]
+        for remark in label_remarks(used.sum(0), protocol, source.spec):
+            print(remark)
+        matched = match(groups.sum(0))
+        result |= network_report(used, groups, matched, clusterings, protocol.classes)
+        for figure, image in score_figures(matched.fold(groups.sum(0)), protocol).items():
+            run.figure(figure, image)
+    result |= _baseline_scores(totals if protocol else {})
+    run.metrics({k: v for k, v in result.items() if isinstance(v, int | float | dict)}, step=0)
+    frames = spread_frames(source, size, 5)
+    network = segmenters[NETWORK]
+    network.load()
+    found = [clusters[network.segment(frame.image)] for frame in frames]
+    return result, prediction_sheet(frames, found, protocol, matched)
+
+
+def _refuse_without_label_maps(source: FrameSource) -> None:
+    """Say it before the pass, not after it. Rendered frames have no path and always labels."""
+    if not any(ref.label_path or not ref.path for ref in source.refs()):
+        raise InputError(
+            f"{source.spec}: no frame has a label map; put the label files where they belong, or "
+            "give the frames as images:FOLDER to see clusters without labels."
+        )
+
+
+def _segmenters(
+    config: EvaluateConfig,
+    source: FrameSource,
+    size: tuple[int, int],
+    clusters: int,
+    prototypes: int,
+) -> dict[str, Segmenter]:
+    """The network, which says the nearest prototype of each pixel, and what it is compared with."""
+    network = PrototypeSegmenter(config.checkpoint, np.arange(prototypes))
+    if not config.baselines:
+        return {NETWORK: network}
+    some = [frame.image for frame in spread_frames(source, size, 40)]
+    method, seed = config.clustering, config.seed
+    return {
+        NETWORK: network,
+        UNTRAINED: prototype_segmenter(config.checkpoint, clusters, False, method, seed),
+        COLOUR: ColourSegmenter(fit_colour_position(some, clusters, seed)),
+    }
+
+
+def _baseline_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name in (UNTRAINED, COLOUR):
+        score = scores(match(totals[name]).fold(totals[name])) if name in totals else None
+        found[f"{name}_miou"] = score.miou if score else None
+        found[f"{name}_accuracy"] = score.accuracy if score else None
+    return found

@@ -1,0 +1,214 @@
+"""Depth and motion against the truth, and against guesses that have not looked at the images."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.depth.metrics import DepthErrors, depth_errors, eigen_crop, mean_errors
+from cpcdr.depth.network import Network, load_depth_network
+from cpcdr.depth.source import DepthSource, Disparity
+from cpcdr.depth.sources import open_depth
+from cpcdr.evaluate.depth_network import motion, photometry
+from cpcdr.frames import Frame, FrameOptions, FrameRef, FrameSource, fit, open_frames
+from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.train.depth_task import DepthTask
+from cpcdr.visualize.pictures import colour_disparity, contact_sheet, save_png
+
+_NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
+
+
+@dataclass(frozen=True)
+class EvaluateDepthConfig:
+    """Measure a depth source where the truth is known, and a network's motion and photometry.
+
+    Attributes:
+        depth: what is measured, as in prepare.py.
+        frames: ``KIND:PATH`` of frames that the training has not seen.
+        truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (KITTI's depth
+            PNGs, say); empty: there is none, only photometry and motion are measured.
+        guess: frames with the same kind of truth whose mean disparity map is the guess that a
+            source has to beat; empty: the evaluated frames' own, the best such guess there is.
+        size: height and width of the frames; 0 0 keeps their own.
+        crop: ``none``, or ``eigen``: the part of a KITTI image that published numbers count.
+        max_depth: farther truth does not count, in metres.
+        out: folder for report.json and figures.
+    """
+
+    depth: str = "network:runs/depth/checkpoint"
+    frames: str = "synthetic:seed=1000,streets=6,frames=8,height=96,width=192"
+    truth: str = "ground-truth"
+    guess: str = ""
+    size: tuple[int, int] = (0, 0)
+    crop: str = "none"
+    max_depth: float = 80.0
+    out: Path = Path("runs/depth-evaluation")
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.crop not in ("none", "eigen"):
+            raise InputError(f"--crop {self.crop} is unknown; choose none or eigen.")
+
+
+def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
+    """Measure, record, draw.
+
+    Returns:
+        the means of Eigen's errors under their names, those of the guess as ``guess_...``,
+        ``photometric`` by the pose network's own motions, ``photometric_aligned`` by motions
+        fitted to the images as in training, and ``identity`` (networks); ``trajectory_error`` (of
+        fitted motions) and ``straight_error`` in metres (networks, frames with poses), None where
+        not measured; counts and paths.
+
+    Raises:
+        InputError: frames, depth or truth cannot be used.
+    """
+    start = time.perf_counter()
+    source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
+    plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
+    digest = config_hash({**plain, "network": getattr(depth, "metrics", {})})
+    with open_run(config.tracking, "evaluate-depth", digest, to_plain(config), config.out) as run:
+        result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
+        result |= _against_truth(config, source, depth, run) if config.truth else {}
+        if isinstance(depth, Network):
+            result |= _of_network(config, source, depth, run)
+        run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
+        result |= {"config_hash": digest, "run_id": run.run_id}
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
+        run.artifact(config.out / "report.json")
+        print(_table(result))
+        return result
+
+
+def _against_truth(
+    config: EvaluateDepthConfig, source: FrameSource, depth: DepthSource, run: Run
+) -> dict[str, Any]:
+    truth = open_depth(config.truth, "--truth")
+    guess = _mean_map(config, open_frames(config.guess) if config.guess else source, truth)
+    found: list[DepthErrors] = []
+    guessed: list[DepthErrors] = []
+    rejected: list[str] = []
+    shown: list[list[NDArray[np.uint8]]] = []
+    refs = source.refs()
+    for ref in Progress(refs, desc="depth", unit="frame"):
+        try:
+            frame = _read(source, ref, config.size)
+            (true,), (predicted,) = truth([frame]), depth([frame])
+            both = [
+                _errors(config, ref, disparity, true)
+                for disparity in (predicted, _resized(guess, true.shape, cv2.INTER_LINEAR))
+            ]
+        except FrameError as error:
+            rejected.append(str(error))
+            continue
+        found.append(both[0])
+        guessed.append(both[1])
+        if (len(found) - 1) % max(1, len(refs) // 5) == 0:
+            shown.append([frame.image, colour_disparity(predicted), colour_disparity(true)])
+    if not found:
+        raise InputError(f"{config.frames}: no frame can be measured, the first: {rejected[0]}")
+    if rejected:
+        print(f"{len(rejected)} of {len(refs)} frames cannot be measured, the first: {rejected[0]}")
+    sheet = contact_sheet(shown[:5], ["frame", "disparity", "truth"])
+    run.figure("depth", sheet)
+    save_png(config.out / "depth.png", sheet)
+    means = {n: getattr(mean_errors(found), n) for n in _NAMES}
+    means |= {f"guess_{n}": getattr(mean_errors(guessed), n) for n in _NAMES}
+    return means | {"measured_frames": len(found), "rejected": len(rejected)}
+
+
+def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSource) -> Disparity:
+    """The mean disparity map of a source's frames, over the valid pixels of each place."""
+    total, count, reason = None, None, ""
+    for ref in source.refs():
+        try:
+            (true,) = truth([_read(source, ref, config.size)])
+        except FrameError as error:
+            reason = reason or str(error)
+            continue
+        if total is None or count is None:
+            total, count = np.zeros(true.shape), np.zeros(true.shape)
+        true = _resized(true, total.shape, cv2.INTER_NEAREST_EXACT)  # its holes must not bleed
+        total += true
+        count += true > 0
+    if total is None or count is None:
+        raise InputError(
+            f"{source.spec}: no frame has a true depth by --truth {config.truth}; give another, or "
+            "--truth '' to measure a network's photometry and motion alone; the first frame says: "
+            f"{reason}"
+        )
+    mean = total / np.maximum(count, 1)
+    return np.where(count > 0, mean, mean[count > 0].mean()).astype(np.float32)
+
+
+def _errors(
+    config: EvaluateDepthConfig, ref: FrameRef, predicted: Disparity, true: Disparity
+) -> DepthErrors:
+    if config.crop == "eigen":
+        true = np.where(eigen_crop(true.shape), true, 0)
+    depth = np.where(true > 0, 1 / np.maximum(true, 1e-6), 0)
+    predicted = np.maximum(predicted, 1e-6)  # holes count as infinitely far
+    try:
+        return depth_errors(1 / predicted, depth, max_depth=config.max_depth)
+    except InputError as error:
+        raise FrameError(f"{ref.frame_id}: {error}", "depth") from error
+
+
+def _read(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame:
+    frame = source.read(ref)
+    return fit(frame, size) if min(size) > 0 else frame
+
+
+def _resized(disparity: Disparity, shape: tuple[int, ...], interpolation: int) -> Disparity:
+    if disparity.shape == shape:
+        return disparity
+    return cv2.resize(disparity, shape[::-1], interpolation=interpolation).astype(np.float32)
+
+
+def _of_network(
+    config: EvaluateDepthConfig, source: FrameSource, depth: Network, run: Run
+) -> dict[str, Any]:
+    """What needs no truth: photometry over triplets of frames, and motion where poses are known."""
+    model = load_depth_network(depth.folder)
+    try:
+        task = DepthTask(model.config, source)
+    except InputError as error:  # single frames, say: what was measured stays
+        if not config.truth:
+            raise
+        print(f"photometry and motion are not measured: {error}")
+        return {}
+    return photometry(task, model, config.out, run) | motion(task, model, config.out, run)
+
+
+def _table(result: dict[str, Any]) -> str:
+    """What a person reads at the end."""
+    lines = [""]
+    if "abs_rel" in result:
+        lines += ["              " + "".join(f"{name:>9s}" for name in _NAMES)]
+        for title, prefix in (("measured", ""), ("mean map", "guess_")):
+            row = "".join(f"{result[prefix + name]:9.3f}" for name in _NAMES)
+            lines += [f"  {title:12s}{row}"]
+    if "photometric" in result:
+        lines += [
+            f"  reprojection error {result['photometric']:.4f}, of doing nothing "
+            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below; with motions "
+            f"fitted to the images {result['photometric_aligned']:.4f}"
+        ]
+    if result.get("trajectory_error") is not None:
+        lines += [
+            f"  trajectory over 5 frames {result['trajectory_error']:.3f} m, driving straight "
+            f"{result['straight_error']:.3f} m"
+        ]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,192 @@
+"""A trained network for others: ONNX, and a registered MLflow model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cpcdr.evaluate.segmenters import PrototypeSegmenter
+from cpcdr.evaluate.supervised import ClassSegmenter
+from cpcdr.runtime.checkpoint import publish_checkpoint
+from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.store import tracking_uri, without_password
+from cpcdr.segment import pyfunc
+from cpcdr.segment.load import CLUSTERS, LoadedNetwork, find_checkpoint, load_network_for_use
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a checkpoint as ONNX and register it.
+
+    Attributes:
+        model: checkpoint folder of pretrain.py, probe.py or finetune.py, ``runs:/RUN_ID`` or
+            ``models:/...``.
+        out: the ONNX file.
+        clusters: how many clusters a network has that has seen no label.
+        register: name in MLflow's model registry; empty: none.
+        alias: given to the registered version, so that ``models:/NAME@ALIAS`` is this one.
+    """
+
+    model: str = "runs/pretrain/checkpoint"
+    out: Path = Path("runs/model.onnx")
+    clusters: int = CLUSTERS
+    register: str = ""
+    alias: str = "champion"
+
+    def __post_init__(self) -> None:
+        # MLflow's own rules, and no '?' or '@', which mean something else in models:/NAME@ALIAS.
+        if self.register and not re.fullmatch(r"\w[\w .-]*", self.register):
+            raise InputError(
+                f"--register '{self.register}' cannot be a model's name: take letters, digits, "
+                "'_', '-', '.' and spaces."
+            )
+        reserved = re.fullmatch(r"(?i)latest|v\d+", self.alias)
+        if reserved or not re.fullmatch(r"[\w-]{1,255}", self.alias):
+            raise InputError(
+                f"--alias '{self.alias}' cannot be an alias: take letters, digits, '_' and '-', "
+                "and neither 'latest' nor a version such as v1."
+            )
+
+
+class ScoringNetwork(nn.Module):
+    """Images [N, 3, H, W] in [0, 1] to scores [N, K, H, W] of classes or clusters."""
+
+    def __init__(self, network: LoadedNetwork) -> None:
+        super().__init__()
+        segmenter = network.segmenter
+        self.cluster_of: list[list[int]] = []
+        if isinstance(segmenter, ClassSegmenter):
+            self.module: nn.Module = segmenter.module
+            return
+        assert isinstance(segmenter, PrototypeSegmenter)
+        self.module = segmenter.network
+        for cluster in range(len(network.names)):
+            self.cluster_of.append(np.flatnonzero(segmenter.clusters == cluster).tolist())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A cluster's score is that of its nearest prototype."""
+        size = images.shape[-2:]
+        if not self.cluster_of:
+            scores = self.module.logits(images)  # type: ignore[operator]
+            return functional.interpolate(scores, size, mode="bilinear")
+        features = functional.interpolate(self.module(images), size, mode="bilinear")
+        near = torch.einsum("nchw,kc->nkhw", features, self.module.prototypes)
+        return torch.stack([near[:, members].amax(1) for members in self.cluster_of], dim=1)
+
+
+def export(config: ExportConfig) -> dict[str, Any]:
+    """Write the ONNX file, check it against PyTorch at two sizes, register the network.
+
+    Returns:
+        ``onnx``, ``difference`` (largest, of scores relative to their range), ``version`` and
+        ``uri`` in the registry.
+
+    Raises:
+        InputError: the model cannot be used, a package is missing, ONNX disagrees, or MLflow
+            refuses.
+    """
+    folder = find_checkpoint(config.model)
+    network = load_network_for_use(folder, config.clusters)
+    difference = export_onnx(ScoringNetwork(network).cpu().eval(), config.out)
+    result: dict[str, Any] = {"onnx": str(config.out), "difference": difference}
+    return result | (register(config, folder, network) if config.register else {})
+
+
+def export_onnx(scores: nn.Module, out: Path) -> float:
+    """Write ONNX with free batch, height and width; the largest difference to PyTorch."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("ONNX export needs pip install 'cpcdr[onnx]'.") from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    names = {0: "images", 2: "height", 3: "width"}
+    torch.onnx.export(
+        scores,
+        (torch.rand(2, 3, 96, 192),),
+        str(partial),
+        input_names=["images"],
+        output_names=["scores"],
+        dynamic_axes={"images": names, "scores": names},
+        opset_version=17,
+        dynamo=False,
+    )
+    session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for size in ((1, 3, 96, 192), (2, 3, 64, 160)):
+        images = torch.rand(size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            expected = scores(images).numpy()
+        (found,) = session.run(None, {"images": images.numpy()})
+        worst = max(worst, float(np.abs(found - expected).max() / np.ptp(expected)))
+    if worst > _TOLERANCE:
+        raise InputError(f"{out}: ONNX differs from PyTorch by {worst:.2g}; nothing was written.")
+    partial.replace(out)
+    return worst
+
+
+def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict[str, Any]:
+    """Log a checkpoint as an MLflow model, register it as a new version, point the alias at it.
+
+    Raises:
+        InputError: MLflow does not take it.
+    """
+    plain = to_plain(config)
+    with open_run(TrackingConfig(), "export", config_hash(plain), plain) as run:
+        import mlflow
+
+        mlflow.set_tracking_uri(tracking_uri())
+        try:
+            with mlflow.start_run(run.run_id):
+                version = _log_model(config, folder, network)
+            client = mlflow.MlflowClient()
+            client.set_registered_model_alias(config.register, config.alias, version)
+        except mlflow.MlflowException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{config.register}: MLflow at {without_password(tracking_uri())} did not register "
+                f"it ({reason}); {config.out} is written, run the same command again."
+            ) from error
+    return {"version": version, "uri": f"models:/{config.register}@{config.alias}"}
+
+
+def _log_model(config: ExportConfig, folder: Path, network: LoadedNetwork) -> str:
+    """The version of a model of the checkpoint's files and the name of the module that loads them.
+
+    No pickle and no code go with it. It needs this package where it is used, and yet does not
+    list it among the requirements: pip would take whatever somebody has put on PyPI by its name.
+    """
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
+    classes = TensorSpec(np.dtype(np.uint8), (-1, -1, -1))
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it wants an example, whose pixels it would store as JSON
+        data = Path(scratch) / "checkpoint"
+        publish_checkpoint(folder, data)
+        logged = mlflow.pyfunc.log_model(
+            name="network",
+            loader_module=pyfunc.__name__,
+            data_path=str(data),
+            signature=ModelSignature(Schema([images]), Schema([classes])),
+            pip_requirements=[],
+            model_config={"clusters": config.clusters},
+            metadata={"classes": list(network.names)},
+            registered_model_name=config.register,
+        )
+    return str(logged.registered_model_version)

@@ -1,0 +1,59 @@
+"""A prepared dataset as a tree of 16-bit PNG files, the layout of the released code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pyarrow.parquet as pq
+
+from cpcdr.dataset import read_manifest
+from cpcdr.frames.decode import decode_image
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.progress import Progress
+
+
+@dataclass(frozen=True)
+class ExportPngConfig:
+    """A prepared dataset as a tree of PNG files.
+
+    Attributes:
+        data: dataset folder made by prepare.py.
+        out: folder for ``rgb/``, ``disp/`` and ``region/``; files that are there stay.
+    """
+
+    data: Path = Path("runs/dataset")
+    out: Path = Path("runs/png")
+
+
+def export_png(config: ExportPngConfig) -> dict[str, Any]:
+    """Write the tree; files of an earlier, interrupted export are kept.
+
+    Returns:
+        ``out`` and the number of ``frames``.
+
+    Raises:
+        InputError: ``data`` is no dataset, or a row of it is damaged.
+    """
+    total = read_manifest(config.data)["frames"]
+    with Progress(total=total, desc="export", unit="frame") as bar:
+        for path in sorted((config.data / "data").glob("*.parquet")):
+            columns = ["frame_id", "image", "disparity", "regions"]
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=16, columns=columns):
+                for row in batch.to_pylist():
+                    _export(row, config.out)
+                    bar.update()
+    return {"out": str(config.out), "frames": total}
+
+
+def _export(row: dict[str, Any], out: Path) -> None:
+    name = f"{row['frame_id']}.png"
+    image = decode_image(row["image"], row["frame_id"])
+    rgb = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    for tree, data in (("rgb", rgb), ("disp", row["disparity"]), ("region", row["regions"])):
+        path = out / tree / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data)

@@ -1,0 +1,207 @@
+"""The driver of prepare: what is left to do, the Ray Data pipeline, the manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.depth.camera import LearnedCamera, where_assumed
+from cpcdr.depth.sources import open_depth
+from cpcdr.frames import FrameRef, FrameSource, open_frames
+from cpcdr.prepare.checks import check_depth, check_regions, some_frames
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.figures import dataset_sheet
+from cpcdr.prepare.parts import finish, finished_ids, publish
+from cpcdr.prepare.pipeline import stream
+from cpcdr.prepare.png_tree import check_region_maps
+from cpcdr.prepare.regroup import graph_settings, regroup
+from cpcdr.prepare.stages import (
+    EstimateDepth,
+    GroupRegions,
+    ReadFrames,
+    Stage,
+    WriteParts,
+)
+from cpcdr.regions import RegionConfig
+from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.storage import copy_dataset
+from cpcdr.runtime.tracking.run import Run, open_run
+
+
+def prepare(config: PrepareConfig) -> dict[str, Any]:
+    """Make the dataset, or what is left of it.
+
+    Returns:
+        ``dataset``, ``hash``, ``frames``, ``rejected``, ``regions_per_frame``, ``reused_frames``,
+        ``seconds``, ``run_id``.
+
+    Raises:
+        InputError: frames or depth cannot be opened, every frame is rejected, or ``out`` holds
+            a dataset of another configuration.
+    """
+    start, digest = time.perf_counter(), config_hash(config.identity())
+    with open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
+        reused = 0
+        if config.regroup != Path():
+            reused = _regroup(config, run)
+        elif config.out.exists():
+            _check_same(config.out, digest)
+            reused = read_manifest(config.out)["frames"]
+        else:
+            reused = _make(config, digest, run)
+        if config.publish:
+            copy_dataset(config.out, config.publish)
+        manifest = read_manifest(config.out)
+        seconds = time.perf_counter() - start
+        sheet = dataset_sheet(PreparedDataset(config.out))
+        run.figure("regions", sheet)
+        run.artifact(config.out / "manifest.json", "dataset")
+        run.artifact(config.out / "rejected.parquet", "dataset")
+        run.dataset(config.out, manifest["hash"])
+        result = {
+            "dataset": config.publish or str(config.out),
+            "hash": manifest["hash"],
+            "frames": manifest["frames"],
+            "rejected": manifest["rejected"],
+            "regions_per_frame": manifest["regions_per_frame"],
+            "reused_frames": reused,
+            "seconds": round(seconds, 2),
+            "run_id": run.run_id,
+        }
+        run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
+        return result
+
+
+def _regroup(config: PrepareConfig, run: Run) -> int:
+    """Make the dataset from another one's graphs; the number of frames that were re-used."""
+    old = graph_settings(config.regroup)
+    default = RegionConfig()
+    # What the graph was made with stays, unless it was given, which regroup() then refuses.
+    kept = {n: v for n, v in old.items() if getattr(config.regions, n) == getattr(default, n)}
+    manifest = regroup(config.regroup, config.out, replace(config.regions, **kept))
+    print(
+        f"{config.regroup}: the graphs of {manifest['frames']} frames were grouped again; "
+        f"{manifest['regions_per_frame']:.0f} regions a frame."
+    )
+    check_regions(PreparedDataset(config.out), run)
+    return manifest["frames"]
+
+
+def _check_same(out: Path, digest: str) -> None:
+    if read_manifest(out)["config_hash"] != digest:
+        raise InputError(
+            f"{out}: holds a dataset of another configuration (see its manifest.json); "
+            "give another --out, or delete the folder."
+        )
+
+
+def _make(config: PrepareConfig, digest: str, run: Run) -> int:
+    """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
+    source = open_frames(config.frames, config.options)
+    depth = open_depth(config.depth)
+    camera: LearnedCamera | None = getattr(depth, "camera", None)
+    if camera is not None:
+        source = where_assumed(source, camera, depth.name)
+    frames = some_frames(source, config.size)
+    alarms = check_depth(depth, frames, config.allow_poor_depth, run)
+    refs = source.refs()
+    partial = config.out.absolute().with_name(config.out.name + ".partial")
+    _claim(partial, config, digest)
+    done = finished_ids(partial)
+    pending = [ref for ref in refs if ref.frame_id not in done]
+    print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
+    if done:
+        print(f"{len(refs) - len(pending)} frames are done already; going on.")
+    given = None if config.region_maps == Path() else check_region_maps(config.region_maps)
+    stages: list[Stage] = [
+        ReadFrames(source, config.size),
+        EstimateDepth(depth),
+        GroupRegions(config.regions, given),
+        WriteParts(partial),
+    ]
+    _run_pipeline(config, stages, pending, done=len(refs) - len(pending))
+    index, rejected = finish(partial)
+    if not index.num_rows:
+        reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
+        raise InputError(f"{config.frames}: no frame can be used; the first says: {reason}")
+    _write_manifest(config, digest, source, depth.name, partial, index, rejected)
+    publish(partial, config.out.absolute())
+    check_regions(PreparedDataset(config.out), run, alarms)
+    if rejected.num_rows:
+        by_stage = Counter(rejected["stage"].to_pylist())
+        parts = ", ".join(f"{count} by {stage}" for stage, count in by_stage.items())
+        print(f"{rejected.num_rows} frames rejected ({parts}): {config.out / 'rejected.parquet'}")
+    return len(refs) - len(pending)
+
+
+def _claim(partial: Path, config: PrepareConfig, digest: str) -> None:
+    """Make the working folder, or see that it belongs to this very configuration."""
+    path = partial / "config.yaml"
+    if path.exists() and read_yaml(path).get("hash") != digest:
+        raise InputError(
+            f"{partial}: is the unfinished dataset of another configuration; "
+            "give another --out, or delete the folder."
+        )
+    (partial / "data").mkdir(parents=True, exist_ok=True)
+    write_yaml(path, {"hash": digest, **config.identity()})
+
+
+def _run_pipeline(
+    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef], done: int
+) -> None:
+    total = done + len(pending)
+    with Progress(total=total, initial=done, desc="prepare", unit="frame") as bar:
+        if not pending:
+            return
+        rejected = 0
+        for batch in stream(config, stages, pending):
+            rejected += sum(bool(reason) for reason in batch["reason"].to_pylist())
+            bar.set_postfix_str(f"{rejected} rejected" if rejected else "")
+            bar.update(batch.num_rows)
+
+
+def _write_manifest(
+    config: PrepareConfig,
+    digest: str,
+    source: FrameSource,
+    depth: str,
+    partial: Path,
+    index: pa.Table,
+    rejected: pa.Table,
+) -> None:
+    regions = index["num_regions"].to_numpy()
+    manifest = {
+        "format": 1,
+        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
+        "config_hash": digest,
+        "config": config.identity(),
+        "frames": index.num_rows,
+        "rejected": rejected.num_rows,
+        "size": _size_of_first(partial, index),
+        "regions_per_frame": round(float(np.mean(regions)), 2),
+        "source": source.spec,
+        "protocol": source.protocol,
+        "intrinsics": source.intrinsics_note,
+        "depth": depth,
+        "versions": {n: version(n) for n in ("cpcdr", "torch", "numpy", "opencv-python-headless")},
+    }
+    write_atomic(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def _size_of_first(partial: Path, index: pa.Table) -> list[int]:
+    part = pq.read_table(
+        partial / "data" / index["part"][0].as_py(), columns=["height", "width"]
+    ).slice(index["row"][0].as_py(), 1)
+    return [part["height"][0].as_py(), part["width"][0].as_py()]

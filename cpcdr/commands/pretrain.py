@@ -1,0 +1,97 @@
+"""Pre-training as a command: presets, the run, its record and figures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cpcdr.dataset import PreparedDataset
+from cpcdr.model.segmentation import load_network
+from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.tracking.run import open_run
+from cpcdr.train.engine import train
+from cpcdr.train.history import read_history
+from cpcdr.train.pretrain_task import PretrainConfig, PretrainTask
+from cpcdr.visualize.pictures import as_pictures, colour_features, colour_regions, contact_sheet
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Train, or go on; record the run and its figures.
+
+    Returns:
+        ``checkpoint``, ``loss_over_lnK``, ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...
+
+    Raises:
+        InputError: the dataset cannot be used, or the training had to stop.
+    """
+    start, task = time.perf_counter(), config.task()
+    settings = replace(config.train, seed=config.seed)
+    digest = config_hash({"task": task.config(), "train": to_plain(settings)})
+    manifest = PreparedDataset(config.data).manifest
+    key = config_hash([digest, str(config.out.absolute())])
+    with open_run(config.tracking, "pretrain", key, to_plain(config), config.out) as run:
+        run.dataset(config.data, manifest["hash"])
+        run.tags({"cpcdr.config_hash": digest})
+        run.figure("mosaic", mosaic_sheet(task))
+        checkpoint = train(task, settings, config.engine, config.out, run.metrics)
+        run.figure("features", feature_sheet(task, checkpoint))
+        run.artifact(checkpoint / "config.yaml", "checkpoint")
+        run.artifact(checkpoint / "model.safetensors", "checkpoint")
+        last = read_history(config.out / "history.jsonl")[-1]
+        if last["loss_over_lnK"] > 0.99:
+            print(
+                "warning: the loss is still ln K, what a network that says nothing has; "
+                "train longer, or raise --train.lr."
+            )
+            run.tags({"cpcdr.alarm": "loss at ln K"})
+        return {
+            "checkpoint": str(checkpoint),
+            "dataset": str(config.data),
+            "steps": last["step"],
+            "loss_over_lnK": last["loss_over_lnK"],
+            "prototypes_used": last["prototypes_used"],
+            "pasted_share": last["pasted_share"],
+            "seconds_per_step": last["seconds_per_step"],
+            "data_wait_share": last["data_wait_share"],
+            "seconds": round(time.perf_counter() - start, 1),
+            "config_hash": digest,
+            "run_id": run.run_id,
+        }
+
+
+def mosaic_sheet(task: PretrainTask) -> np.ndarray:
+    """The first mosaic of the run: mixed images over their regions, uint8 [H, W, 3]."""
+    batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
+    images = as_pictures(batch["images"])
+    regions = [
+        colour_regions(ids.numpy().astype(np.int64), image)
+        for ids, image in zip(batch["regions"], images, strict=True)
+    ]
+    half = len(images) // 2
+    shown = min(4, half)
+    rows = [
+        images[:shown],
+        regions[:shown],
+        images[half : half + shown],
+        regions[half : half + shown],
+    ]
+    titles = ["round 1", "regions of round 1", "round 2", "regions of round 2"]
+    return contact_sheet(rows, row_titles=titles)
+
+
+def feature_sheet(task: PretrainTask, checkpoint: Path, frames: int = 4) -> np.ndarray:
+    """Frames over their features, the first three principal components as RGB."""
+    network, _ = load_network(checkpoint)
+    dataset = PreparedDataset(task.data)
+    indices = np.unique(np.linspace(0, len(dataset) - 1, min(frames, len(dataset))).astype(int))
+    images = [sample.image for sample in dataset.samples(indices.tolist())]
+    tensor = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        features = torch.nn.functional.normalize(network(tensor), dim=1)
+    rows = [images, list(colour_features(features.numpy()))]
+    return contact_sheet(rows, row_titles=["frames", "features, first three components"])

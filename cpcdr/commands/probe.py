@@ -1,0 +1,141 @@
+"""Probes of a pre-trained network as a command."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.evaluate.probe_head import save_probe
+from cpcdr.evaluate.probes import (
+    NetworkProbes,
+    grid_labels,
+)
+from cpcdr.evaluate.segmenters import check_size, open_network, trained_with
+from cpcdr.frames import IGNORE, FrameOptions, FrameSource, fit, get_protocol, open_frames
+from cpcdr.frames.protocols import evaluation_size
+from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint
+from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+
+_PER_FRAME, _PIXELS = 400, 200_000  # pixels that SGD sees: of a frame, and of all at most
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What the frozen features of a pre-trained network know, beside the untrained network's.
+
+    Attributes:
+        checkpoint: folder written by pretrain.py.
+        frames: labelled frames that the probes are fitted on.
+        evaluate: labelled frames of the same protocol that they are scored on.
+        size: height and width; 0 0: those of the training.
+        out: folder for probes.json and ``probe``, the linear probe as a checkpoint for segment.py;
+            empty: beside the checkpoint.
+        seed: of the sampled pixels and of SGD.
+    """
+
+    checkpoint: Path = Path("runs/demo/seed-0/pretrain/checkpoint")
+    frames: str = "synthetic:seed=0,streets=48,frames=1,height=96,width=192"
+    evaluate: str = "synthetic:seed=1000,streets=32,frames=1,height=96,width=192"
+    size: tuple[int, int] = (0, 0)
+    out: Path = Path()
+    seed: int = 0
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+
+
+def probe(config: ProbeConfig) -> dict[str, Any]:
+    """Fit and score every probe on both networks; mIoU is counted at stride 4.
+
+    Returns:
+        ``protocol`` and, each also as ``untrained_...``: ``linear_ridge``, ``linear_sgd``, ``knn``
+        (mIoU) and ``prototype_purity``; ``checkpoint``, the ridge probe as a network to use.
+
+    Raises:
+        InputError: checkpoint, frames or labels cannot be used.
+    """
+    start = time.perf_counter()
+    values, _ = read_checkpoint(config.checkpoint, "pretrain")
+    fitted, scored = (open_frames(f, config.options) for f in (config.frames, config.evaluate))
+    if not fitted.protocol or fitted.protocol != scored.protocol:
+        raise InputError(
+            f"{config.frames} and {config.evaluate} have labels of '{fitted.protocol}' and "
+            f"'{scored.protocol}'; probes need labels of one protocol."
+        )
+    trained_size, _ = trained_with(config.checkpoint, values)
+    size = evaluation_size(get_protocol(fitted.protocol), config.size, trained_size)
+    plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
+    digest = config_hash({**plain, "training": values["config"], "step": values.get("step")})
+    out = config.out if config.out != Path() else config.checkpoint.parent
+    result: dict[str, Any] = {"protocol": fitted.protocol}
+    with open_run(config.tracking, "probe", digest, plain, out) as run:
+        classes = len(get_protocol(fitted.protocol).classes)
+        per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
+        probes = {
+            prefix: NetworkProbes(
+                open_network(config.checkpoint, trained), classes, per_frame, config.seed
+            )
+            for prefix, trained in (("", True), ("untrained_", False))
+        }
+        for image, labels in labelled_frames(fitted, size):
+            for each in probes.values():
+                each.fit(image, labels)
+        for each in probes.values():
+            each.finish()
+        for image, labels in labelled_frames(scored, size):
+            for each in probes.values():
+                each.score(image, labels)
+        for prefix, each in probes.items():
+            result |= {prefix + name: value for name, value in each.result().items()}
+        run.metrics({k: v for k, v in result.items() if isinstance(v, float)}, step=0)
+        trained = probes[""]
+        about = {"protocol": fitted.protocol, "size": list(size), "probe": plain}
+        ridge = trained.linear["linear_ridge"]
+        save_probe(out / "probe", trained.network, ridge, about, values["step"])
+        for name in (CONFIG, WEIGHTS):
+            run.artifact(out / "probe" / name, "checkpoint")
+        result |= {"checkpoint": str(out / "probe")}
+        result |= {"config_hash": digest, "run_id": run.run_id}
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        write_atomic(out / "probes.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def labelled_frames(
+    source: FrameSource, size: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Images [H, W, 3] of ``size`` and labels at stride 4; what is left out is said at the end.
+
+    Raises:
+        InputError: no frame has labels that can be read.
+    """
+    refs, left_out, first = source.refs(), 0, ""
+    grid = tuple(-(-side // 4) for side in size)
+    for ref in Progress(refs, desc="probe", unit="frame", leave=False):
+        try:
+            frame = fit(source.read(ref), size)
+            if frame.labels is None:
+                raise FrameError(f"{ref.frame_id} has no label map.")
+            labels = grid_labels(frame.labels, grid)
+            if (labels == IGNORE).all():
+                raise FrameError(f"{ref.label_path or ref.frame_id} labels no pixel.")
+        except FrameError as error:
+            left_out, first = left_out + 1, first or str(error)
+            continue
+        yield frame.image, labels
+    if left_out == len(refs):
+        raise InputError(f"{source.spec}: no labelled frame can be read; the first says: {first}")
+    if left_out:
+        print(f"{source.spec}: {left_out} frames left out; the first says: {first}")

@@ -1,0 +1,135 @@
+"""Segmenting whole recordings as a Ray Data job: overlay videos, or label maps as PNG files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cpcdr.frames import FrameRef, FrameSource, open_frames
+from cpcdr.frames.decode import encode_jpeg
+from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.session import ray_session
+from cpcdr.segment.config import SegmentConfig
+from cpcdr.segment.load import LoadedNetwork, find_checkpoint, load_network_for_use
+from cpcdr.segment.writers import LabelFiles, OverlayVideos, encode_ids
+from cpcdr.visualize.pictures import legend, save_png
+
+_FRAMES_WORTH_AN_ACTOR = 64
+
+
+class SegmentVideo:
+    """A Ray Data actor: frame references to encoded pictures."""
+
+    def __init__(self, config: SegmentConfig, checkpoint: Path, source: FrameSource) -> None:
+        self.config, self.source = config, source
+        self.network: LoadedNetwork = load_network_for_use(checkpoint, config.clusters)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([self.one(FrameRef(**row)) for row in table.to_pylist()])
+
+    def one(self, ref: FrameRef) -> dict[str, Any]:
+        """``picture``: JPEG of the overlay or PNG of the classes; ``reason`` if there is none."""
+        row = {"sequence": ref.sequence, "frame_id": ref.frame_id, "picture": b"", "reason": ""}
+        try:
+            image = self.source.read(ref).image
+        except FrameError as error:
+            return row | {"reason": str(error)}
+        if self.config.labels:
+            encoded = encode_ids(self.network.segment(image), self.network.colours)
+        else:
+            encoded = encode_jpeg(self.network.overlay(image, self.config.opacity))
+        return row | {"picture": encoded}
+
+
+def segment(config: SegmentConfig) -> dict[str, Any]:
+    """Segment every frame, in order.
+
+    Returns:
+        ``out``, ``frames``, ``rejected``, ``frames_per_second``, ``classes``.
+
+    Raises:
+        InputError: model or frames cannot be used, or nothing could be written.
+    """
+    start = time.perf_counter()
+    checkpoint = find_checkpoint(config.model)
+    source = open_frames(config.frames, config.options)
+    network = load_network_for_use(checkpoint, config.clusters)
+    refs, rejected, first, done = source.refs(), 0, 0.0, 0
+    folder = _made_folder(config)
+    writer = LabelFiles(folder) if config.labels else OverlayVideos(config)
+    with Progress(total=len(refs), desc="segment", unit="frame") as bar:
+        for row in _stream(config, checkpoint, source, refs):
+            first = first or time.perf_counter()
+            bar.update()
+            if row["reason"]:
+                rejected += 1
+                Progress.write(f"left out: {row['reason']}")
+                continue
+            writer.add(row["sequence"], row["frame_id"], row["picture"])
+            done += 1
+    writer.close()
+    if not done:
+        raise InputError(f"{config.frames}: no frame could be segmented.")
+    save_png(folder / "legend.png", legend(network.names, network.colours))
+    elapsed = time.perf_counter()
+    return {
+        "out": str(config.out),
+        "frames": done,
+        "rejected": rejected,
+        "frames_per_second": round((done - 1) / max(1e-9, elapsed - first), 2),
+        "classes": list(network.names),
+        "seconds": round(elapsed - start, 1),
+    }
+
+
+def _made_folder(config: SegmentConfig) -> Path:
+    """The folder that everything is written into."""
+    folder = config.out.parent if config.one_video else config.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {config.out}: {folder} cannot be a folder ({error.strerror}); choose another."
+        ) from error
+    if config.one_video and config.out.is_dir():
+        raise InputError(f"--out {config.out}: is a folder; choose another name for the video.")
+    return folder
+
+
+def _stream(
+    config: SegmentConfig, checkpoint: Path, source: FrameSource, refs: list[FrameRef]
+) -> Iterator[dict[str, Any]]:
+    """Rows of `SegmentVideo` in the order of the frames."""
+    if config.engine == "local":
+        actor = SegmentVideo(config, checkpoint, source)
+        yield from map(actor.one, refs)
+        return
+    with ray_session():
+        import ray.data
+        from ray.data import ActorPoolStrategy
+
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        cores = min(os.cpu_count() or 1, -(-len(refs) // _FRAMES_WORTH_AN_ACTOR))
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        table = pa.Table.from_pylist([vars(ref) for ref in refs])
+        blocks = [table.slice(at, 8) for at in range(0, len(refs), 8)]
+        dataset = ray.data.from_arrow(blocks).map_batches(
+            SegmentVideo,
+            fn_constructor_args=(config, checkpoint, source),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=config.workers or gpus or cores),
+            num_cpus=1,
+            num_gpus=1 if gpus else 0,
+        )
+        try:
+            yield from dataset.iter_rows()
+        finally:
+            context.execution_options.preserve_order = False

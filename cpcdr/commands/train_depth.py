@@ -1,0 +1,176 @@
+"""Depth training as a command: the run, its record and figures."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.depth.camera import LearnedCamera
+from cpcdr.depth.motion_on_ray import measure_on_ray
+from cpcdr.depth.network import Network, load_depth_network
+from cpcdr.depth.triplets import refuse_single_frames
+from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.prepare.checks import depth_alarms, some_frames
+from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.session import ray_session
+from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.train.depth_task import TINY, DepthConfig, DepthTask
+from cpcdr.train.engine import EngineConfig, train
+from cpcdr.train.history import read_history
+from cpcdr.train.loop import TrainConfig
+from cpcdr.visualize.pictures import as_pictures, colour_disparity, contact_sheet, save_png
+
+_FEW_TURNS = 0.02
+"""Share of the triplets that turn, below which a learned focal length rests on next to nothing."""
+
+
+@dataclass(frozen=True)
+class TrainDepthConfig:
+    """Depth and pose networks, self-supervised on consecutive frames of video.
+
+    Attributes:
+        frames: ``KIND:PATH`` of video or frame sequences; several joined by commas.
+        out: run folder; run the same command again to continue.
+        seed: of weights, order and augmentation.
+    """
+
+    frames: str = "synthetic:"
+    out: Path = Path("runs/depth")
+    seed: int = 0
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    options: FrameOptions = field(default_factory=FrameOptions)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=20, optimizer="adamw", lr=1e-4, final_lr=1e-6)
+    )
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @staticmethod
+    def presets() -> dict[str, TrainDepthConfig]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        train = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
+        return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
+
+
+def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
+    """Train, or go on; record the run and its figures.
+
+    Returns:
+        ``checkpoint``, ``photometric`` and ``identity`` (the loss of doing nothing), ``triplets``,
+        ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
+        ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
+        ``turning``, the share of the triplets (second half of the training) that told of it.
+
+    Raises:
+        InputError: the frames cannot be used, or the training had to stop.
+    """
+    start = time.perf_counter()
+    source = open_frames(config.frames, config.options)
+    learns = config.depth.intrinsics == "learn"
+    print(f"{source.spec}: intrinsics {'learned' if learns else source.intrinsics_note}.")
+    refuse_single_frames(source, config.depth.spacing)
+    settings = replace(config.train, seed=config.seed)
+    with ray_session() if config.engine.engine == "ray" else nullcontext():
+        task = _task(config, source)
+        digest = config_hash({"task": task.config(), "train": to_plain(settings)})
+        return {
+            **_train(config, task, settings, digest),
+            "config_hash": digest,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+
+
+def _task(config: TrainDepthConfig, source: FrameSource) -> DepthTask:
+    depth = replace(config.depth, seed=config.seed)
+    size = (depth.height, depth.width)
+    motions = measure_on_ray(source, size) if config.engine.engine == "ray" else None
+    task = DepthTask(depth, source, motions)
+    print(task.scan.summary())
+    return task
+
+
+def _train(
+    config: TrainDepthConfig, task: DepthTask, settings: TrainConfig, digest: str
+) -> dict[str, Any]:
+    source = task.source
+    key = config_hash([digest, str(config.out.absolute())])
+    with open_run(config.tracking, "depth", key, to_plain(config), config.out) as run:
+        run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
+        checkpoint = train(task, settings, config.engine, config.out, run.metrics)
+        sheet = depth_sheet(task, checkpoint)
+        run.figure("depth", sheet)
+        save_png(config.out / "depth.png", sheet)
+        run.artifact(checkpoint / "config.yaml", "checkpoint")
+        run.artifact(checkpoint / "model.safetensors", "checkpoint")
+        rows = read_history(config.out / "history.jsonl")
+        last = rows[-1]
+        depth = Network(f"network:{checkpoint}", checkpoint)
+        _say_alarms(task, depth, run)
+        return {
+            "checkpoint": str(checkpoint),
+            "frames": source.spec,
+            **_say_camera(task, depth.camera, rows, run),
+            "triplets": len(task.scan.triplets),
+            "steps": last["step"],
+            "photometric": last["photometric"],
+            "identity": last["identity"],
+            "seconds_per_step": last["seconds_per_step"],
+            "data_wait_share": last["data_wait_share"],
+            "run_id": run.run_id,
+        }
+
+
+def _say_alarms(task: DepthTask, depth: Network, run: Run) -> None:
+    """What prepare would say of the finished network, on some frames of its own video."""
+    size = (task.settings.height, task.settings.width)
+    alarms = depth_alarms(depth, some_frames(task.source, size))
+    if alarms:
+        run.tags({"cpcdr.alarm": "; ".join(alarms)})
+    for alarm in alarms:
+        print(f"warning: {alarm}.")
+
+
+def _say_camera(
+    task: DepthTask, camera: LearnedCamera | None, rows: list[dict[str, float]], run: Run
+) -> dict[str, Any]:
+    """Where the intrinsics are from; learned ones in pixels of the first triplet's own size."""
+    source = task.source
+    if camera is None:
+        return {"intrinsics": source.intrinsics_note}
+    # Of the second half: before, motions are not good enough to tell what turns.
+    turning = fmean(row["turning"] for row in rows[len(rows) // 2 :])
+    height, width = source.read(task.scan.triplets[0][1]).image.shape[:2]
+    facts = camera.facts((height, width))
+    print(
+        f"learned intrinsics of {width}×{height} frames: --options.intrinsics "
+        f"{facts['learned_intrinsics']} ({facts['learned_fov']} degrees horizontal field of view), "
+        f"from the {turning:.1%} of the triplets in which the camera turns."
+    )
+    run.tags({"cpcdr.intrinsics": facts["learned_intrinsics"]})
+    if turning < _FEW_TURNS:
+        print(
+            "warning: the camera hardly turns in this video, so that little tells of its focal "
+            "length, which may still be near the one assumed; if you know better, train with "
+            "--depth.intrinsics known and --options.intrinsics or --options.fov, or add video "
+            "with turns."
+        )
+    return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
+
+
+def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:
+    """Frames, disparity, the frame made from its neighbour, and the auto-mask."""
+    batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
+    shown = task.example(load_depth_network(checkpoint), batch)
+    images, made = as_pictures(shown["image"]), as_pictures(shown["synthesised"])
+    masks = [np.repeat(m[..., None] * np.uint8(255), 3, axis=2) for m in shown["automask"].numpy()]
+    disparities = [colour_disparity(d) for d in shown["disparity"].numpy()]
+    rows = [list(row) for row in zip(images, disparities, made, masks, strict=True)]
+    return contact_sheet(rows, ["frame", "disparity", "made from the next frame", "pixels used"])

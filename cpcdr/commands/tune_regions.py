@@ -1,0 +1,173 @@
+"""The two searches as commands: over regions, and over the pre-training itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpcdr.commands.prepare import prepare
+from cpcdr.dataset import read_manifest
+from cpcdr.frames import open_frames
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.regions import RegionConfig
+from cpcdr.runtime.config import read_yaml, write_yaml
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.session import ray_session
+from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.tune.datasets import region_settings
+from cpcdr.tune.ledger import Ledger
+from cpcdr.tune.region_stage import (
+    REFERENCES,
+    draw_sets,
+    region_ranges,
+    region_stage,
+    sample_frames,
+    score_sets,
+)
+from cpcdr.tune.report import Known, report, write_csv
+from cpcdr.tune.search import STREET, Search, SearchConfig, claim, objective_of, setup_of
+from cpcdr.tune.space import (
+    PLACES,
+    REGION_SPACE,
+    Parameters,
+    Space,
+    as_yaml,
+    check_space,
+    present,
+    read_space,
+    space_from,
+)
+
+
+@dataclass(frozen=True)
+class TuneConfig(SearchConfig):
+    """Find the regions, the number of prototypes and the temperatures that segment best.
+
+    Attributes:
+        region_sets: region settings that the cheap stage tries without any training; 0 leaves the
+            stage out.
+        region_frames: frames that it looks at.
+        region_keep: share of these settings, the best, whose bounds the trials search within.
+    """
+
+    region_sets: int = 300
+    region_frames: int = 8
+    region_keep: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.region_sets < 0 or self.region_frames < 1 or not 0 < self.region_keep <= 1:
+            raise InputError(
+                "--region-sets must be at least 0, --region-frames at least 1, --region-keep in "
+                "0..1."
+            )
+
+
+def tune_regions(config: TuneConfig) -> dict[str, Any]:
+    """Search, or go on searching, over region settings.
+
+    Returns:
+        ``best`` parameters and their score, ``trials``, ``best_config`` path, winner and default
+        on the test frames, ``run_id`` ...
+
+    Raises:
+        InputError: frames, dataset or space cannot be used, or no trial finished.
+    """
+    return _tune(config, REGION_SPACE, "tune", "asha")
+
+
+def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dict[str, Any]:
+    start, config = time.perf_counter(), replace(config, out=config.out.absolute())
+    space = read_space(config.space) if config.space != Path() else default
+    fixed = [n for n in space if scheduler == "pbt" and PLACES[n].section in ("regions", "model")]
+    if fixed:
+        raise InputError(
+            f"{', '.join(fixed)}: cannot change within a training, as --scheduler pbt would; take "
+            "it out of the space, or take --scheduler asha."
+        )
+    metric = objective_of(config, space)
+    data = config.data.absolute() if config.data != Path() else config.out / "dataset"
+    base = region_settings(data) if config.data != Path() else RegionConfig()
+    check_space(space, base, config.pretrain)
+    identity = read_manifest(data)["hash"] if config.data != Path() else STREET
+    key = claim(config, space, identity)
+    told = config.identity() | {"objective": metric}
+    with (
+        open_run(config.tracking, kind, key, told, config.out) as run,
+        ray_session(dashboard=True),  # without it, trials stopped early keep their resources
+    ):
+        run.tags({"cpcdr.config_hash": key})
+        if config.data == Path():
+            tracking = replace(config.tracking, parent=run.run_id)
+            prepare(PrepareConfig(frames=STREET, out=data, regions=base, tracking=tracking))
+        run.dataset(data, read_manifest(data)["hash"])
+        starts: list[Parameters] = [present(space, base, config.pretrain)]
+        if isinstance(config, TuneConfig) and config.region_sets and region_ranges(space):
+            space, found = narrowed(config, data, base, space, run)
+            starts += [starts[0] | one for one in found]
+        setup = setup_of(config, data, base, scheduler)
+        ledger = Ledger(config.out / "trials.jsonl")
+        search = Search(config, setup, space, starts, metric, key, ledger)
+        search.run(run, scheduler)
+        known = region_columns(config, search) if isinstance(config, TuneConfig) else {}
+        result = report(search, run, known)
+        return {
+            **result,
+            "protocol": open_frames(config.evaluate, config.options).protocol or None,
+            "dataset": str(data),
+            "config_hash": key,
+            "run_id": run.run_id,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+
+
+def region_columns(config: TuneConfig, search: Search) -> Known:
+    """What the cheap stage would have said of the regions of every trial, by trial."""
+    names = list(region_ranges(search.space))
+    if not names:
+        return {}
+    samples = sample_frames(search.setup.data, config.region_frames)
+    tried = [{name: t.parameters[name] for name in names} for t in search.ledger.trials]
+    whole = read_space(config.space) if config.space != Path() else REGION_SPACE
+    references = draw_sets(region_ranges(whole), REFERENCES, config.seed)
+    scores = score_sets(samples, search.setup.regions, tried, references)
+    return {i: {f"region_{k}": v for k, v in row.items()} for i, row in enumerate(scores)}
+
+
+def narrowed(
+    config: TuneConfig, data: Path, base: RegionConfig, space: Space, run: Run
+) -> tuple[Space, list[Parameters]]:
+    """The space within the bounds of the cheap stage's best settings, and the very best of them.
+
+    What an earlier start found is taken from ``region_stage.yaml``.
+    """
+    path = config.out / "region_stage.yaml"
+    if not path.exists():
+        begin = time.perf_counter()
+        samples = sample_frames(data, config.region_frames)
+        stage = region_stage(
+            samples, base, space, config.region_sets, config.region_keep, config.seed
+        )
+        seconds = time.perf_counter() - begin
+        write_csv(config.out / "regions.csv", stage.sets)
+        found = {
+            "score": stage.score,
+            "consensus_against_pairs": stage.agreement,
+            "sets_per_minute": round(60 * len(stage.sets) / seconds, 1),
+            "space": as_yaml(stage.space),
+            "starts": stage.starts,
+        }
+        write_yaml(path, found)
+    values = read_yaml(path)
+    print(
+        f"{config.region_sets} region settings by '{values['score']}', "
+        f"{values['sets_per_minute']:.0f} a minute; trials search within the best "
+        f"{100 * config.region_keep:.0f} %: {config.out / 'regions.csv'}"
+    )
+    run.artifact(config.out / "regions.csv")
+    run.artifact(path)
+    numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
+    run.metrics({"region_stage": numbers}, step=0)
+    return space_from(values["space"], str(path)), values["starts"]

@@ -1,0 +1,1 @@
+"""All networks that segment: backbone, feature pyramid, projector, prototypes, fine-tuned head."""

@@ -1,0 +1,191 @@
+"""The segmentation network: backbone, feature pyramid, semantic head, projector, prototypes.
+
+Feature pyramid: Lin et al., CVPR 2017. Semantic head: Kirillov et al., "Panoptic Feature Pyramid
+Networks", CVPR 2019. Prototypes: Caron et al., "SwAV", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cpcdr.model.resnet import BACKBONES, Encoder
+from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.config import overlay
+from cpcdr.runtime.errors import InputError
+
+SMALLEST_SIDE = 32
+"""Pixels of an image that are one place at the network's largest stride."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the network.
+
+    Attributes:
+        backbone: a ResNet, randomly initialised: resnet10, 18, 34, 50 or 101.
+        width: channels of its first layer; 64 is the published network.
+        fpn_channels: channels of the feature pyramid.
+        head_channels: channels of the semantic head, a multiple of 32.
+        feature_dim: length of the projected, L2-normalised feature of a pixel.
+        prototypes: number of prototypes K.
+    """
+
+    backbone: str = "resnet50"
+    width: int = 64
+    fpn_channels: int = 256
+    head_channels: int = 128
+    feature_dim: int = 128
+    prototypes: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise InputError(
+                f"backbone '{self.backbone}' is unknown; choose {', '.join(BACKBONES)}."
+            )
+        if self.head_channels % 32:
+            raise InputError("head_channels must be a multiple of 32 (GroupNorm of 32 groups).")
+        for name in ("width", "fpn_channels", "head_channels", "feature_dim", "prototypes"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down pathway with lateral connections: every level gets the same number of channels."""
+
+    def __init__(self, in_channels: list[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList([nn.Conv2d(c, channels, 1) for c in in_channels])
+        self.output = nn.ModuleList(
+            [nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels]
+        )
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        merged = [self.lateral[-1](levels[-1])]
+        for lateral, level in zip(reversed(self.lateral[:-1]), reversed(levels[:-1]), strict=True):
+            up = F.interpolate(merged[0], size=level.shape[-2:], mode="nearest")
+            merged.insert(0, lateral(level) + up)
+        return [output(x) for output, x in zip(self.output, merged, strict=True)]
+
+
+class SemanticHead(nn.Module):
+    """Each pyramid level is convolved and upsampled to stride 4; the levels are summed."""
+
+    def __init__(self, in_channels: int, channels: int, levels: int = 4) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [self._branch(in_channels, channels, max(1, level)) for level in range(levels)]
+        )
+
+    @staticmethod
+    def _branch(in_channels: int, channels: int, convolutions: int) -> nn.ModuleList:
+        return nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(
+                        in_channels if i == 0 else channels, channels, 3, padding=1, bias=False
+                    ),
+                    nn.GroupNorm(32, channels),
+                    nn.ReLU(inplace=True),
+                )
+                for i in range(convolutions)
+            ]
+        )
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        size = pyramid[0].shape[-2:]
+        total = torch.zeros((), device=pyramid[0].device)
+        for x, branch in zip(pyramid, self.branches, strict=True):
+            assert isinstance(branch, nn.ModuleList)
+            for i, block in enumerate(branch):
+                # The last doubling goes to the exact size, whatever odd sizes lie between.
+                last = i == len(branch) - 1
+                target = size if last else (2 * x.shape[-2], 2 * x.shape[-1])
+                x = F.interpolate(block(x), size=target, mode="bilinear", align_corners=False)
+            total = total + x
+        return total
+
+
+class SegmentationNetwork(nn.Module):
+    """Images to dense features, and features to prototype scores."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Encoder(config.backbone, config.width)
+        self.pyramid = FeaturePyramid(self.backbone.channels[1:], config.fpn_channels)
+        self.head = SemanticHead(config.fpn_channels, config.head_channels)
+        self.projector = nn.Sequential(
+            nn.Conv2d(config.head_channels, config.head_channels, 1, bias=False),
+            nn.BatchNorm2d(config.head_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(config.head_channels, config.feature_dim, 1),
+        )
+        self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.feature_dim))
+        self.normalise_prototypes()
+
+    @torch.no_grad()
+    def normalise_prototypes(self) -> None:
+        """Put the prototypes back on the unit sphere; done after every optimiser step."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The semantic head's features, before the projector: what a linear probe sees.
+
+        Args:
+            images: float [N, 3, H, W] in [0, 1].
+
+        Returns:
+            [N, head_channels, ceil(H/4), ceil(W/4)].
+        """
+        return self.head(self.pyramid(self.backbone(images)[1:]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Projected features, not normalised: [N, C, ceil(H/4), ceil(W/4)]."""
+        return self.projector(self.embed(images))
+
+    def assign(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """The nearest prototype of every pixel: int64 [N, *size]."""
+        features = F.interpolate(self(images), size=size, mode="bilinear", align_corners=False)
+        # Scaling a feature does not change which prototype is nearest: no normalisation needed.
+        scores = torch.einsum("nchw,kc->nkhw", features, self.prototypes)
+        return scores.argmax(dim=1)
+
+
+def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """The network of a pre-training checkpoint, in evaluation mode, and the checkpoint's config.
+
+    Args:
+        folder: a checkpoint folder with ``model.safetensors`` and ``config.yaml``.
+
+    Raises:
+        InputError: files are missing or damaged, or the checkpoint is of another network.
+    """
+    values, weights = read_checkpoint(folder, "pretrain")
+    section = values["config"].get("model")
+    if not isinstance(section, dict):
+        raise InputError(
+            f"{folder / 'config.yaml'}: has no model section; give a checkpoint folder written by "
+            "experiments/pretrain.py."
+        )
+    where = f"{folder / 'config.yaml'}: model"
+    try:
+        config = overlay(ModelConfig(), section, where)
+    except InputError as error:  # a value that is impossible does not know its file
+        raise InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
+    network = SegmentationNetwork(config)
+    prefix = "network."
+    own = {k.removeprefix(prefix) if k.startswith(prefix) else k: v for k, v in weights.items()}
+    try:
+        network.load_state_dict(own)  # also refuses what is not the network's, as a classifier's
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder / 'model.safetensors'}: its weights do not fit its config.yaml; "
+            "give a checkpoint folder written by experiments/pretrain.py."
+        ) from error
+    return network.eval(), values

@@ -1,0 +1,75 @@
+"""What is prepared: frames, depth, regions and the folder of the dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cpcdr.frames.frame import FrameOptions
+from cpcdr.regions.graph import RegionConfig
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import TrackingConfig
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Frames in, a dataset of frames with disparity and coherent depth regions out.
+
+    Attributes:
+        frames: ``KIND:PATH``; kinds are synthetic, video, images, cityscapes, kitti-raw,
+            kitti-odometry, kitti-semantics, camvid.
+        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from train_depth.py),
+            ``precomputed:ROOT`` (16-bit PNG: the released code's tree, Cityscapes' disparity or
+            KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers).
+        out: the dataset folder to make; run the same command again to continue or re-use it.
+        size: height and width of the prepared frames (scaled to cover, then centre-cropped);
+            0 0 keeps each frame's own.
+        engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
+        workers: actors on CPUs; 0: one for each CPU core that there is. Give the number on a
+            cluster that starts its machines on demand.
+        gpus: actors on GPUs for depth networks; -1: as many as the GPUs that there are hold.
+        gpus_per_actor: the part of a GPU that one of them takes: 0.25 puts four on a GPU, which
+            small networks need to keep it busy.
+        frames_per_part: frames that one part file holds, and that a kill can cost.
+        region_maps: a folder of region maps in 16-bit PNG files (the released code's ``region/``)
+            that are taken instead of grouping.
+        regroup: a prepared dataset whose cached graphs are grouped again with the thresholds of
+            ``regions`` (gain, bias, separation, preferred-modules); no frame, depth or superpixel
+            is computed, and ``frames`` and ``depth`` are not used.
+        publish: where the finished dataset is copied, such as ``s3://bucket/dataset``; readers see
+            it only when it is whole.
+        allow_poor_depth: go on although a look at some frames says that the depth is bad.
+    """
+
+    frames: str = "synthetic:"
+    depth: str = "ground-truth"
+    out: Path = Path("runs/dataset")
+    size: tuple[int, int] = (0, 0)
+    engine: str = "ray"
+    workers: int = 0
+    gpus: int = -1
+    gpus_per_actor: float = 1.0
+    frames_per_part: int = 32
+    region_maps: Path = Path()
+    regroup: Path = Path()
+    publish: str = ""
+    allow_poor_depth: bool = False
+    options: FrameOptions = field(default_factory=FrameOptions)
+    regions: RegionConfig = field(default_factory=RegionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if not 0 < self.gpus_per_actor <= 1:
+            raise InputError("--gpus-per-actor must be more than 0 and at most 1.")
+
+    def identity(self) -> dict[str, Any]:
+        """The part of the configuration that decides what is in the dataset."""
+        if self.regroup != Path():
+            return {"regroup": str(self.regroup.absolute()), "regions": to_plain(self.regions)}
+        names = ["frames", "depth", "size", "options", "regions"]
+        names += ["region_maps"] if self.region_maps != Path() else []
+        return {name: to_plain(getattr(self, name)) for name in names}

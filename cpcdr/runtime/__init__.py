@@ -1,0 +1,1 @@
+"""What runs and records a command, and knows nothing of streets."""

@@ -1,0 +1,138 @@
+"""The frame around every script in ``experiments/``: parse, call, print.
+
+The command line is generated from the configuration dataclass by tyro. ``--config FILE.yaml`` puts
+the file's values under those given on the command line. Bad input ends with one sentence and exit
+code 2; the last line of a good run is ``RESULT {json}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from cpcdr.runtime.config import overlay, read_yaml
+from cpcdr.runtime.errors import InputError, no_room
+
+T = TypeVar("T")
+
+
+def parse(config_type: type[T], description: str, argv: Sequence[str]) -> T:
+    """The configuration from defaults, then ``--config`` files in order, then the command line.
+
+    A file may hold sections for other scripts too (``best.yaml`` serves prepare and pretrain): a
+    top-level mapping that this script has no field for is left alone, any other unknown key is
+    an error.
+
+    Raises:
+        InputError: a ``--config`` file that cannot be used.
+    """
+    rest = [part for text in argv for part in _split_own(text)]
+    default, note = _preset(config_type, rest)
+    while "--config" in rest:
+        at = rest.index("--config")
+        if at + 1 >= len(rest):
+            raise InputError("--config needs the path of a YAML file after it.")
+        default = overlay_sections(default, read_yaml(Path(rest[at + 1])), rest[at + 1])
+        del rest[at : at + 2]
+    text = (
+        f"{description}\n\n--config FILE.yaml: take defaults from a file (may be repeated).{note}"
+    )
+    return tyro.cli(config_type, args=rest, default=default, description=text)
+
+
+def _split_own(text: str) -> list[str]:
+    """``--config=FILE`` and ``--preset=NAME`` as two arguments, as all others may be written."""
+    name, equals, value = text.partition("=")
+    return [name, value] if equals and name in ("--config", "--preset") else [text]
+
+
+def _preset(config_type: type[T], rest: list[str]) -> tuple[T, str]:
+    """Take ``--preset NAME`` out of the arguments: the defaults it means, and a line of help.
+
+    A configuration with presets has a static method ``presets()``; the first is the default.
+    """
+    presets: dict[str, T] = getattr(config_type, "presets", dict)()
+    if not presets:
+        return config_type(), ""
+    name = next(iter(presets))
+    if "--preset" in rest:
+        at = rest.index("--preset")
+        given = rest[at + 1] if at + 1 < len(rest) else ""
+        if given not in presets:
+            raise InputError(f"--preset '{given}' is unknown; choose {' or '.join(presets)}.")
+        name = given
+        del rest[at : at + 2]
+    return presets[name], f"\n--preset {'|'.join(presets)}: where the defaults come from ({name})."
+
+
+def overlay_sections(default: T, values: Mapping[str, Any], where: str) -> T:
+    """`overlay`, ignoring the top-level sections that belong to other scripts."""
+    names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
+    mine = {k: v for k, v in values.items() if k in names or not isinstance(v, Mapping)}
+    return overlay(default, mine, where)
+
+
+def main(
+    config_type: type[T],
+    function: Callable[[T], Mapping[str, Any]],
+    description: str | None,
+    word: str = "RESULT",
+) -> NoReturn:
+    """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130."""
+    _make_cv2_and_threads_quiet()
+    # SIGTERM (a cluster's pre-emption) unwinds like Ctrl-C, so that runs are closed and files kept;
+    # also in a shell's background, where Ctrl-C itself is ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = function(_arguments(config_type, description))
+    except InputError as error:
+        _leave(f"error: {error}", 2)
+    except Exception as error:
+        if not (sentence := no_room(error)):
+            raise
+        _leave(f"error: {sentence}", 2)
+    except KeyboardInterrupt:
+        _leave("stopped; run the same command again to continue.", 130)
+    sys.stderr.flush()
+    print(f"{word} {json.dumps(_finite(result))}", flush=True)
+    sys.exit(0)
+
+
+def _arguments(config_type: type[T], description: str | None) -> T:
+    try:
+        return parse(config_type, (description or "").strip(), sys.argv[1:])
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does of --help. Python would try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    with contextlib.suppress(BrokenPipeError):
+        print(sentence, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a number that was not measured is null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _make_cv2_and_threads_quiet() -> None:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -1,0 +1,196 @@
+"""Connecting to Ray: a private local instance on one machine, or the cluster that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cpcdr.runtime.config import read_yaml
+from cpcdr.runtime.errors import InputError
+
+Machines = list[tuple[Mapping[str, float], int]]
+"""Kinds of machines: the resources of one, and how many there are or may come."""
+
+_OBJECT_STORE = 75 * 2**20  # Ray's minimum
+_OBJECT_STORE_SHARE = 0.3  # of the free memory, Ray's default
+
+_LOCAL_ENVIRONMENT = {
+    # A private local instance on loopback needs no token; clusters get theirs from cluster.yaml.
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+_QUIET_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side writes hints to our standard error
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+
+
+def logical_cpus() -> int:
+    """CPUs that a local Ray is started with.
+
+    At least four: with two, the two training workers hold both and Ray Data's reader never runs.
+    """
+    return max(4, os.cpu_count() or 1)
+
+
+def on_cluster() -> bool:
+    """Whether ``RAY_ADDRESS`` names a cluster; its machines may come only when asked for."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def ray_session(dashboard: bool = False) -> Iterator[None]:
+    """Ray for the duration of a command; nested use shares the outer session.
+
+    Joins the cluster of ``RAY_ADDRESS`` where that is set (``ray job submit`` sets it), else starts
+    a local instance that listens on loopback only and is shut down at the end.
+
+    Args:
+        dashboard: Tune with early stopping needs it (without, stopped trials leak resources).
+
+    Raises:
+        InputError: the address of ``RAY_ADDRESS`` does not answer, or this machine has not the
+            memory that a local Ray needs.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    for key, value in (_QUIET_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": False,
+    }
+    try:
+        if address:
+            ray.init(address=address, **common)
+        else:
+            refuse_too_little_memory(psutil.virtual_memory().available)
+            ray.init(
+                address="local",  # never a stale address file's dead cluster
+                num_cpus=logical_cpus(),
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                **common,
+            )
+    except ConnectionError as error:
+        raise InputError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with "
+            "'ray up cluster.yaml', or unset RAY_ADDRESS to run on this machine."
+        ) from error
+    _quiet_ray_data()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quiet_ray_data() -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # cpcdr draws one bar of its own, in frames
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def refuse_too_little_memory(free: int) -> None:
+    """Refuse to start a local Ray with so many free bytes that its object store is too small.
+
+    Raises:
+        InputError: Ray would raise a `ValueError` of its own.
+    """
+    if free * _OBJECT_STORE_SHARE < _OBJECT_STORE:
+        raise InputError(
+            f"{free / 2**20:.0f} MiB of memory are free, of which Ray's object store takes 30 %: "
+            f"{free * _OBJECT_STORE_SHARE / 2**20:.0f} MiB, and it needs 75; end other programs, "
+            "or run without Ray: --engine local (of a training --engine.engine local)."
+        )
+
+
+def refuse_what_never_fits(what: str, count: int, needs: Mapping[str, float], remedy: str) -> None:
+    """Refuse a start that could only wait for machines that will never come.
+
+    Args:
+        what: a plural, such as ``workers``.
+        count: how many there shall be at the same time.
+        needs: resources of each one, such as ``{"CPU": 2, "GPU": 1}``; all from one machine.
+        remedy: what the user can do, the end of the sentence.
+
+    Raises:
+        InputError: they do not fit; the sentence has the arithmetic.
+    """
+    machines, certain = _machines()
+    room = how_many_fit(machines, needs)
+    if room >= count:
+        return
+    each = " + ".join(f"{amount:g} {name}s" for name, amount in needs.items())
+    there = " and ".join(
+        f"{number} x (" + ", ".join(f"{have.get(name, 0):g} {name}s" for name in needs) + ")"
+        for have, number in machines
+    )
+    sentence = (
+        f"{count} {what} x {each} do not fit the machines, {there or 'none'}: room for {room}"
+    )
+    if certain:
+        raise InputError(f"{sentence}; {remedy}.")
+    print(f"{sentence}; waiting for the cluster to grow (else stop, and {remedy}).")
+
+
+def how_many_fit(machines: Machines, needs: Mapping[str, float]) -> int:
+    """How many bundles of ``needs`` the machines hold, none of them across two machines.
+
+    >>> how_many_fit([({"CPU": 4, "GPU": 1}, 2), ({"CPU": 8}, 1)], {"CPU": 2, "GPU": 1})
+    2
+    """
+    room = 0
+    for have, number in machines:
+        shares = [have.get(name, 0.0) / amount for name, amount in needs.items() if amount > 0]
+        room += number * int(min(shares) + 1e-9) if shares else number
+    return room
+
+
+def _machines() -> tuple[Machines, bool]:
+    """The machines that there are or can be, and whether that is certain.
+
+    A cluster of ``ray up`` has its file on the head, which says what can come. Of another cluster
+    nobody knows here whether it grows.
+    """
+    import ray
+
+    alive: Machines = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
+    if not on_cluster():
+        return alive, True
+    path = Path("~/ray_bootstrap_config.yaml").expanduser()
+    if not path.exists():
+        return alive, False
+    allowed = machines_of_file(read_yaml(path))
+    known = all(have for have, number in allowed if number)  # one's own machines are not described
+    return (allowed, True) if known else (alive, False)
+
+
+def machines_of_file(cluster: Mapping[str, Any]) -> Machines:
+    """The machines that a cluster file allows."""
+    most = cluster.get("max_workers", 0)
+    found: Machines = []
+    for name, kind in (cluster.get("available_node_types") or {}).items():
+        head = name == cluster.get("head_node_type")
+        number = 1 if head else min(most, kind.get("max_workers", most))
+        found.append((kind.get("resources") or {}, number))
+    return found

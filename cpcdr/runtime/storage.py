@@ -1,0 +1,79 @@
+"""Where datasets lie: a local folder, or a URI such as ``s3://bucket/dataset`` through pyarrow.
+
+Reading goes through pyarrow's file systems everywhere. Writing happens in a local (or shared)
+folder, whose rename publishes a dataset at once; object stores have no rename, so a copy there is
+published by its manifest, which comes last.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pyarrow import ArrowException
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
+
+from cpcdr.runtime.errors import InputError
+
+_URI = re.compile(r"^([a-z][a-z0-9]+):/+(.*)$")  # pathlib makes one slash of two
+_READER = "manifest.json"
+
+
+def location(folder: Path | str) -> str:
+    """A folder's absolute path, or its URI as pyarrow wants it."""
+    found = _URI.match(str(folder))
+    if not found:
+        return str(Path(folder).absolute())
+    scheme, rest = found.groups()
+    return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+
+
+def open_storage(folder: Path | str) -> tuple[FileSystem, str]:
+    """The file system that a folder lies on, and its path there.
+
+    Raises:
+        InputError: pyarrow knows no such file system, or cannot reach it.
+    """
+    where = location(folder)
+    if not _URI.match(where):
+        return LocalFileSystem(), where
+    try:
+        return FileSystem.from_uri(where)
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{where}: cannot be reached ({error}).") from error
+
+
+def read_file(folder: Path | str, name: str) -> bytes | None:
+    """A small file of a folder; None if there is none."""
+    system, root = open_storage(folder)
+    path = f"{root}/{name}"
+    if system.get_file_info(path).type != FileType.File:
+        return None
+    with system.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def copy_dataset(source: Path, target: str) -> None:
+    """Copy a finished dataset; a reader of ``target`` sees it only when it is whole.
+
+    Nothing is done where this very dataset is there already.
+
+    Raises:
+        InputError: another dataset is there, or the storage cannot be written.
+    """
+    present = read_file(target, _READER)
+    if present is not None:
+        if present == read_file(source, _READER):
+            return
+        raise InputError(f"{target}: holds another dataset; give another place.")
+    here, root = open_storage(source)
+    there, goal = open_storage(target)
+    try:
+        there.create_dir(goal, recursive=True)
+        files = here.get_file_info(FileSelector(root, recursive=True))
+        names = [info.path[len(root) + 1 :] for info in files if info.type == FileType.File]
+        for name in sorted(names, key=lambda n: (n == _READER, n)):
+            there.create_dir(f"{goal}/{name}".rpartition("/")[0], recursive=True)
+            copy_files(f"{root}/{name}", f"{goal}/{name}", here, there)
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{target}: cannot be written ({error}).") from error

@@ -1,0 +1,324 @@
+"""One MLflow run for each command, the same one when the command is run again.
+
+A `Run` buffers what it is given and sends it in batches, because every commit to SQLite costs
+about 10 ms. Whatever cannot be sent waits, on disk where a fallback folder is given, so that an
+unreachable server costs a warning and never a training. MLflow is imported only once a run opens.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking import store
+from cpcdr.runtime.tracking.outbox import Entry, Outbox
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_log = logging.getLogger(__name__)
+
+_FLUSH_ENTRIES, _FLUSH_SECONDS = 500, 5.0
+_FIRST_RETRY_SECONDS = 60.0  # doubles with each failure: a dead server must not slow a training
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where runs are recorded. The store itself is MLFLOW_TRACKING_URI, or mlflow.db right here.
+
+    Attributes:
+        tracking: ``mlflow`` or ``none``.
+        experiment: MLflow experiment.
+        run_name: name shown in MLflow; empty: made from the command.
+        parent: MLflow id of the run that this one belongs to, such as the sweep of a trial.
+    """
+
+    tracking: str = "mlflow"
+    experiment: str = "cpcdr"
+    run_name: str = ""
+    parent: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tracking not in ("mlflow", "none"):
+            raise InputError(f"--tracking {self.tracking} is unknown: choose mlflow or none.")
+
+
+def open_run(
+    config: TrackingConfig,
+    kind: str,
+    key: str,
+    params: dict[str, Any],
+    fallback: Path | None = None,
+) -> Run:
+    """Create the run of ``key``, or re-open it if it exists, whatever became of it before.
+
+    Args:
+        config: where to record.
+        kind: ``prepare``, ``depth``, ``pretrain``, ``evaluate`` ...; a tag and the default name.
+        key: identifies the run among all of the experiment: equal work has an equal key.
+        params: configuration, nested dicts; flattened with dots.
+        fallback: folder that keeps what an unreachable server did not take, until the next try.
+
+    Raises:
+        InputError: the local store cannot be opened, or the experiment was deleted.
+    """
+    if config.tracking == "none":
+        return Run("", config, kind, key, {})
+    run = Run(store.tracking_uri(), config, kind, key, params, fallback)
+    run._outbox.load()
+    try:
+        run._connect()
+    except InputError:
+        raise
+    except Exception as error:  # MLflow, SQLAlchemy, requests: every store has its own
+        if store.is_remote(run.uri):
+            run._postpone(error)
+        else:
+            where = store.without_password(run.uri)
+            raise InputError(
+                f"The tracking store {where} cannot be opened ({_first_line(error)}): set "
+                "MLFLOW_TRACKING_URI to sqlite:///FILE or to a server, or use --tracking none."
+            ) from error
+    run.flush()
+    return run
+
+
+class Run:
+    """One MLflow run; made by `open_run`. Without a ``uri`` every method does nothing.
+
+    Not for several threads. It can be pickled: the copy re-opens the same run when it first logs,
+    takes along nothing that is buffered, and must be flushed by whoever holds it.
+
+    Attributes:
+        uri: the tracking store, ``""`` without tracking.
+        run_id: MLflow's id, ``""`` without tracking or while the server has not been reached.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        config: TrackingConfig,
+        kind: str,
+        key: str,
+        params: dict[str, Any],
+        fallback: Path | None = None,
+    ) -> None:
+        self.uri = uri
+        self.run_id = ""
+        self._arguments = (uri, config, kind, key, params, fallback)
+        self._config, self._kind = config, kind
+        self._params = {_name(k): str(v) for k, v in _flatten(params, ".")}
+        self._key = key.replace("'", "’")  # MLflow's filters cannot escape a quote
+        self._outbox = Outbox(fallback, key)
+        self._client: MlflowClient | None = None
+        self._known: set[str] = set()  # metrics that a re-opened run has already
+        self._logged: dict[str, int] = {}  # last step of each metric
+        self._next_flush = time.monotonic() + _FLUSH_SECONDS
+        self._next_try, self._retry_seconds = 0.0, _FIRST_RETRY_SECONDS
+
+    def __reduce__(self) -> tuple[type[Run], tuple[Any, ...]]:
+        return (Run, self._arguments)
+
+    def metrics(self, values: dict[str, Any], step: int) -> None:
+        """Log numbers at a step. They are sent within seconds; `flush` before a checkpoint counts.
+
+        Nested dicts are flattened with ``/``; what is not a finite number is left out. A step that
+        the run has already for a metric is skipped: a resumed training repeats the steps after its
+        last checkpoint with equal values.
+        """
+        now = int(time.time() * 1000)
+        for key, value in _flatten(values, "/"):
+            number = _finite(value)
+            if number is not None:
+                self._add(op="metric", key=_name(key), value=number, step=int(step), time=now)
+        if len(self._outbox.entries) >= _FLUSH_ENTRIES or time.monotonic() >= self._next_flush:
+            self.flush()
+
+    def tags(self, values: dict[str, Any]) -> None:
+        """Set tags; nested dicts are flattened with dots, long values cut."""
+        self._add(op="tags", tags={_name(k): str(v)[:8000] for k, v in _flatten(values, ".")})
+
+    def figure(self, name: str, image: NDArray[np.uint8]) -> None:
+        """Store uint8 [H, W, 3] RGB as the artifact ``figures/{name}.png``."""
+        encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+        self._stored(f"figures/{name}.png", encoded.tobytes())
+
+    def text(self, name: str, text: str) -> None:
+        """Store a text as the artifact ``{name}``, such as ``config.yaml``."""
+        self._stored(name, text.encode())
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Store a file or a folder under the artifact folder ``folder``.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        if not path.exists():
+            raise InputError(f"{path} cannot be recorded, it does not exist: check the path.")
+        self._add(op="file", path=str(path.resolve()), folder=folder, stored=False)
+        self.flush()
+
+    def dataset(self, path: Path | str, manifest_hash: str, context: str = "training") -> None:
+        """Record which dataset the run used: an MLflow input, and tags to search runs by.
+
+        Args:
+            path: the dataset's folder.
+            manifest_hash: hash in its manifest.json.
+            context: ``training`` or ``evaluation``.
+        """
+        name = Path(path).name or "dataset"
+        self._add(op="dataset", name=name, path=str(path), digest=manifest_hash, context=context)
+        self.tags({"cpcdr.dataset": path, "cpcdr.dataset_hash": manifest_hash})
+
+    def flush(self) -> bool:
+        """Send what is buffered. Returns whether nothing is left to send.
+
+        What could not be sent is then on disk, where the run has a fallback folder.
+        """
+        self._next_flush = time.monotonic() + _FLUSH_SECONDS
+        while self._outbox.entries and time.monotonic() >= self._next_try:
+            batch = self._outbox.head()
+            try:
+                self._send(self._connect(), batch)
+            except Exception as error:  # whatever ails the server, it must not end a training
+                if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
+                    self._postpone(error)
+                    break
+                _log.warning("MLflow refused %s: %s", batch[0]["op"], _first_line(error))
+            self._outbox.remove(batch)
+        try:
+            self._outbox.keep()
+        except OSError as error:  # a full disk: it waits in memory
+            _log.warning("%s cannot be written (%s).", self._outbox.journal, error.strerror)
+        return not self._outbox.entries
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Send the rest and end the run as FINISHED, FAILED or KILLED. It may be called twice."""
+        self._add(op="status", status=status)
+        self._next_try = 0.0  # one last try, however recent the last failure
+        if not self.flush():
+            where = f"kept in {self._outbox.journal}" if self._outbox.journal else "lost"
+            count, server = len(self._outbox.entries), store.without_password(self.uri)
+            _log.warning("%s was not reached: %d entries are %s.", server, count, where)
+        self._outbox.discard()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close("FINISHED")
+        elif isinstance(error, KeyboardInterrupt):
+            self.close("KILLED")
+        else:
+            self.tags({"cpcdr.last_error": f"{type(error).__name__}: {error}"[:1000]})
+            self.close("FAILED")
+
+    def _add(self, **entry: Any) -> None:
+        if self.uri:
+            self._outbox.entries.append(entry)
+
+    def _stored(self, name: str, data: bytes) -> None:
+        """Log bytes as an artifact, by way of a file that is deleted once it is sent."""
+        if self.uri:
+            path = str(self._outbox.store(name, data))
+            self._add(op="file", path=path, folder=name.rpartition("/")[0], stored=True)
+            self.flush()
+
+    def _connect(self) -> MlflowClient:
+        """The client, once the run exists. Raises what MLflow raises."""
+        if self._client is None:
+            tags = {"cpcdr.kind": self._kind}
+            if self._config.parent:
+                tags["mlflow.parentRunId"] = self._config.parent
+            name = self._config.run_name or self._kind
+            client, run = store.connect(self.uri, self._config.experiment, self._key, name, tags)
+            self.run_id = run.info.run_id
+            self._known = set(run.data.metrics)
+            store.log_params(client, run, self._params)
+            self._client = client
+        return self._client
+
+    def _send(self, client: MlflowClient, batch: list[Entry]) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        first = batch[0]
+        match first["op"]:
+            case "metric":
+                steps = {e["key"]: self._last_step(client, e["key"]) for e in batch}
+                fresh = []
+                for e in batch:
+                    if e["step"] > steps[e["key"]]:
+                        steps[e["key"]] = e["step"]
+                        fresh.append(Metric(e["key"], e["value"], e["time"], e["step"]))
+                if fresh:
+                    client.log_batch(self.run_id, metrics=fresh)
+                self._logged |= steps
+            case "tags":
+                client.log_batch(self.run_id, tags=[RunTag(*i) for i in first["tags"].items()])
+            case "file":
+                if Path(first["path"]).exists():  # it may be gone since an earlier session
+                    client.log_artifact(self.run_id, first["path"], first["folder"] or None)
+            case "dataset":
+                about = {k: v for k, v in first.items() if k != "op"}
+                client.log_inputs(self.run_id, datasets=[store.dataset_input(**about)])
+            case "status":
+                client.set_terminated(self.run_id, first["status"])
+
+    def _last_step(self, client: MlflowClient, key: str) -> int:
+        if key not in self._logged:
+            history = client.get_metric_history(self.run_id, key) if key in self._known else []
+            self._logged[key] = max((point.step for point in history), default=-1)
+        return self._logged[key]
+
+    def _postpone(self, error: Exception) -> None:
+        if self._retry_seconds == _FIRST_RETRY_SECONDS:
+            _log.warning(
+                "%s cannot be reached (%s): the work goes on, what is to be logged waits.",
+                *(store.without_password(self.uri), _first_line(error)),
+            )
+        self._next_try = time.monotonic() + self._retry_seconds
+        self._retry_seconds *= 2
+
+
+def _flatten(values: dict[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _name(key: str) -> str:
+    """The key with only the characters that MLflow admits."""
+    return re.sub(r"[^\w\-. :/]", "_", key)[:250]
+
+
+def _finite(value: Any) -> float | None:
+    """The number that a Python, NumPy or PyTorch scalar holds; None for all else."""
+    if isinstance(value, str | bytes) or getattr(value, "ndim", 0) != 0:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _first_line(error: Exception) -> str:
+    text = re.sub(r"//[^/@\s]+@", "//", str(error).strip())  # addresses may hold a password
+    return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,62 @@
+"""What is segmented with which network, and what is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cpcdr.frames.frame import FrameOptions
+from cpcdr.frames.stored import IMAGE_SUFFIXES
+from cpcdr.frames.video import VIDEO_SUFFIXES
+from cpcdr.runtime.errors import InputError
+from cpcdr.segment.load import CLUSTERS
+
+_MEDIA = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".gif")
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Run a trained network over video.
+
+    Attributes:
+        model: checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
+        frames: ``KIND:PATH`` of what is segmented.
+        out: ``NAME.mp4`` for one overlay video, or a folder: an overlay video for each sequence.
+        labels: write the classes into the folder instead, as 8-bit PNG files: ids, with a palette.
+        clusters: how many clusters a network has that has seen no label.
+        opacity: of the class colours over the frame.
+        fps: frames a second of the videos.
+        workers: actors; 0: one for each GPU, or for each core.
+        engine: ``ray`` or ``local``.
+    """
+
+    model: str = "runs/demo/seed-0/pretrain/checkpoint"
+    frames: str = "synthetic:seed=1000,streets=1,frames=60,height=192,width=384"
+    out: Path = Path("runs/segmented.mp4")
+    labels: bool = False
+    clusters: int = CLUSTERS
+    opacity: float = 0.5
+    fps: float = 15.0
+    workers: int = 0
+    engine: str = "ray"
+    options: FrameOptions = field(default_factory=FrameOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1 or self.fps <= 0:
+            raise InputError("--opacity must lie in 0..1 and --fps must be positive.")
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.workers < 0:
+            raise InputError(f"--workers {self.workers} must not be negative; 0 chooses.")
+        suffix = self.out.suffix.lower()
+        if self.labels and suffix in _MEDIA:
+            raise InputError(f"--out {self.out}: give a folder for the label maps.")
+        if suffix in _MEDIA and not self.one_video:
+            raise InputError(
+                f"--out {self.out}: {suffix} files are not written; give NAME.mp4 or a folder."
+            )
+
+    @property
+    def one_video(self) -> bool:
+        """Whether all goes into one file; a folder may have any other name, such as ``seg-1.5``."""
+        return self.out.suffix.lower() == ".mp4"

@@ -1,0 +1,1 @@
+"""Pictures of frames, disparity, regions and classes; plots of scores."""

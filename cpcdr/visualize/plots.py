@@ -1,0 +1,140 @@
+"""Plots by Matplotlib, which only these functions import: numbers in, uint8 [H, W, 3] RGB out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.visualize.pictures import Image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ACCENT = "#3b6ea8"
+
+
+def confusion_figure(
+    confusion: NDArray[np.int64], classes: Sequence[str], title: str = ""
+) -> Image:
+    """A confusion table, each label's pixels = 100 %.
+
+    Args:
+        confusion: int64 [K, K] or [K+1, K], rows predicted, columns labels (as `evaluate` counts);
+            drawn the other way round, one line for each label. Row K is "no class".
+        classes: K names.
+        title: above the table.
+    """
+    names = [*classes, "no class"][: len(confusion)]
+    share = confusion.T / np.maximum(confusion.sum(0), 1)[:, None]
+    figure = _figure(0.42 * len(names) + 2.4, 0.36 * len(classes) + 1.6)
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(share):
+        if value >= 0.005:
+            colour = "white" if value > 0.55 else "#222222"
+            text = f"{100 * value:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted (% of the label's pixels)", ylabel="label")
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.tick_params(length=0, labelsize=8)
+    axes.spines[:].set_visible(False)
+    return _rendered(figure)
+
+
+def per_class_bars(
+    values: NDArray[np.floating],
+    classes: Sequence[str],
+    palette: NDArray[np.uint8] | None = None,
+    title: str = "",
+) -> Image:
+    """Horizontal bars of per-class scores in 0..1, with their mean; NaN is written as "absent".
+
+    Args:
+        values: float [K].
+        classes: K names.
+        palette: uint8 [K, 3] RGB, the bars' colours; one blue where there is none.
+        title: above the bars.
+    """
+    figure = _figure(6.4, 0.27 * len(classes) + 1.1)
+    axes = figure.add_subplot()
+    colours = _ACCENT if palette is None else palette / 255
+    heights = np.nan_to_num(np.asarray(values, np.float64))
+    axes.barh(range(len(classes)), heights, color=colours, edgecolor="#555555", linewidth=0.4)
+    for k, value in enumerate(values):
+        text = f"{100 * value:.1f}" if np.isfinite(value) else "absent"
+        axes.text(heights[k] + 0.01, k, text, va="center", fontsize=8, color="#333333")
+    if np.isfinite(values).any():
+        mean = float(np.nanmean(values))
+        axes.axvline(mean, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_xlabel(f"IoU in %, dashed: mean {100 * mean:.1f}", fontsize=9)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(np.linspace(0, 1, 6), [f"{v:.0f}" for v in np.linspace(0, 100, 6)])
+    axes.set(xlim=(0, 1.08), ylim=(len(classes) - 0.4, -0.6))
+    return _finished(figure, axes, title)
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "") -> Image:
+    """Lines over training steps, one for each run.
+
+    Args:
+        series: steps and values by name; NaN leaves a gap.
+        title: above the plot.
+    """
+    figure = _figure(5.6, 3.2)
+    axes = figure.add_subplot()
+    for name, (steps, values) in series.items():
+        marker = "o" if len(steps) <= 30 else ""
+        axes.plot(steps, values, label=name, linewidth=1.4, marker=marker, markersize=2.5)
+    axes.legend(frameon=False, fontsize=7)
+    axes.set_xlabel("step", fontsize=9)
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return _finished(figure, axes, title)
+
+
+def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = "") -> Image:
+    """Ways of a camera from above.
+
+    Args:
+        paths: positions [N, 3] (x right, y down, z forward) by name, in one unit.
+        title: above the plot.
+    """
+    figure = _figure(5.0, 5.0)
+    axes = figure.add_subplot()
+    for name, path in paths.items():
+        axes.plot(path[:, 0], path[:, 2], label=name, linewidth=1.6)
+        axes.plot(path[:1, 0], path[:1, 2], "o", color="#222222", markersize=4)
+    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="right", ylabel="forward", aspect="equal")
+    axes.set_adjustable("datalim")
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return _finished(figure, axes, title)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of its own, in inches, without pyplot's global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def _finished(figure: Figure, axes: Axes, title: str) -> Image:
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.tick_params(labelsize=8, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return _rendered(figure)
+
+
+def _rendered(figure: Figure) -> Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

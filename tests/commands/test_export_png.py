@@ -1,0 +1,63 @@
+"""Out as PNG files and in again: the same frames, disparity and regions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpcdr.commands.export_png import ExportPngConfig, export_png
+from cpcdr.commands.prepare import prepare
+from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.regions import RegionConfig
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import TrackingConfig
+
+QUIET = TrackingConfig("none")
+
+
+@pytest.mark.slow
+def test_a_dataset_survives_the_round_trip(tmp_path: Path) -> None:
+    regions = RegionConfig(superpixels=20000)
+    street = "synthetic:streets=2,frames=2,height=64,width=128,seed=7"
+    first = PrepareConfig(
+        frames=street, out=tmp_path / "a", engine="local", regions=regions, tracking=QUIET
+    )
+    prepare(first)
+    tree = tmp_path / "tree"
+    assert export_png(ExportPngConfig(tmp_path / "a", tree))["frames"] == 4
+    assert {p.name for p in tree.iterdir()} == {"rgb", "disp", "region"}
+    assert len(list(tree.rglob("*.png"))) == 12
+
+    back = PrepareConfig(
+        frames=f"images:{tree / 'rgb'}",
+        depth=f"precomputed:{tree}",
+        region_maps=tree,
+        out=tmp_path / "b",
+        engine="local",
+        regions=regions,
+        tracking=QUIET,
+    )
+    prepare(back)
+    a, b = PreparedDataset(tmp_path / "a"), PreparedDataset(tmp_path / "b")
+    assert len(b) == 4 and read_manifest(tmp_path / "b")["rejected"] == 0
+    for one, two in zip(a.samples(range(4)), b.samples(range(4)), strict=True):
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_allclose(one.disparity, two.disparity, atol=2e-5)
+        # Numbers may differ, the regions do not.
+        pairs = np.unique(np.stack([one.regions.ravel(), two.regions.ravel()]), axis=1)
+        assert pairs.shape[1] == len(np.unique(one.regions)) == len(np.unique(two.regions))
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    config = PrepareConfig(
+        frames="synthetic:streets=1,frames=1,height=64,width=128",
+        region_maps=tmp_path / "nothing",
+        out=tmp_path / "a",
+        engine="local",
+        tracking=QUIET,
+    )
+    with pytest.raises(InputError, match="nothing: is not a folder"):
+        prepare(config)

@@ -1,0 +1,290 @@
+"""Prepare end to end on Ray Data: contract, rejection, resume, re-grouping."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from cpcdr.commands.prepare import prepare
+from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
+from cpcdr.depth.model import TINY, DepthModel
+from cpcdr.depth.sources import open_depth
+from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.frames.row import REF_SCHEMA
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.parts import finish, finished_ids, write_part
+from cpcdr.prepare.regroup import regroup
+from cpcdr.prepare.stages import (
+    FLOW_SCHEMA,
+    EstimateDepth,
+    GroupRegions,
+    ReadFrames,
+    WriteParts,
+    frame_of_row,
+)
+from cpcdr.regions import RegionConfig
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.store import tracking_uri
+
+STREET = "synthetic:streets=2,frames=3,height=64,width=128,seed=7"
+REGIONS = RegionConfig(superpixels=20000)
+
+
+def run_here(source: FrameSource, out: Path, size: tuple[int, int] = (0, 0)) -> list[dict]:
+    """The stages in this process, all frames in one part."""
+    rows = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()]
+    stages = [
+        ReadFrames(source, size),
+        EstimateDepth(open_depth("ground-truth")),
+        GroupRegions(REGIONS),
+    ]
+    for stage in stages:
+        rows = stage(rows)
+    (out / "data").mkdir(parents=True, exist_ok=True)
+    WriteParts(out)(rows)
+    return rows
+
+
+@pytest.mark.slow
+def test_rows_keep_the_contract(tmp_path: Path) -> None:
+    rows = run_here(open_frames(STREET), tmp_path)
+    index, rejected = finish(tmp_path)
+    assert index.num_rows == 6 and rejected.num_rows == 0
+    assert index["frame_id"].to_pylist() == sorted(row["frame_id"] for row in rows)
+    (part,) = (tmp_path / "data").glob("*.parquet")
+    table = pq.read_table(part)
+    assert table.schema.equals(PREPARED_SCHEMA)
+    row = table.to_pylist()[0]
+    regions = cv2.imdecode(np.frombuffer(row["regions"], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert regions.dtype == np.uint16 and regions.shape == (row["height"], row["width"])
+    assert np.array_equal(np.unique(regions), np.arange(row["num_regions"]))
+    assert len(row["edges"]) == 2 * len(row["edge_distance"])
+    disparity = cv2.imdecode(np.frombuffer(row["disparity"], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert disparity.dtype == np.uint16 and disparity.min() > 0
+
+
+def test_bad_frames_are_rejected_with_a_reason_and_the_rest_arrives(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    street = open_frames(STREET)
+    for i, ref in enumerate(street.refs()[:3]):
+        (folder / f"{i:03d}.jpg").write_bytes(street.read(ref).encoded)
+    (folder / "003.png").write_bytes(b"")
+    truncated = cv2.imencode(".png", np.zeros((64, 128, 3), np.uint8))[1].tobytes()
+    (folder / "004.png").write_bytes(truncated[: len(truncated) // 2])
+    source = open_frames(f"images:{folder}")
+    rows = ReadFrames(source, (0, 0))(
+        [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()]
+    )
+    assert [bool(row.get("reason")) for row in rows] == [False, False, False, True, True]
+    assert all("00" in row["reason"] and row["stage"] == "frames" for row in rows[3:])
+    # No exact disparity in image files: depth rejects each of them, and says what to do.
+    rows = EstimateDepth(open_depth("ground-truth"))(rows)
+    assert [row["stage"] for row in rows] == ["depth"] * 3 + ["frames"] * 2
+
+
+def test_stages_of_one_actor_see_the_pixels_that_the_stored_bytes_hold() -> None:
+    source = open_frames(STREET)
+    refs = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()[:2]]
+    for row in ReadFrames(source, (48, 100))(refs):
+        travelled = pa.Table.from_pylist([row], schema=FLOW_SCHEMA).to_pylist()[0]
+        handed_on, decoded = frame_of_row(row), frame_of_row(travelled)
+        assert handed_on.image is row["pixels"] and "pixels" not in travelled
+        assert np.array_equal(handed_on.image, decoded.image)
+
+
+def test_a_frame_written_twice_is_in_the_index_once(tmp_path: Path) -> None:
+    source = open_frames(STREET)
+    rows = run_here(source, tmp_path)
+    WriteParts(tmp_path)(rows[:2])
+    assert len(list((tmp_path / "data").glob("*.parquet"))) == 2
+    index, _ = finish(tmp_path)
+    assert index.num_rows == 6 and len(set(index["frame_id"].to_pylist())) == 6
+
+
+def test_half_written_parts_do_not_count(tmp_path: Path) -> None:
+    run_here(open_frames(STREET), tmp_path)
+    (part,) = (tmp_path / "data").glob("*.parquet")
+    part.rename(part.with_name(f".{part.name}.123.partial"))
+    assert finished_ids(tmp_path) == set()
+
+
+def config(tmp_path: Path, **changes: object) -> PrepareConfig:
+    return PrepareConfig(
+        frames=STREET,
+        out=tmp_path / "dataset",
+        regions=REGIONS,
+        frames_per_part=2,
+        tracking=TrackingConfig("none"),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def test_poor_depth_is_refused_unless_allowed(tmp_path: Path) -> None:
+    source, folder = open_frames(STREET), tmp_path / "maps"
+    slope = np.linspace(500, 20000, 64).astype(np.uint16)[:, None].repeat(128, axis=1)
+    for i, ref in enumerate(source.refs()):
+        path = folder / f"{ref.frame_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        slope[30 + i, 3] += 1
+        assert cv2.imwrite(str(path), slope)
+    poor = config(tmp_path, depth=f"precomputed:{folder}", engine="local")
+    words = rf"^Depth by {poor.depth} is poor: all.*ignores its images; .*--allow-poor-depth"
+    with pytest.raises(InputError, match=words):
+        prepare(poor)
+    assert not (tmp_path / "dataset").exists()
+    assert prepare(replace(poor, allow_poor_depth=True))["frames"] == 6
+
+
+def test_one_giant_region_is_said_and_marks_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(config(tmp_path, engine="local"), tracking=TrackingConfig())
+    fine = prepare(settings)
+    assert "warning" not in capsys.readouterr().out
+    again = replace(
+        settings,
+        regroup=settings.out,
+        out=tmp_path / "again",
+        regions=RegionConfig(separation=1.0, bias=100.0),
+    )
+    merged = prepare(again)
+    assert merged["regions_per_frame"] < 2
+    assert "warning: one region covers 100 % of the image in 6 of 6" in capsys.readouterr().out
+    tags = [
+        MlflowClient(tracking_uri()).get_run(done["run_id"]).data.tags for done in (fine, merged)
+    ]
+    assert "cpcdr.alarm" not in tags[0] and "one region" in tags[1]["cpcdr.alarm"]
+
+
+def test_a_learned_camera_is_taken_where_none_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    street, folder = open_frames(STREET), tmp_path / "drive"
+    folder.mkdir()
+    for i, ref in enumerate(street.refs()[:2]):
+        (folder / f"{i}.jpg").write_bytes(street.read(ref).encoded)
+    torch.manual_seed(0)
+    settings = replace(TINY, channels=8, height=64, width=64, intrinsics="learn")
+    model = DepthModel(settings)
+    # As long as the training's images are wide.
+    torch.nn.init.constant_(model.intrinsics.log_focal, 0.0)
+    values = {"kind": "depth", "config": to_plain(settings)}
+    network = write_checkpoint(tmp_path / "net", 1, values, model.state_dict(), {})
+    learned = replace(
+        config(tmp_path, depth=f"network:{network}", engine="local", allow_poor_depth=True),
+        frames=f"images:{folder}",
+    )
+    prepare(learned)
+    data = PreparedDataset(tmp_path / "dataset")
+    for row in data.rows(range(2), ["intrinsics"]):
+        assert row["intrinsics"] == pytest.approx([64, 64, 63.5, 31.5])
+    assert data.manifest["intrinsics"].startswith(f"learned by network:{network}: 64.00,64.00,")
+    assert f"intrinsics {data.manifest['intrinsics']}." in capsys.readouterr().out
+
+
+def test_regroup_reuses_every_graph(tmp_path: Path) -> None:
+    prepare(config(tmp_path, engine="local"))
+    again = PrepareConfig(
+        regroup=tmp_path / "dataset",
+        out=tmp_path / "again",
+        regions=RegionConfig(separation=0.6),
+        tracking=TrackingConfig("none"),
+    )
+    result = prepare(again)
+    assert result["frames"] == result["reused_frames"] == 6
+    before, after = (PreparedDataset(tmp_path / name) for name in ("dataset", "again"))
+    assert after.frame_ids == before.frame_ids
+    assert after.manifest["config"]["regions"]["superpixels"] == REGIONS.superpixels
+    assert after.manifest["regions_per_frame"] < before.manifest["regions_per_frame"]
+    other = replace(again, regions=RegionConfig(compactness=3.0), out=tmp_path / "other")
+    with pytest.raises(InputError, match="compactness"):
+        prepare(other)
+
+
+@pytest.mark.slow
+def test_prepare_resumes_and_equals_an_uninterrupted_run(tmp_path: Path, ray_local: object) -> None:
+    whole = prepare(config(tmp_path))
+    assert whole["frames"] == 6 and whole["rejected"] == 0 and whole["reused_frames"] == 0
+    first = PreparedDataset(tmp_path / "dataset")
+    assert prepare(config(tmp_path))["reused_frames"] == 6
+
+    # What a killed run leaves: the folder under its partial name, some parts, a torn one.
+    other = tmp_path / "again"
+    other.mkdir()
+    partial = other / "dataset.partial"
+    (tmp_path / "dataset").rename(partial)
+    for name in ("manifest.json", "frames.parquet", "rejected.parquet"):
+        (partial / name).unlink()
+    parts = sorted((partial / "data").glob("*.parquet"))
+    kept = pq.read_table(parts[0]).num_rows
+    parts[1].rename(parts[1].with_name(f".{parts[1].name}.1.partial"))
+    for part in parts[2:]:
+        part.unlink()
+    result = prepare(config(other))
+    assert result["reused_frames"] == kept and result["frames"] == 6
+    assert result["hash"] == whole["hash"]
+    second = PreparedDataset(other / "dataset")
+    columns = PREPARED_SCHEMA.names
+    assert second.frame_ids == first.frame_ids
+    prepare(config(tmp_path))
+    first = PreparedDataset(tmp_path / "dataset")
+    assert second.rows(range(6), columns) == first.rows(range(6), columns)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    partial = tmp_path / "dataset.partial"
+    partial.mkdir()
+    (partial / "config.yaml").write_text("hash: something-else\n")
+    with pytest.raises(InputError, match="another configuration"):
+        prepare(config(tmp_path))
+
+
+def test_regroup_equals_grouping_from_scratch(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "regrouped"
+    rows = run_here(open_frames(STREET), data)
+    write_part(data, [rows[0] | {"frame_id": "torn", "stage": "frames", "reason": "no image"}])
+    assert finish(data)[1]["frame_id"].to_pylist() == ["torn"]
+    shutil.rmtree(data / "rejected")  # as publication does
+    manifest = {"hash": "a", "config_hash": "b", "frames": 6}
+    manifest["config"] = {"regions": to_plain(REGIONS)}  # type: ignore[assignment]
+    (data / "manifest.json").write_text(json.dumps(manifest))
+    new = RegionConfig(superpixels=20000, separation=0.4, gain=30.0)
+    made = regroup(data, out, new)
+    assert made["regrouped_from"] == "a"
+    assert pq.read_table(out / "rejected.parquet").equals(pq.read_table(data / "rejected.parquet"))
+    scratch = GroupRegions(new)(
+        EstimateDepth(open_depth("ground-truth"))(
+            ReadFrames(open_frames(STREET), (0, 0))(
+                [
+                    {name: getattr(ref, name) for name in REF_SCHEMA.names}
+                    for ref in open_frames(STREET).refs()
+                ]
+            )
+        )
+    )
+    rows = PreparedDataset(out).rows(range(6), ["frame_id", "regions", "num_regions"])
+    for row, expected in zip(rows, sorted(scratch, key=lambda r: r["frame_id"]), strict=True):
+        assert row["regions"] == expected["regions"]
+    assert read_manifest(out)["config"]["regions"]["separation"] == 0.4
+    with pytest.raises(InputError, match="superpixels"):
+        regroup(data, tmp_path / "other", RegionConfig(superpixels=500))
+
+
+def test_no_frame_at_all_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        open_frames(f"images:{tmp_path / 'empty'}", FrameOptions())

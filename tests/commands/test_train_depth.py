@@ -1,0 +1,129 @@
+"""The command train_depth from its frames to its result, and what it says of a bad network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
+
+from cpcdr.commands.train_depth import TrainDepthConfig, _say_camera, train_depth
+from cpcdr.depth.camera import LearnedCamera
+from cpcdr.depth.network import load_depth_network
+from cpcdr.frames import FrameOptions, open_frames
+from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.train.depth_task import TINY, DepthTask
+from cpcdr.train.engine import EngineConfig
+from cpcdr.train.loop import TrainConfig
+
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "train_depth.py"
+NO_COMPILER = {"CXX": "/not/a/compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+
+
+def config(folder: Path) -> TrainDepthConfig:
+    """Two steps on five frames that lie on disk, larger than the network sees them."""
+    street = open_frames("synthetic:seed=5,streets=1,frames=5,height=72,width=192")
+    (folder / "drive").mkdir()
+    for i, ref in enumerate(street.refs()):
+        (folder / "drive" / f"{i}.jpg").write_bytes(street.read(ref).encoded)
+    return TrainDepthConfig(
+        frames=f"images:{folder / 'drive'}",
+        out=folder / "run",
+        depth=replace(TINY, channels=8, height=64, width=128, batch_size=2, intrinsics="learn"),
+        train=TrainConfig(steps=2, optimizer="adamw", lr=1e-4),
+        engine=EngineConfig("local"),
+    )
+
+
+def tags(run_id: str) -> dict[str, str]:
+    return MlflowClient(tracking_uri()).get_run(run_id).data.tags
+
+
+def test_the_command_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = config(tmp_path)
+    result = train_depth(settings)
+    assert result["steps"] == 2 and result["triplets"] == 3 and result["photometric"] > 0
+    assert load_depth_network(result["checkpoint"]).config == settings.depth
+    assert (tmp_path / "run" / "depth.png").stat().st_size > 1000
+
+    # The learned camera, ready to be given, in pixels of the files.
+    assert result["intrinsics"] == "learned"
+    printed = capsys.readouterr().out
+    assert "intrinsics learned." in printed
+    assert f"--options.intrinsics {result['learned_intrinsics']} (" in printed
+    given = FrameOptions(intrinsics=result["learned_intrinsics"])
+    source = open_frames(settings.frames, given)
+    fx, _, cx, cy = source.read(source.refs()[0]).intrinsics.tolist()
+    # 192×72 was scaled by 64/72 to cover 128×64, where the focal length began as that of 60°.
+    assert fx == pytest.approx(128 * 0.866 * 72 / 64, rel=0.01)
+    assert (cx, cy) == (pytest.approx(95.5, abs=1), pytest.approx(35.5, abs=1))
+    assert result["learned_fov"] == pytest.approx(75.1, abs=0.5)
+    assert tags(result["run_id"])["cpcdr.intrinsics"] == result["learned_intrinsics"]
+
+
+@pytest.mark.parametrize("turning", [0.0, 0.01, 0.3])
+def test_where_hardly_any_frame_turns_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], turning: float
+) -> None:
+    settings = config(tmp_path)
+    task = DepthTask(settings.depth, open_frames(settings.frames))
+    camera = LearnedCamera((100.0, 100.0, 63.5, 31.5), (64, 128))
+    rows = [{"turning": 1.0}] * 3 + [{"turning": turning}] * 3
+    with open_run(TrackingConfig("none"), "depth", "key", {}, tmp_path / "run") as run:
+        said = _say_camera(task, camera, rows, run)
+    assert said["turning"] == turning
+    printed = capsys.readouterr().out
+    assert f"from the {turning:.1%} of the triplets" in printed
+    assert ("warning: the camera hardly turns" in printed) == (turning < 0.02)
+
+
+@pytest.mark.slow
+def test_a_compiler_that_does_not_work_is_said(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    command = [sys.executable, str(SCRIPT), "--frames", settings.frames, "--out", str(settings.out)]
+    command += ["--depth.height", "64", "--depth.width", "128", "--depth.channels", "8"]
+    command += ["--engine.engine", "local", "--tracking.tracking", "none", "--train.steps", "2"]
+
+    def run(flag: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, flag],
+            env={**os.environ, **NO_COMPILER, "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    refused = run("--train.compile")
+    assert refused.returncode == 2, refused.stderr
+    assert (
+        "--train.compile does not work here: InvalidCxxCompiler, No working C++" in refused.stderr
+    )
+    assert "with --train.no-compile." in refused.stderr and "Traceback" not in refused.stderr
+    followed = run("--train.no-compile")
+    assert followed.returncode == 0, followed.stderr
+
+
+def test_holes_of_infinite_depth_are_said_and_mark_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(tmp_path)
+    train_depth(settings)
+    weights_file = tmp_path / "run/checkpoints/step-00000002/model.safetensors"
+    weights = load_file(weights_file)
+    weights["depth.slope"] = torch.full_like(weights["depth.slope"], -6.0)  # near above, far below
+    for name in [name for name in weights if name.startswith("depth.heads")]:
+        weights[name] = torch.full_like(weights[name], -6.0) if "bias" in name else weights[name]
+    save_file(weights, weights_file)
+    capsys.readouterr()
+    result = train_depth(settings)  # all steps are done: what there is is looked at
+    (warning,) = [w for w in capsys.readouterr().out.splitlines() if "infinitely far" in w]
+    assert warning.startswith("warning: ") and "of the lower image" in warning
+    assert "infinitely far" in tags(result["run_id"])["cpcdr.alarm"]

@@ -1,0 +1,152 @@
+"""The network: shapes at any size, prototypes on the unit sphere, assignment, checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork, load_network
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+
+TINY = ModelConfig("resnet18", fpn_channels=16, head_channels=32, feature_dim=8, prototypes=5)
+
+
+@pytest.fixture(scope="module")
+def network() -> SegmentationNetwork:
+    torch.manual_seed(0)
+    return SegmentationNetwork(TINY).eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (65, 97), (33, 50), (37, 31), (4, 5), (1, 1)])
+def test_shapes_at_any_size(network: SegmentationNetwork, size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size)
+    h, w = (-(-side // 4) for side in size)
+    assert network.embed(images).shape == (2, TINY.head_channels, h, w)
+    assert network(images).shape == (2, TINY.feature_dim, h, w)
+    assert network.assign(images, size).shape == (2, *size)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_backbone_levels_are_at_strides_4_to_32(backbone: str) -> None:
+    model = SegmentationNetwork(ModelConfig(backbone, 16, 16, 32, 8, 5))
+    levels = model.backbone(torch.rand(1, 3, 64, 128))
+    assert [tuple(x.shape[-2:]) for x in levels[1:]] == [(16, 32), (8, 16), (4, 8), (2, 4)]
+    assert [x.shape[1] for x in levels] == model.backbone.channels
+
+
+def test_every_parameter_is_trained() -> None:
+    model = SegmentationNetwork(TINY)
+    features = F.normalize(model(torch.rand(2, 3, 64, 64)), dim=1)
+    torch.einsum("nchw,kc->nkhw", features, model.prototypes).square().sum().backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_prototypes_start_and_stay_on_the_unit_sphere() -> None:
+    model = SegmentationNetwork(TINY)
+    ones = torch.ones(TINY.prototypes)
+    torch.testing.assert_close(model.prototypes.norm(dim=1), ones)
+    with torch.no_grad():
+        model.prototypes.mul_(3).add_(0.1)
+    before = model.prototypes.detach().clone()
+    model.normalise_prototypes()
+    torch.testing.assert_close(model.prototypes.norm(dim=1), ones)
+    torch.testing.assert_close(F.cosine_similarity(model.prototypes, before), ones)
+
+
+def test_assign_takes_the_prototype_of_highest_cosine(network: SegmentationNetwork) -> None:
+    images = torch.rand(2, 3, 40, 56)
+    with torch.no_grad():
+        features = F.interpolate(network(images), size=(40, 56), mode="bilinear")
+        cosine = F.cosine_similarity(
+            features[:, None], network.prototypes[None, :, :, None, None], 2
+        )
+        assert torch.equal(network.assign(images, (40, 56)), cosine.argmax(dim=1))
+
+
+def test_images_in_0_to_1_are_standardised_inside(network: SegmentationNetwork) -> None:
+    seen = []
+    hook = network.backbone.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    with torch.no_grad():
+        network.embed(torch.full((1, 3, 64, 64), 0.45))
+        network.embed(torch.full((1, 3, 64, 64), 0.45 + 0.225))
+    hook.remove()
+    torch.testing.assert_close(seen[0][0], torch.zeros(1, 3, 64, 64))
+    torch.testing.assert_close(seen[1][0], torch.ones(1, 3, 64, 64))
+
+
+def save(folder: Path, model: SegmentationNetwork, config: ModelConfig) -> Path:
+    weights = {f"network.{name}": value for name, value in model.state_dict().items()}
+    values = {"kind": "pretrain", "config": {"model": to_plain(config)}}
+    return write_checkpoint(folder, 7, values, weights, {})
+
+
+def test_a_checkpoint_gives_the_same_network_back(
+    tmp_path: Path, network: SegmentationNetwork
+) -> None:
+    loaded, values = load_network(save(tmp_path, network, TINY))
+    assert values["step"] == 7
+    assert loaded.config == TINY
+    assert not loaded.training
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
+
+
+def test_weights_of_another_network_are_refused(
+    tmp_path: Path, network: SegmentationNetwork
+) -> None:
+    other = ModelConfig("resnet18", 64, 16, 32, 8, prototypes=6)
+    with pytest.raises(InputError, match=r"model\.safetensors: its weights do not fit"):
+        load_network(save(tmp_path, network, other))
+
+
+def test_weights_with_more_than_the_network_are_refused(
+    tmp_path: Path, network: SegmentationNetwork
+) -> None:
+    """A fine-tuned network under a pre-training's config.yaml: its classifier would be lost."""
+    weights = {f"network.{name}": value for name, value in network.state_dict().items()}
+    weights["classifier.weight"] = torch.zeros(7, 32, 1, 1)
+    values = {"kind": "pretrain", "config": {"model": to_plain(TINY)}}
+    folder = write_checkpoint(tmp_path, 1, values, weights, {})
+    with pytest.raises(InputError, match=r"model\.safetensors: its weights do not fit"):
+        load_network(folder)
+
+
+def test_a_checkpoint_without_a_model_section_is_refused(
+    tmp_path: Path, network: SegmentationNetwork
+) -> None:
+    folder = write_checkpoint(tmp_path, 1, {"kind": "pretrain", "config": {}}, {}, {})
+    with pytest.raises(InputError, match=r"config\.yaml"):
+        load_network(folder)
+
+
+def test_impossible_configurations_are_said() -> None:
+    with pytest.raises(InputError, match="'vgg' is unknown; choose resnet10"):
+        ModelConfig(backbone="vgg")
+    with pytest.raises(InputError, match="multiple of 32"):
+        ModelConfig(head_channels=100)
+    with pytest.raises(InputError, match="prototypes must be at least 1, not 0"):
+        ModelConfig(prototypes=0)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"backbone": "vgg"}, "model: backbone 'vgg' is unknown"),
+        ({"depth": 3}, "model: unknown key 'depth'"),
+        ({"width": "wide"}, "model: width must be of type int"),
+    ],
+)
+def test_a_damaged_model_section_names_its_file(
+    tmp_path: Path, section: dict[str, object], words: str
+) -> None:
+    values = {"kind": "pretrain", "config": {"model": section}}
+    folder = write_checkpoint(tmp_path, 1, values, {}, {})
+    with pytest.raises(InputError, match=rf"config\.yaml: {words}"):
+        load_network(folder)
