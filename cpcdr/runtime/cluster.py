@@ -4,8 +4,8 @@
 with 2, or reports that it found none. Nothing is started and no network is used.
 
 ``python -m cpcdr.runtime.cluster watch HEAD:PORT`` runs on a spot machine of AWS: when its end is
-announced it tells Ray, two minutes ahead. Ray then starts nothing more there, and a training writes a
-checkpoint. Ray itself does not look.
+announced it tells Ray, two minutes ahead. Ray then starts nothing more there, and a training
+writes a checkpoint. Ray itself does not look.
 """
 
 from __future__ import annotations
