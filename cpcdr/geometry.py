@@ -2,8 +2,8 @@
 
 Conventions. Pixel centres lie at integer coordinates, so the image covers [-0.5, W - 0.5]. Cameras
 are pinholes ``intrinsics [..., 4] = fx, fy, cx, cy`` in pixels, with x right, y down, z forward.
-A pose ``[..., 4, 4]`` maps points of one camera's coordinates into another's. Depth z and the unit
-of translations are whatever the caller uses, consistently; disparity is 1 / z.
+A pose ``[..., 4, 4]`` maps points of one camera's coordinates into another's. Depth z and
+translations share one arbitrary unit; disparity is 1 / z.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 from cpcdr.runtime.device import constant
 
 MIN_DISPARITY = 0.005
-"""Disparities below this count as this: nothing is farther than 200 units."""
+"""Lower limit of disparity: nothing is farther than 200 units."""
 
 
 def depth_from_disparity(disparity: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def _rotate(pose: Tensor, points: Tensor) -> Tensor:
 
 
 def project(points: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels at which a camera sees points.
+    """Project points to pixels.
 
     Args:
         points: [..., 3, H, W] in the camera's coordinates.
@@ -73,7 +73,7 @@ def project(points: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         pixels [..., H, W, 2] = (u, v), and [..., H, W] bool: the point is in front of the camera.
-        Pixels of points behind it are finite and meaningless.
+        Pixels of points behind it are finite but meaningless.
     """
     x, y, z = points.unbind(-3)
     fx, fy, cx, cy = intrinsics[..., None, None].unbind(-3)
@@ -117,9 +117,9 @@ def invert_pose(pose: Tensor) -> Tensor:
 def reproject(disparity: Tensor, pose: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
     """Where a target camera's pixels lie in a source camera with the same intrinsics.
 
-    Equals ``project(transform(pose, back_project(1 / disparity)))``, divided by the depth: the
-    rotated rays depend on the pose alone and the translation scales with disparity (plane and
-    parallax), so that several disparity maps share the rays and no depth is ever formed.
+    Equals ``project(transform(pose, back_project(1 / disparity)))``, divided by the depth: rotated
+    rays depend on the pose alone and translation scales with disparity (plane and parallax), so
+    several disparity maps share the rays and no depth is computed.
 
     Args:
         disparity: [..., H, W] of the target.

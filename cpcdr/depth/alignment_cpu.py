@@ -1,7 +1,7 @@
-"""Direct alignment's normal equations for CPU cores: one pass over the pixels for each pose.
+"""Direct alignment's normal equations for CPU cores: one pass over the pixels per pose.
 
-The twin of `cpcdr.depth.alignment.normal_equations`, which makes every intermediate in memory.
-Imported on first use, since numba is slow to import.
+The counterpart of `cpcdr.depth.alignment.normal_equations`, which stores every intermediate.
+Imported on first use: numba is slow to import.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Sums may be taken in any order, so that they are taken many at a time.
+# Reassociation allows sums to be vectorised.
 _jit = numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz", "reassoc"})
 
 _F: Any = np.float32
@@ -30,33 +30,33 @@ def normal_equations(
     shifts: Tensor,
     poses: Tensor,
     intrinsics: Tensor,
-    spread: tuple[float, float, float],
+    variances: tuple[float, float, float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The fields of `cpcdr.depth.alignment.NormalEquations`, of float32 tensors.
 
     Args:
-        spread: variances of grey values and of the logarithm of depth, and how many variances of
-            both together are an excess of 1. The others are as in the tensor version.
+        variances: of grey values, of log depth, and of Cauchy's function in units of both
+            together. The others are as in the tensor version.
     """
     inputs = (target, sources, disparity, jacobian, shifts, poses, intrinsics)
     arrays = [t.contiguous().numpy() for t in inputs]
-    weighing = np.array(spread, _F)
+    limits = np.array(variances, _F)
     frames, batch = poses.shape[:2]
     hessian = np.zeros((frames, batch, 7, 7), _F)
     gradient = np.zeros((frames, batch, 7), _F)
     cost = np.empty((frames, batch), _F)
 
-    def one(item: int) -> None:
-        _item(item, weighing, *arrays, hessian, gradient, cost)  # type: ignore[call-arg]
+    def run(item: int) -> None:
+        _item(item, limits, *arrays, hessian, gradient, cost)  # type: ignore[call-arg]
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(one, range(batch)))
+        list(pool.map(run, range(batch)))
     return torch.from_numpy(hessian), torch.from_numpy(gradient), torch.from_numpy(cost)
 
 
 @_jit
 def _item(  # type: ignore[no-untyped-def]
-    item, spread, target, sources, disparity, jacobian, shifts, poses, intrinsics,
+    item, variances, target, sources, disparity, jacobian, shifts, poses, intrinsics,
     hessian, gradient, cost,
 ):  # fmt: skip
     height, width = target.shape[1:]
@@ -66,7 +66,7 @@ def _item(  # type: ignore[no-untyped-def]
         for row in range(height):
             _reproject(row, disparity[item], poses[frame, item], intrinsics[item], us, vs)
             seen += _sample(row, target[item], sources[frame, item], us, vs, residuals, weights)
-            total += _weigh(row, spread, jacobian[item], shifts[frame, item], residuals, weights)
+            total += _weigh(row, variances, jacobian[item], shifts[frame, item], residuals, weights)
             _accumulate(
                 row, jacobian[item], residuals, weights, us,
                 hessian[frame, item], gradient[frame, item],
@@ -79,7 +79,7 @@ def _item(  # type: ignore[no-untyped-def]
 
 @_jit
 def _reproject(row, disparity, pose, camera, us, vs):  # type: ignore[no-untyped-def]
-    """Fills where a row of pixels lies in the source; far outside of it if behind the camera."""
+    """Writes where a row of pixels lies in the source; far outside it if behind the camera."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     y = (_F(row) - cy) / fy
     x0, x1, x3 = pose[0, 0], pose[0, 1] * y + pose[0, 2], pose[0, 3]
@@ -96,7 +96,7 @@ def _reproject(row, disparity, pose, camera, us, vs):  # type: ignore[no-untyped
 
 @_jit
 def _sample(row, target, source, us, vs, residuals, weights):  # type: ignore[no-untyped-def]
-    """Fills the view minus the target, and weights of 1 where there is a view, else 0; counts."""
+    """Writes warped source minus target, and weight 1 inside the source, else 0; counts those."""
     height, width = source.shape
     right, bottom = _F(width - 1), _F(height - 1)
     seen = 0
@@ -117,10 +117,10 @@ def _sample(row, target, source, us, vs, residuals, weights):  # type: ignore[no
 
 
 @_jit
-def _weigh(row, spread, jacobian, shift, residuals, weights):  # type: ignore[no-untyped-def]
-    """Weights of a row, by their spreads and Cauchy's function; returns the sum of its costs."""
+def _weigh(row, variances, jacobian, shift, residuals, weights):  # type: ignore[no-untyped-def]
+    """Divides weights by variance and Cauchy's function; returns the sum of the row's costs."""
     cost = 0.0
-    for start in range(0, len(residuals), 64):  # 64 factors: a product of any more might overflow
+    for start in range(0, len(residuals), 64):  # a product of more factors might overflow
         product = 1.0
         for j in range(start, min(start + 64, len(residuals))):
             with_depth = (
@@ -128,8 +128,8 @@ def _weigh(row, spread, jacobian, shift, residuals, weights):  # type: ignore[no
                 + shift[1] * jacobian[4, row, j]
                 + shift[2] * jacobian[5, row, j]
             )
-            variance = spread[0] + spread[1] * with_depth * with_depth
-            excess = _ONE + residuals[j] * residuals[j] / (spread[2] * variance)
+            variance = variances[0] + variances[1] * with_depth * with_depth
+            excess = _ONE + residuals[j] * residuals[j] / (variances[2] * variance)
             weights[j] /= variance * excess
             product *= excess
         cost += np.log(product)
@@ -143,15 +143,15 @@ def _accumulate(  # type: ignore[no-untyped-def]
     """Adds a row of [7, H, W] to the lower triangle of the Hessian and to the gradient."""
     width = len(residuals)
     for i in range(7):
-        of_i = jacobian[i, row]
+        slope_i = jacobian[i, row]
         total = _ZERO
         for k in range(width):
-            weighted[k] = weights[k] * of_i[k]
+            weighted[k] = weights[k] * slope_i[k]
             total += weighted[k] * residuals[k]
         gradient[i] += total
         for j in range(i + 1):
-            of_j = jacobian[j, row]
+            slope_j = jacobian[j, row]
             total = _ZERO
             for k in range(width):
-                total += weighted[k] * of_j[k]
+                total += weighted[k] * slope_j[k]
             hessian[i, j] += total

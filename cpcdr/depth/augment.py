@@ -1,4 +1,4 @@
-"""Colour jitter as one 3×4 matrix a triplet: seeded, and applied in one pass on any device."""
+"""Colour jitter as one seeded 3×4 matrix per triplet, applied in one pass on any device."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RGB_TO_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 def colour_matrices(rng: np.random.Generator, count: int, probability: float) -> Tensor:
     """Random brightness, contrast, saturation (each ±20 %) and hue (±10 % of the circle).
 
-    Contrast turns about mid-grey and hue about the grey axis in YIQ, so that all four are linear.
+    Contrast pivots about mid-grey and hue rotates about the grey axis in YIQ: all are linear.
 
     Returns:
-        float32 [count, 3, 4] on RGB in [0, 1]; the identity with 1 - ``probability``.
+        float32 [count, 3, 4] on RGB in [0, 1]; the identity with probability 1 - ``probability``.
     """
     matrices = np.zeros((count, 3, 4), np.float32)
     for matrix in matrices:
-        # Drawn even where unused: the stream of random numbers keeps its place.
+        # Drawn even where unused: keeps the random stream aligned.
         draws = rng.uniform(-1, 1, 4)
         matrix[:] = _matrix(draws) if rng.random() < probability else np.eye(3, 4)
     return torch.from_numpy(matrices)
@@ -30,9 +30,9 @@ def colour_matrices(rng: np.random.Generator, count: int, probability: float) ->
 def _matrix(draws: NDArray[np.float64]) -> NDArray[np.float64]:
     brightness, contrast, saturation = 1 + 0.2 * draws[:3]
     angle = 0.2 * np.pi * draws[3]
-    turn = np.eye(3)
-    turn[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    hue = np.linalg.inv(_RGB_TO_YIQ) @ turn @ _RGB_TO_YIQ
+    rotation = np.eye(3)
+    rotation[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    hue = np.linalg.inv(_RGB_TO_YIQ) @ rotation @ _RGB_TO_YIQ
     grey = np.ones((3, 1)) * LUMA
     saturate = saturation * np.eye(3) + (1 - saturation) * grey
     linear = contrast * brightness * saturate @ hue
@@ -41,12 +41,12 @@ def _matrix(draws: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def apply_colour(matrices: Tensor, images: Tensor) -> Tensor:
     """Images [B, M, 3, H, W] in [0, 1] through matrices [B, 3, 4], clipped to [0, 1]."""
-    turned = torch.einsum("bij,bmjhw->bmihw", matrices[..., :3], images)
-    return (turned + matrices[:, None, :, 3, None, None]).clamp(0, 1)
+    coloured = torch.einsum("bij,bmjhw->bmihw", matrices[..., :3], images)
+    return (coloured + matrices[:, None, :, 3, None, None]).clamp(0, 1)
 
 
 def flip_horizontally(images: Tensor, intrinsics: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirrors some triplets and their principal points.
+    """Mirror the flipped triplets and their principal points.
 
     Args:
         images: [B, M, 3, H, W].

@@ -1,4 +1,4 @@
-"""The camera that a depth network learned from its video, for frames that come without one."""
+"""The camera that a depth network learned from its video, for uncalibrated frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LearnedCamera:
     """One camera for all frames that a network was trained on.
 
     Attributes:
-        values: fx, fy, cx, cy in pixels of a frame that was fit to ``size``.
+        values: fx, fy, cx, cy in pixels of a frame fit to ``size``.
         size: (H, W) of the training.
     """
 
@@ -35,7 +35,7 @@ class LearnedCamera:
         return unfit_intrinsics(np.array(self.values), size, self.size)
 
     def facts(self, size: tuple[int, ...]) -> dict[str, str | float]:
-        """What a user wants to know of it, for frames of the size (H, W).
+        """The camera as reported to users, for frames of size (H, W).
 
         Returns:
             ``learned_intrinsics`` as ``--options.intrinsics`` takes them, and ``learned_fov``, the
@@ -47,11 +47,11 @@ class LearnedCamera:
 
 
 class WithCamera:
-    """The frames of a source, as a learned camera saw them; a `FrameSource`.
+    """The frames of a source with a learned camera; a `FrameSource`.
 
     Args:
-        source: frames whose camera is not known.
-        camera: which is taken for theirs.
+        source: uncalibrated frames.
+        camera: the one they get.
         name: the depth source that learned it.
     """
 
@@ -69,7 +69,7 @@ class WithCamera:
         """The frame with the learned intrinsics, in pixels of its own size.
 
         Raises:
-            FrameError: it cannot be read, or the camera went astray while it was learned.
+            FrameError: it cannot be read, or the learned camera is implausible.
         """
         frame = self._source.read(ref)
         height, width = frame.image.shape[:2]
@@ -79,9 +79,9 @@ class WithCamera:
 
 
 def where_assumed(source: FrameSource, camera: LearnedCamera, name: str) -> FrameSource:
-    """The source with a learned camera where its own is merely assumed.
+    """The source with a learned camera in place of an assumed one.
 
-    Of joined sources each part by itself: what is given or calibrated stays.
+    Joined sources are handled part by part: given and calibrated cameras stay.
     """
     if isinstance(source, JoinedSources):
         return replace(source, parts=tuple(where_assumed(p, camera, name) for p in source.parts))

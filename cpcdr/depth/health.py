@@ -1,8 +1,8 @@
-"""Noticing depth that would silently ruin all that follows: pure functions, and a look at frames.
+"""Checks for depth that would silently ruin every later stage.
 
-Self-supervised depth fails in three ways that look like success from outside: the network says the
-same for every image, it digs holes of infinite depth where cars move with the camera, or it never
-explained the motion at all.
+Self-supervised depth fails in three ways that look like success: the network predicts the same map
+for every image, it predicts infinite depth where cars move with the camera, or it never explains
+the motion.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from cpcdr.frames.frame import Frame
 from cpcdr.runtime.errors import FrameError
 
 FAR = 0.0055
-"""Disparity that is practically the far clamp (0.005: 200 units away)."""
-MOST_HOLES = 0.10
-"""Share of far pixels in the lower image, where a camera on a car sees road and cars."""
-LEAST_DIFFERENCE = 0.02
-"""Mean relative difference between a frame's map and the mean map of all frames."""
+"""Disparity up to which a pixel is practically at the far limit (0.005: 200 units away)."""
+MAX_HOLES = 0.10
+"""Largest fraction of far pixels in the lower image, where a car's camera sees road and cars."""
+MIN_DIFFERENCE = 0.02
+"""Least mean relative difference of a frame's map from the mean map of all frames."""
 
 
 @dataclass(frozen=True)
 class DepthHealth:
-    """What the disparity of some frames says about its source.
+    """Health of a disparity source, measured on some frames.
 
     Attributes:
-        frames: frames that were looked at.
-        holes: share of valid pixels at the far clamp in the lower half of the images.
+        frames: number of frames checked.
+        holes: fraction of valid pixels at the far limit, in the lower half of the images.
         difference: mean relative difference of a frame's map from the mean map of all frames, 0
             where the source ignores its images; NaN for fewer than three frames of one size.
         failed: frames without usable disparity.
-        reason: why the first of them has none.
+        reason: the first error among those.
     """
 
     frames: int
@@ -46,57 +46,57 @@ class DepthHealth:
     failed: int = 0
     reason: str = ""
 
-    def alarms(self) -> list[str]:
-        """A sentence for each thing that is wrong; nothing where all looks well."""
-        found = []
+    def warnings(self) -> list[str]:
+        """One sentence per problem; empty where there is none."""
+        warnings = []
         if self.failed * 2 > self.frames:
-            found.append(
-                f"{self.failed} of {self.frames} frames have no usable disparity, the first: "
+            warnings.append(
+                f"{self.failed} of {self.frames} frames have no usable disparity, first error: "
                 f"{self.reason.rstrip('.')}"
             )
-        if self.holes > MOST_HOLES:
-            found.append(
-                f"{100 * self.holes:.0f} % of the lower image lies infinitely far: holes where "
+        if self.holes > MAX_HOLES:
+            warnings.append(
+                f"{100 * self.holes:.0f} % of the lower image is infinitely far: holes where "
                 "cars move with the camera, or a network that has not learned the road"
             )
-        if self.difference < LEAST_DIFFERENCE:
-            found.append(
+        if self.difference < MIN_DIFFERENCE:
+            warnings.append(
                 f"all frames have nearly the same disparity (they differ by "
                 f"{100 * self.difference:.1f} %): the network ignores its images"
             )
-        return found
+        return warnings
 
 
 def depth_health(maps: Sequence[Disparity], failed: int = 0, reason: str = "") -> DepthHealth:
-    """Look at the disparity maps of different frames.
+    """Health of the disparity maps of different frames.
 
     Args:
         maps: float32 [H, W] each, 0 = invalid.
         failed: frames that have none.
-        reason: why the first of those has none.
+        reason: the first error among those.
     """
     holes, valid = 0, 0
     for disparity in maps:
         lower = disparity[disparity.shape[0] // 2 :]
         valid += int((lower > 0).sum())
         holes += int(((lower > 0) & (lower <= FAR)).sum())
-    same = [m for m in maps if m.shape == maps[0].shape]
+    comparable = [m for m in maps if m.shape == maps[0].shape]
     difference = float("nan")
-    if len(same) >= 3:
-        stacked = np.stack([_small(m) for m in same])
+    if len(comparable) >= 3:
+        stacked = np.stack([_small(m) for m in comparable])
         difference = float(np.abs(stacked / stacked.mean(axis=0) - 1).mean())
     return DepthHealth(len(maps) + failed, holes / max(1, valid), difference, failed, reason)
 
 
 def _small(disparity: Disparity) -> NDArray[np.float64]:
-    """A map of mean 1 at 1/8 size: noise and the unknown scale are gone."""
+    """A map of mean 1 at 1/8 size, without noise and the unknown scale."""
     height, width = (max(1, side // 8) for side in disparity.shape)
     small = cv2.resize(disparity, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
     return np.maximum(small, 1e-6) / max(float(small.mean()), 1e-6)
 
 
-def look_at(depth: DepthSource, frames: Sequence[Frame]) -> DepthHealth:
-    """The health of a source on some frames, spread over the video."""
+def measure_health(depth: DepthSource, frames: Sequence[Frame]) -> DepthHealth:
+    """Health of a source on some frames, spread over the video."""
     maps, failed, reason = [], 0, ""
     for frame in frames:
         try:
@@ -106,20 +106,21 @@ def look_at(depth: DepthSource, frames: Sequence[Frame]) -> DepthHealth:
     return depth_health(maps, failed, reason)
 
 
-def training_alarms(metrics: Mapping[str, Any]) -> list[str]:
-    """What the last metrics of a depth training say about its network.
+def training_warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """Problems that show in the last metrics of a depth training, one sentence each.
 
     Args:
-        metrics: ``photometric`` and ``identity`` errors, ``disparity_spread``; missing ones say
-            nothing.
+        metrics: ``photometric`` and ``identity`` errors, ``disparity_spread``; missing ones are
+            not checked.
     """
-    found = []
+    warnings = []
     photometric, identity = metrics.get("photometric"), metrics.get("identity")
     if photometric is not None and identity is not None and photometric >= identity:
-        found.append(
-            f"moving the camera explains the frames no better ({photometric:.4f}) than doing "
-            f"nothing ({identity:.4f}): train longer, or check intrinsics and that the camera moves"
+        warnings.append(
+            f"reprojection by the predicted motion is no better ({photometric:.4f}) than identity "
+            f"reprojection ({identity:.4f}): train longer, or check the intrinsics and that the "
+            "camera moves"
         )
     if metrics.get("disparity_spread", 1.0) < 0.02:
-        found.append("disparity is nearly constant over the image: the network has collapsed")
-    return found
+        warnings.append("disparity is nearly constant over the image: the network has collapsed")
+    return warnings

@@ -16,14 +16,14 @@ from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.errors import InputError
 
 _METRIC = ("ZoeDepth", "GLPN")
-"""Model families that predict depth; and any configuration that says ``metric``."""
+"""Model families that predict metric depth, besides configurations marked ``metric``."""
 
 
 class HuggingFace:
-    """A model of the hub, or one saved to a folder, which needs no network.
+    """A model from the hub, or from a folder without network access.
 
-    Loaded on the first call. Models that predict relative inverse depth (DPT, Depth Anything) are
-    divided by the largest value of the frame; those that predict metres are inverted.
+    Loaded on the first call. Relative inverse depth (DPT, Depth Anything) is divided by the frame's
+    largest value; depth in metres is inverted.
 
     Args:
         name: the text the user gave.
@@ -43,7 +43,9 @@ class HuggingFace:
         path = Path(model).expanduser()
         if path.is_dir():
             if not (path / "config.json").is_file():
-                raise InputError(f"{path} holds no config.json: give a folder of save_pretrained.")
+                raise InputError(
+                    f"{path} has no config.json: give a folder written by save_pretrained."
+                )
             model = str(path.absolute())
         self.name = name
         self.model = model

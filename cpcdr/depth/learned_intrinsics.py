@@ -1,9 +1,9 @@
-"""Intrinsics that nobody gave: one focal length and principal point for all frames of a training.
+"""Intrinsics learned from video: one focal length and principal point for a whole training set.
 
-Pixels move by focal length · angle and focal length · step / depth to first order, whatever the
-focal length is: only how much more the border turns than the centre does tells it apart from the
-size of motions. So motions are written such that they move pixels as far as before when the focal
-length changes, and only frames that turn are asked: elsewhere, noise in motions would answer.
+To first order, pixels move by focal length · rotation and by focal length · translation / depth, so
+focal length and motion are ambiguous: only the larger rotational flow at the image border separates
+them. Motions are therefore parametrised such that the image motion stays constant when the focal
+length changes, and only rotating frames contribute gradients: elsewhere noise would dominate.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from cpcdr.geometry import pose_matrix
 
 ASSUMED = 0.5 / math.tan(math.radians(30))
-"""Focal length in image widths, to begin with: a horizontal field of view of 60°."""
-TURN = 0.01
-"""Radians of a turn about the vertical axis that says something: eight times the error of aligned
-motions, a slow bend at ten frames a second."""
+"""Initial focal length in image widths: a horizontal field of view of 60°."""
+MIN_ROTATION = 0.01
+"""Least rotation about the vertical axis, in radians, that constrains the focal length: eight times
+the error of aligned motions, a gentle bend at ten frames a second."""
 
 
 class LearnedIntrinsics(nn.Module):
-    """Square pixels; sizes are shares of the image's, so that images can be of any size."""
+    """A camera with square pixels, in fractions of the image size: images can be of any size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,36 +43,36 @@ class LearnedIntrinsics(nn.Module):
         """Squared distance of the principal point from the centre, in image sizes: a scalar."""
         return self.principal_point.square().sum()
 
-    def across(self, log_focal: Tensor | float) -> Tensor:
-        """[3]: factors of turns about x, y, z, and of steps along them, under which pixels move as
-        far as they did with another focal length."""
-        shorter = (log_focal - self.log_focal).exp()
-        return torch.stack([shorter, shorter, torch.ones_like(shorter)])
+    def compensation(self, log_focal: Tensor | float) -> Tensor:
+        """Factors [3] on rotations about x, y, z and translations along them that preserve the
+        image motion of another focal length."""
+        ratio = (log_focal - self.log_focal).exp()
+        return torch.stack([ratio, ratio, torch.ones_like(ratio)])
 
-    def hear(self, poses: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
-        """Aligned motions [F, B, 4, 4] and the camera [B, 4] as they are, but with gradients for
-        the focal length only from frames that turn, and true ones.
+    def gate_gradients(self, poses: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
+        """The same motions [F, B, 4, 4] and camera [B, 4]; only rotating frames pass gradients to
+        the focal length.
 
-        Aligned motions are the best for another loss than the photometric one: at them, its
-        derivative for a turn is not zero, and must not be taken for one for the focal length.
+        Aligned motions minimise a different loss than the photometric one. Its derivative with
+        respect to rotation is not zero there and must not reach the focal length.
         """
-        turns = self.turns(poses)
-        still = torch.cat([camera[:, :2].detach(), camera[:, 2:]], dim=1)
+        rotating = self.rotating(poses)
+        detached = torch.cat([camera[:, :2].detach(), camera[:, 2:]], dim=1)
         return (
-            torch.where(turns[:, None, None], self._follow(poses), poses),
-            torch.where(turns[:, None], camera, still),
+            torch.where(rotating[:, None, None], self._compensated(poses), poses),
+            torch.where(rotating[:, None], camera, detached),
         )
 
     @staticmethod
-    def turns(poses: Tensor) -> Tensor:
-        """[B] bool: which of the motions [F, B, 4, 4] turn enough to tell of a focal length."""
-        return (poses[..., 0, 2].abs() > TURN).any(dim=0)
+    def rotating(poses: Tensor) -> Tensor:
+        """[B] bool: the motions [F, B, 4, 4] rotate enough to constrain the focal length."""
+        return (poses[..., 0, 2].abs() > MIN_ROTATION).any(dim=0)
 
-    def _follow(self, poses: Tensor) -> Tensor:
-        across = self.across(self.log_focal.detach())
+    def _compensated(self, poses: Tensor) -> Tensor:
+        factors = self.compensation(self.log_focal.detach())
         skew = (poses[..., :3, :3] - poses[..., :3, :3].transpose(-1, -2)) / 2
-        turn = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
-        rotated = poses @ pose_matrix(turn * (across - 1), torch.zeros_like(turn))
-        moved = (poses[..., :3, 3] * across)[..., None]
+        axis_angle = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1)
+        rotated = poses @ pose_matrix(axis_angle * (factors - 1), torch.zeros_like(axis_angle))
+        moved = (poses[..., :3, 3] * factors)[..., None]
         top = torch.cat([rotated[..., :3, :3], moved], dim=-1)
         return torch.cat([top, poses[..., 3:, :]], dim=-2)

@@ -19,8 +19,8 @@ class DepthErrors:
         sq_rel: mean (p - t)² / t, in the unit of depth.
         rmse: root mean square of p - t, in the unit of depth.
         rmse_log: root mean square of ln p - ln t.
-        d1, d2, d3: share of pixels with max(p / t, t / p) below 1.25, 1.25², 1.25³.
-        scale: what the prediction was multiplied by.
+        d1, d2, d3: fraction of pixels with max(p / t, t / p) below 1.25, 1.25², 1.25³.
+        scale: factor applied to the prediction.
     """
 
     abs_rel: float
@@ -42,17 +42,17 @@ def depth_errors(
 ) -> DepthErrors:
     """Errors of one predicted depth map.
 
-    Pixels count where min_depth < truth < max_depth (0, infinite or NaN truth is none). The
+    Pixels with min_depth < truth < max_depth count; 0, infinite and NaN mean no truth. The
     prediction is scaled to the truth's median there, then clipped to the same range.
 
     Args:
         predicted: [H, W], positive.
         truth: [H, W].
-        min_depth, max_depth: the caps, in the truth's unit.
-        median_scaling: off where the prediction's scale is known.
+        min_depth, max_depth: evaluated range, in the truth's unit.
+        median_scaling: off for predictions with a known scale.
 
     Raises:
-        InputError: other shapes, no pixel with truth, or predictions that are not positive.
+        InputError: shapes differ, no pixel has truth, or predictions that are not positive.
     """
     if predicted.shape != truth.shape:
         raise InputError(f"Depth of shape {predicted.shape} cannot be compared with {truth.shape}.")
@@ -78,7 +78,7 @@ def depth_errors(
 
 
 def eigen_crop(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Bool [H, W], the part of a KITTI image that published numbers count (Garg et al. 2016)."""
+    """Bool [H, W], the part of a KITTI image that published results evaluate (Garg et al. 2016)."""
     height, width = shape
     inside = np.zeros((height, width), bool)
     rows = slice(int(0.40810811 * height), int(0.99189189 * height))
@@ -87,7 +87,7 @@ def eigen_crop(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def mean_errors(errors: list[DepthErrors]) -> DepthErrors:
-    """The mean over frames of every field: how published numbers are averaged.
+    """Mean of every field over frames, as published results are averaged.
 
     Raises:
         InputError: there are no frames.

@@ -1,4 +1,4 @@
-"""The depth model: both networks, the intrinsics, and the loss that ties them together."""
+"""The depth model: depth and pose networks, intrinsics, and the loss that trains them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from cpcdr.model.resnet import BACKBONES
 from cpcdr.runtime.errors import InputError
 
 _GAP_WEIGHT, _UNIT_WEIGHT, _CENTRE_WEIGHT = 0.2, 0.1, 0.5
-"""Of what the pose network learns from aligned motions, of holding the unit of depth, and of the
-squared distance, in image sizes, of a learned principal point from the centre: a turn and a step
-across can make up for nearly any."""
+"""Weights of three loss terms: distance of predicted from aligned motions, drift of the depth
+scale, and squared offset of a learned principal point in image sizes, which rotation and lateral
+translation could otherwise compensate."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
 
 
 class Reconstruction(NamedTuple):
-    """A batch's current frames, made of their neighbours.
+    """A batch's current frames, reconstructed from their neighbours.
 
     Attributes:
         disparities: [B, 1, H/2^s, W/2^s] for s = 0..3.
-        photometric: how well they explain the frames.
-        gap: how far the pose network was off the motions that were used, a scalar.
-        poses: [2, B, 4, 4], these motions, to the previous and to the next frame.
+        photometric: the reconstruction errors.
+        gap: distance of the predicted motions from the ones used, a scalar.
+        poses: [2, B, 4, 4], the motions used, to the previous and to the next frame.
     """
 
     disparities: list[Tensor]
@@ -130,9 +130,9 @@ class DepthModel(nn.Module):
         self.intrinsics = LearnedIntrinsics() if config.intrinsics == "learn" else None
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """``torch.compile`` of the networks and, each on its own, of the parts of the loss.
+        """``torch.compile`` the networks and, separately, the parts of the loss.
 
-        As one graph, with alignment's steps one after the other, it would take minutes more.
+        One graph, with the alignment steps unrolled, would take minutes longer to compile.
         """
         self.depth.compile(*args, **kwargs)
         self.pose.compile(*args, **kwargs)
@@ -146,12 +146,12 @@ class DepthModel(nn.Module):
                 next frame), ``intrinsics`` [B, 4], ``flipped`` [B] bool.
 
         Returns:
-            ``loss``; ``photometric`` (mean reprojection error) beside ``identity`` (the same error
-            of doing nothing); ``smoothness``; ``automask_share`` (pixels that motion explains
-            best); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean: near 0
-            the network has collapsed); ``motion_gap`` of the pose network where motions are
-            aligned; where it is learned, ``focal`` in image widths, and ``turning``, the share of
-            the triplets that turn enough to tell of it.
+            ``loss``; ``photometric`` (mean reprojection error) and ``identity`` (error of identity
+            reprojection); ``smoothness``; ``automask_share`` (fraction of pixels explained best by
+            motion); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean, near 0
+            after a collapse); with alignment, ``motion_gap`` of the pose network; with learned
+            intrinsics, ``focal`` in image widths and ``turning``, the fraction of triplets with
+            enough rotation to constrain it.
         """
         disparities, photometric, gap, poses = self.reconstruct(batch)
         current = batch["images"][:, 1]
@@ -177,7 +177,7 @@ class DepthModel(nn.Module):
         if self.intrinsics is not None:
             metrics["loss"] = metrics["loss"] + _CENTRE_WEIGHT * self.intrinsics.off_centre()
             metrics["focal"] = self.intrinsics.log_focal.detach().exp()
-            metrics["turning"] = self.intrinsics.turns(poses).float().mean()
+            metrics["turning"] = self.intrinsics.rotating(poses).float().mean()
         return metrics
 
     def reconstruct(self, batch: dict[str, Any], aligned: bool = True) -> Reconstruction:
@@ -185,11 +185,11 @@ class DepthModel(nn.Module):
 
         Args:
             batch: as for `forward`.
-            aligned: with motions made to fit as ``alignment_steps`` says; else the network's own.
+            aligned: align motions by ``alignment_steps``; otherwise use the predicted ones.
         """
         disparities = self.depth(batch["jittered"][:, 1])
         poses = self._predicted_poses(batch["jittered"])
-        # Reprojection in half precision would move pixels by whole pixels.
+        # Half precision would shift reprojected points by whole pixels.
         with torch.autocast(poses.device.type, enabled=False):
             images, camera = batch["images"], self.camera(batch)
             target, sources = images[:, 1], torch.stack([images[:, 0], images[:, 2]])
@@ -197,19 +197,19 @@ class DepthModel(nn.Module):
             gap = poses.new_zeros(())
             if aligned and self.config.alignment_steps:
                 steps = self.config.alignment_steps
-                fitting = align(target, sources, full[:, 0], poses, camera, steps, self.compiles)
-                gap, poses = motion_gap(poses, fitting), fitting
+                fitted = align(target, sources, full[:, 0], poses, camera, steps, self.compiles)
+                gap, poses = motion_gap(poses, fitted), fitted
                 if self.intrinsics is not None:
-                    poses, camera = self.intrinsics.hear(fitting, camera)
+                    poses, camera = self.intrinsics.gate_gradients(fitted, camera)
             photometric = photometric_loss(target, sources, full, poses, camera, self.compiles)
         return Reconstruction(disparities, photometric, gap, poses.detach())
 
-    def drive(self, images: Tensor, intrinsics: Tensor) -> Tensor:
-        """Motions of frames in a row, from each to the next, aligned as ``alignment_steps`` says.
+    def sequence_motions(self, images: Tensor, intrinsics: Tensor) -> Tensor:
+        """Motions from each of consecutive frames to the next, aligned by ``alignment_steps``.
 
         Args:
             images: [N, 3, H, W] in [0, 1].
-            intrinsics: [N, 4] of the frames; not used where they are learned.
+            intrinsics: [N, 4] of the frames; ignored where they are learned.
 
         Returns:
             [N - 1, 4, 4], points of a frame's camera into the next one's, in units of depth.
@@ -228,26 +228,27 @@ class DepthModel(nn.Module):
         return align(first, second[None], disparity, poses, camera, steps)[0]
 
     def _predicted_poses(self, images: Tensor) -> Tensor:
-        """What the pose network says of triplets [B, 3, 3, H, W]: the motions [2, B, 4, 4] from
-        the current frame to the previous and to the next."""
+        """Predicted motions [2, B, 4, 4] of triplets [B, 3, 3, H, W], from the current frame to
+        the previous and to the next."""
         rotation, translation = self.motion(images)
         with torch.autocast(images.device.type, enabled=False):
             to_current, to_following = pose_matrix(rotation, translation).unbind(1)
             return torch.stack([invert_pose(to_current), to_following])
 
     def motion(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What `PoseNet` says of frames in a row [B, T, 3, H, W], in radians and units of depth.
+        """Predicted rotations and translations between consecutive frames [B, T, 3, H, W], in
+        radians and units of depth.
 
-        Where the focal length is learned, the network's numbers for turns about x and y and for
-        steps along them are those of the assumed one. Else it would shrink as long as motions are
-        badly known, because that makes their errors smaller.
+        Where the focal length is learned, predicted rotations about x and y and translations along
+        them refer to the assumed one. Otherwise the focal length would shrink while motions are
+        inaccurate, because that reduces their error.
         """
         rotation, translation = self.pose(frames)
         if self.intrinsics is not None:
-            across = self.intrinsics.across(math.log(ASSUMED))
+            factors = self.intrinsics.compensation(math.log(ASSUMED))
             if self.config.alignment_steps:
-                across = across.detach()  # the network is off, not the focal length
-            rotation, translation = rotation * across, translation * across
+                factors = factors.detach()  # errors are the network's, not the camera's
+            rotation, translation = rotation * factors, translation * factors
         return rotation, translation
 
     def camera(self, batch: dict[str, Any]) -> Tensor:
@@ -258,8 +259,8 @@ class DepthModel(nn.Module):
 
 
 def _drift(disparity: Tensor) -> Tensor:
-    """Squared distance of the mean log disparity from an empty street's. Where motions follow
-    depth, nothing else holds the unit of both, and depth would drift away to its limit."""
+    """Squared distance of the mean log disparity from an empty street's. With aligned motions
+    nothing else fixes the scale, and depth would drift to its limit."""
     start = empty_street(disparity.shape[2]).log().mean()
     return (disparity.float().log().mean() - start).square()
 

@@ -1,4 +1,4 @@
-"""Disparity from a network that depth training wrote."""
+"""Disparity from a network trained by `train_depth`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cpcdr.runtime.errors import FrameError, InputError
 
 
 def load_depth_network(folder: Path | str) -> DepthModel:
-    """The model of a checkpoint that depth training wrote, in evaluation mode, on the CPU.
+    """The model of a depth training checkpoint, in evaluation mode, on the CPU.
 
     Raises:
         InputError: missing files, a checkpoint of another kind, or damaged weights.
@@ -27,23 +27,22 @@ def load_depth_network(folder: Path | str) -> DepthModel:
     values, weights = read_checkpoint(Path(folder), "depth")
     fields = DepthConfig.__dataclass_fields__
     try:
-        known = {k: v for k, v in values["config"].items() if k in fields}
-        # One number in checkpoints of before there were several; YAML has no tuples.
-        spacing = known.pop("spacing", 1)
+        options = {k: v for k, v in values["config"].items() if k in fields}
+        spacing = options.pop("spacing", 1)  # YAML holds a list or one number, not a tuple
         spacing = (spacing,) if isinstance(spacing, int) else tuple(spacing)
-        config = DepthConfig(**known, spacing=spacing)
+        config = DepthConfig(**options, spacing=spacing)
         model = DepthModel(config)
         model.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         raise InputError(
-            f"{folder}: the weights do not fit the network in config.yaml; give a checkpoint "
-            "folder as depth training wrote it."
+            f"{folder}: the weights do not fit the network in config.yaml; give an "
+            "unmodified checkpoint folder of depth training."
         ) from error
     return model.eval()
 
 
 def learned_camera(model: DepthModel) -> LearnedCamera | None:
-    """The camera that a network on the CPU learned; None where it was given its frames' own."""
+    """The camera that a network on the CPU learned; None if it was trained with known ones."""
     config = model.config
     if config.intrinsics != "learn":
         return None
@@ -56,18 +55,18 @@ def learned_camera(model: DepthModel) -> LearnedCamera | None:
 class Network:
     """Disparity from a trained `DepthNet`, on the GPU where there is one.
 
-    Loaded on the first call, so that only the configuration travels between processes.
+    Weights are loaded on the first call: pickles hold only the folder's name.
 
     Args:
         name: the text the user gave.
         folder: the checkpoint.
 
     Attributes:
-        metrics: the last ones of its training.
-        camera: the one that it learned with depth, None where it did not.
+        metrics: last metrics of its training.
+        camera: the one learned with depth, if any.
 
     Raises:
-        InputError: it is not one of depth training.
+        InputError: it is not a checkpoint of depth training.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -75,7 +74,7 @@ class Network:
         self.name = name
         self.metrics: dict[str, float] = values.get("metrics") or {}
         self.folder = folder
-        model = load_depth_network(folder)  # says now what would fail in every actor
+        model = load_depth_network(folder)  # fail here rather than in every actor
         self.camera = learned_camera(model)
         self._model: DepthModel | None = None
 
@@ -87,12 +86,12 @@ class Network:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             self._model = load_depth_network(self.folder).to(device)
         sizes = [_network_size(frame.image.shape[:2], self._model.config) for frame in frames]
-        results: dict[int, Disparity] = {}
+        maps: dict[int, Disparity] = {}
         for size in set(sizes):
             same = [i for i, s in enumerate(sizes) if s == size]
-            results |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
+            maps |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
         return [
-            _check_network(results[i], f"{frame.ref.frame_id} in {self.name}")
+            _check_network(maps[i], f"{frame.ref.frame_id} in {self.name}")
             for i, frame in enumerate(frames)
         ]
 
@@ -104,7 +103,7 @@ class Network:
         )
         device = next(self._model.parameters()).device
         pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
-        # Half precision where it is fast; the network ends in float32, whatever precedes that.
+        # Half precision where it is fast; the network's last step is float32 regardless.
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             disparities = self._model.depth(pixels)[0].float()
         return [
@@ -114,10 +113,10 @@ class Network:
 
 
 def _check_network(disparity: NDArray, what: str) -> Disparity:
-    # Networks start from a slope over the rows: one that shows no more than that ignores its image.
+    # Untrained networks output a slope over the rows: no more than that ignores the image.
     if float(np.ptp(disparity, axis=1).max()) < 1e-3 * float(disparity.mean()):
         raise FrameError(
-            f"{what}: disparity is the same along every row, the network has collapsed: train it "
+            f"{what}: disparity is constant along every row, the network has collapsed: train it "
             "longer, on more video or with another seed.",
             "depth",
         )
@@ -125,7 +124,7 @@ def _check_network(disparity: NDArray, what: str) -> Disparity:
 
 
 def _network_size(shape: tuple[int, ...], config: DepthConfig) -> tuple[int, int]:
-    """The whole frame at the scale that training saw, in the multiples of 32 the network takes."""
+    """Input size (H, W) of a whole frame at the training scale, in multiples of 32."""
     scale = max(config.height / shape[0], config.width / shape[1])
     height, width = (max(32, 32 * round(side * scale / 32)) for side in shape)
     return height, width

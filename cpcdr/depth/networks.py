@@ -1,7 +1,7 @@
 """The depth network: torchvision's ResNet blocks and a U-Net decoder.
 
-Shapes follow Monodepth2 (Godard et al. 2019, arXiv 1806.01260), with one free width so that the
-same code is a network for a GPU (width 64: ResNet-18 or -50) and a toy for two CPU cores (16).
+Shapes follow Monodepth2 (Godard et al. 2019, arXiv 1806.01260), with the width as a
+parameter: 64 for a GPU (ResNet-18 or -50), 16 for small runs on two CPU cores.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.model.resnet import Encoder
 
 SCALES = 4
-"""Disparities come at strides 1, 2, 4 and 8."""
+"""Disparities are predicted at strides 1, 2, 4 and 8."""
 _HORIZON, _SLOPE = -2.9, 2.0
-"""Logits of an empty street's disparity: half way down, and from there to the lower border."""
+"""Logit of an empty street's disparity at mid-height, and its increase from there to the bottom."""
 
 
 class DepthNet(nn.Module):
@@ -36,8 +36,8 @@ class DepthNet(nn.Module):
         self.reduce = nn.ModuleList(_conv(i, w) for i, w in zip(inputs, widths, strict=True))
         self.merge = nn.ModuleList(_conv(w + s, w) for w, s in zip(widths, skips, strict=True))
         self.heads = nn.ModuleList(_conv(w, 1) for w in widths[:SCALES])
-        # Start as an empty street: disparity 0.01 at the top to 0.3 at the bottom. The first views
-        # then already fit the road a little, which ends the search for any motion that helps.
+        # Start as an empty street, disparity 0.01 at the top to 0.3 at the bottom: the first warped
+        # views roughly fit the road, so that motion has a useful gradient at once.
         self.slope = nn.Parameter(torch.full((SCALES,), _SLOPE))
         for head in self.heads:
             nn.init.constant_(head.bias, _HORIZON)  # type: ignore[arg-type]
@@ -66,14 +66,14 @@ class DepthNet(nn.Module):
 
 
 def _disparity(features: Tensor, head: nn.Module, slope: Tensor) -> Tensor:
-    # The last step in full precision: rounded to 8 bits of bfloat16, disparity comes in stairs.
+    # Full precision for the last step: bfloat16's 8 bits would quantise disparity visibly.
     with torch.autocast(features.device.type, enabled=False):
         height = torch.linspace(-1, 1, features.shape[2], device=features.device)
         return _squash(head(features.float()) + slope * height[:, None])
 
 
 def empty_street(height: int) -> Tensor:
-    """The disparity of each row that untrained networks see, about: [height]."""
+    """Approximate disparity per row of an untrained network: [height]."""
     return _squash(_HORIZON + _SLOPE * torch.linspace(-1, 1, height))
 
 

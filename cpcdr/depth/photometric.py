@@ -17,13 +17,13 @@ from torch.nn import functional
 from cpcdr.geometry import reproject, sample_pixels
 from cpcdr.runtime.device import compiled
 
-SSIM_SHARE = 0.85
+SSIM_WEIGHT = 0.85
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 @dataclass(frozen=True)
 class Moments:
-    """An image's 3×3 window statistics, computed once and compared with many others.
+    """An image's 3×3 window statistics, computed once for many comparisons.
 
     Attributes:
         padded: [..., H + 2, W + 2], the image with reflected borders.
@@ -64,7 +64,7 @@ def _box(x: Tensor) -> Tensor:
     if x.is_cuda:
         pooled = functional.avg_pool2d(x.reshape(1, -1, *x.shape[-2:]), 3, stride=1)
         return pooled.reshape(*x.shape[:-2], *pooled.shape[-2:])
-    # avg_pool2d is not vectorised on CPUs: these sums take a tenth of its time.
+    # avg_pool2d is not vectorised on CPUs; these sums take a tenth of its time.
     rows = x[..., :-2] + x[..., 1:-1]
     rows += x[..., 2:]
     total = rows[..., :-2, :] + rows[..., 1:-1, :]
@@ -93,7 +93,7 @@ def photometric_error(images: Tensor, target: Tensor, target_moments: Moments) -
     """
     ssim = ssim_distance(Moments.of(images), target_moments)
     l1 = (images - target).abs()
-    return (SSIM_SHARE * ssim + (1 - SSIM_SHARE) * l1).mean(dim=-4)
+    return (SSIM_WEIGHT * ssim + (1 - SSIM_WEIGHT) * l1).mean(dim=-4)
 
 
 def smoothness(disparity: Tensor, image: Tensor) -> Tensor:
@@ -113,15 +113,15 @@ def smoothness(disparity: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Photometric:
-    """The photometric part of the loss and what figures and metrics show of it.
+    """The photometric loss and its per-pixel terms for figures and metrics.
 
     Attributes:
         loss: scalar with gradient: mean over pixels and scales of min(reprojection, identity).
-        error: [B, H, W] reprojection error of the finest scale, the least over the sources;
-            pixels that no source sees count as the identity error.
-        identity: [B, H, W], error of the unmoved sources, the least over them.
-        mask: [B, H, W] bool, finest scale: the pixel is explained better by motion than by none.
-        synthesised: [B, 3, H, W], the finest scale's view made of the next frame.
+        error: [B, H, W] reprojection error of the finest scale, minimum over the sources; the
+            identity error for pixels outside all sources.
+        identity: [B, H, W], error of identity reprojection, minimum over the sources.
+        mask: [B, H, W] bool, finest scale: motion explains the pixel better than identity.
+        synthesised: [B, 3, H, W], the next frame warped to the target at the finest scale.
     """
 
     loss: Tensor
@@ -141,9 +141,9 @@ def photometric_loss(
 ) -> Photometric:
     """Per-pixel minimum reprojection with static-pixel auto-mask.
 
-    A pixel that leaves a source's image is not explained by that source. A pixel that no source
-    explains better than standing still costs its identity error, a constant: so views pushed out
-    of the image gain nothing, and what moves with the camera does not dig holes.
+    A source does not count where a pixel falls outside its image. A pixel that no source explains
+    better than identity reprojection costs its identity error, a constant: pushing pixels out of
+    the image gains nothing, and objects that move with the camera do not become infinitely far.
 
     Args:
         target: [B, 3, H, W] in [0, 1].
@@ -151,7 +151,7 @@ def photometric_loss(
         disparities: [B, S, H, W], full resolution, finest scale first.
         poses: [F, B, 4, 4], target to source coordinates.
         intrinsics: [B, 4].
-        compiles: by ``torch.compile``, where there are no kernels of ours.
+        compiles: use ``torch.compile`` where no custom kernel exists.
     """
     if target.device.type == "cpu" and target.dtype == torch.float32:
         from cpcdr.depth import photometric_cpu
@@ -188,7 +188,7 @@ def photometric_loss_of_tensors(
 def _sample_scales(sources: Tensor, pixels: Tensor) -> Tensor:
     """Sources [F, B, C, H, W] at pixels [F, B, S, H, W, 2] -> [F, B, C, S, H, W].
 
-    The scales are stacked along the rows of one sampling grid, so that no source is copied.
+    Scales are stacked along the rows of one sampling grid: no source is copied.
     """
     f, b, c, height, width = sources.shape
     grid = pixels.reshape(f * b, -1, width, 2)

@@ -1,10 +1,9 @@
 """The photometric loss for CPU cores: value and gradient in one pass over each view.
 
-The twin of the tensor code in ``photometric.py``, which makes every intermediate in memory and
-walks through it again for the gradient. Here a view is sampled, compared and differentiated while
-it is in the cache. The loss is a plain sum, so its gradient is known as soon as its value is, and
-only the gradients of disparity, pose and intrinsics are kept. Imported on first use, since numba is
-slow to import.
+The counterpart of the tensor code in ``photometric.py``, which stores every intermediate and reads
+it again for the gradient. Here a view is sampled, compared and differentiated while it is in the
+cache. The loss is a plain sum, so gradients are computed with the value, and only those of
+disparity, pose and intrinsics are kept. Imported on first use: numba is slow to import.
 """
 
 from __future__ import annotations
@@ -48,16 +47,16 @@ class _Photometric(torch.autograd.Function):
         views = np.empty((batch, 3, height, width), _F)
         outputs = (to_disparity, to_pose, to_camera, error, identity, mask, views)
 
-        def one(item: int) -> float:
+        def run(item: int) -> float:
             return _item(item, *arrays, *outputs)  # type: ignore[call-arg]
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            total = sum(pool.map(one, range(batch)))
-        share = 1.0 / to_disparity.size
+            total = sum(pool.map(run, range(batch)))
+        weight = 1.0 / to_disparity.size
         ctx.save_for_backward(
-            *(torch.from_numpy(a).mul_(share) for a in (to_disparity, to_pose, to_camera))
+            *(torch.from_numpy(a).mul_(weight) for a in (to_disparity, to_pose, to_camera))
         )
-        loss = tensors[0].new_tensor(total * share)
+        loss = tensors[0].new_tensor(total * weight)
         results = tuple(torch.from_numpy(a) for a in (error, identity, mask, views))
         ctx.mark_non_differentiable(*results)
         return loss, *results
@@ -72,9 +71,9 @@ def _item(  # type: ignore[no-untyped-def]
     item, target, sources, disparities, poses, intrinsics,
     to_disparity, to_pose, to_camera, error, identity, mask, synthesised,
 ):  # fmt: skip
-    """The sum of one item's per-pixel losses over its scales; fills the item's outputs.
+    """The sum of one item's per-pixel losses over its scales; writes the item's outputs.
 
-    Python, so that each loop below is compiled once and not again as a part of this.
+    Not compiled: numba would inline and recompile each loop below.
     """
     frames, scales = len(sources), disparities.shape[1]
     height, width = disparities.shape[2:]
@@ -84,7 +83,7 @@ def _item(  # type: ignore[no-untyped-def]
         _pad(target[item, channel], y[channel])
         _moments(y[channel], y_mean[channel], y_variance[channel])
     x = np.empty((frames, 3, height + 2, width + 2), _F)
-    along = np.empty((frames, 2, 3, height, width), _F)  # change of the view with u and with v
+    along = np.empty((frames, 2, 3, height, width), _F)  # derivative of the view by u and by v
     fields = np.empty((frames, 3, 4, height, width), _F)
     errors = np.empty((frames, height, width), _F)
     valid = np.empty((frames, height, width), np.bool_)
@@ -104,12 +103,12 @@ def _item(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             _compare(x[frame], y, y_mean, y_variance, errors[frame], fields[frame])
         first = scale == 0
-        total += _least(errors, valid, identity[item], weight, first, error[item], mask[item])
+        total += _minimum(errors, valid, identity[item], weight, first, error[item], mask[item])
         if first:
             synthesised[item] = x[frames - 1, :, 1:-1, 1:-1]
         for frame in range(frames):
             views = _view_gradient(x[frame], y, fields[frame], weight[frame])
-            _spread(
+            _backpropagate(
                 views, along[frame], disparity, poses[frame, item], intrinsics[item],
                 to_disparity[item, scale], to_pose[frame, item], to_camera[item],
             )  # fmt: skip
@@ -118,7 +117,7 @@ def _item(  # type: ignore[no-untyped-def]
 
 @_jit
 def _pad(image, out):  # type: ignore[no-untyped-def]
-    """Borders reflected without repeating the edge: [H, W] -> [H + 2, W + 2]."""
+    """Reflect borders without repeating the edge: [H, W] -> [H + 2, W + 2]."""
     out[1:-1, 1:-1] = image
     _reflect(out)
 
@@ -148,17 +147,17 @@ def _moments(padded, mean, variance):  # type: ignore[no-untyped-def]
 
 @_jit
 def _compare(x, y, y_mean, y_variance, error, fields):  # type: ignore[no-untyped-def]
-    """Per-pixel error of a view, and how it changes with the view.
+    """Per-pixel error of a view, and its derivatives.
 
-    ``fields`` [3, 4, H, W]: change of a pixel's error with its window's mean, mean square and mean
-    product with the target, and with the pixel itself.
+    ``fields`` [3, 4, H, W]: derivative of a pixel's error by its window's mean, mean square and
+    mean product with the target, and by the pixel itself.
     """
     height, width = error.shape
     rows = np.empty((3, width + 2), _F)
     error[:] = _ZERO
     for channel in range(3):
         xc, yc = x[channel], y[channel]
-        of_mean, of_square, of_product, of_pixel = fields[channel]
+        by_mean, by_square, by_product, by_pixel = fields[channel]
         for row in range(height):
             for j in range(width + 2):
                 a, b, c = xc[row, j], xc[row + 1, j], xc[row + 2, j]
@@ -182,17 +181,17 @@ def _compare(x, y, y_mean, y_variance, error, fields):  # type: ignore[no-untype
                 distance = min(max(distance, _ZERO), _ONE)
                 off = xc[row + 1, j + 1] - yc[row + 1, j + 1]
                 error[row, j] += _CHANNEL * (_SSIM * distance + _L1 * abs(off))
-                of_mean[row, j] = slope * (
+                by_mean[row, j] = slope * (
                     _TWO * n * (a2 - a1) * inverse - _TWO * m * ssim * (b2 - b1) * inverse
                 )
-                of_square[row, j] = -slope * ssim * b1 * inverse
-                of_product[row, j] = slope * _TWO * a1 * inverse
-                of_pixel[row, j] = np.sign(off) * _L1 * _CHANNEL
+                by_square[row, j] = -slope * ssim * b1 * inverse
+                by_product[row, j] = slope * _TWO * a1 * inverse
+                by_pixel[row, j] = np.sign(off) * _L1 * _CHANNEL
 
 
 @_jit
 def _synthesise(image, disparity, pose, camera, x, along, valid):  # type: ignore[no-untyped-def]
-    """The view that a source gives of the target (into padded x), and its slopes in u and v."""
+    """The source warped to the target (into padded x), and its derivatives by u and v."""
     height, width = disparity.shape
     right, bottom = _F(width - 1), _F(height - 1)
     fx, fy, cx, cy = camera
@@ -229,8 +228,8 @@ def _synthesise(image, disparity, pose, camera, x, along, valid):  # type: ignor
 
 
 @_jit
-def _least(errors, valid, still, weight, first, seen, mask):  # type: ignore[no-untyped-def]
-    """The sum of the least errors; which view each pixel's error is that of (1 in weight)."""
+def _minimum(errors, valid, identity, weight, first, error, mask):  # type: ignore[no-untyped-def]
+    """Sum of the per-pixel minimum errors; ``weight`` is 1 for the view that attains it."""
     frames, height, width = errors.shape
     total = 0.0
     weight[:] = _ZERO
@@ -240,13 +239,13 @@ def _least(errors, valid, still, weight, first, seen, mask):  # type: ignore[no-
             for frame in range(frames):
                 if valid[frame, row, column] and (best < 0 or errors[frame, row, column] < least):
                     best, least = frame, errors[frame, row, column]
-            moved = best >= 0 and least < still[row, column]
+            moved = best >= 0 and least < identity[row, column]
             if moved:
                 weight[best, row, column] = _ONE
-            total += least if moved else still[row, column]
+            total += least if moved else identity[row, column]
             if first:
                 mask[row, column] = moved
-                seen[row, column] = least if best >= 0 else still[row, column]
+                error[row, column] = least if best >= 0 else identity[row, column]
     return total
 
 
@@ -255,7 +254,7 @@ def _view_gradient(x, y, fields, weight):  # type: ignore[no-untyped-def]
     """Gradient [3, H, W] of the weighted errors with respect to a view's pixels."""
     height, width = weight.shape
     result = np.empty((3, height, width), _F)
-    sums = np.zeros((3, height + 4, width + 2), _F)  # of three neighbours in a row, zeros around
+    sums = np.zeros((3, height + 4, width + 2), _F)  # over three neighbours in a row, zero borders
     padded = np.empty((height + 2, width + 2), _F)
     line = np.zeros((3, width + 4), _F)
     for channel in range(3):
@@ -274,7 +273,7 @@ def _view_gradient(x, y, fields, weight):  # type: ignore[no-untyped-def]
                 s = sums[1, i, j] + sums[1, i + 1, j] + sums[1, i + 2, j]
                 p = sums[2, i, j] + sums[2, i + 1, j] + sums[2, i + 2, j]
                 padded[i, j] = m + _TWO * x[channel, i, j] * s + y[channel, i, j] * p
-        padded[2] += padded[0]  # what the borders reflect
+        padded[2] += padded[0]  # gradients of the reflected borders
         padded[-3] += padded[-1]
         padded[1:-1, 2] += padded[1:-1, 0]
         padded[1:-1, -3] += padded[1:-1, -1]
@@ -286,10 +285,10 @@ def _view_gradient(x, y, fields, weight):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _spread(  # type: ignore[no-untyped-def]
+def _backpropagate(  # type: ignore[no-untyped-def]
     views, along, disparity, pose, camera, to_disparity, to_pose, to_camera
 ):
-    """Carries a view's gradient on to disparity, pose and intrinsics, which it adds to."""
+    """Adds a view's gradient to those of disparity, pose and intrinsics."""
     height, width = disparity.shape
     fx, fy, cx, cy = camera
     tx, ty, tz = pose[0, 3], pose[1, 3], pose[2, 3]
@@ -321,12 +320,12 @@ def _spread(  # type: ignore[no-untyped-def]
                 part[axis, 1] += g * ray_y
                 part[axis, 2] += g
                 part[axis, 3] += g * d
-            of_x = pose[0, 0] * gx + pose[1, 0] * gy + pose[2, 0] * gz
-            of_y = pose[0, 1] * gx + pose[1, 1] * gy + pose[2, 1] * gz
-            gfx += gu * x - of_x * ray_x / fx
-            gfy += gv * y - of_y * ray_y / fy
-            gcx += gu - of_x / fx
-            gcy += gv - of_y / fy
+            ray_gx = pose[0, 0] * gx + pose[1, 0] * gy + pose[2, 0] * gz
+            ray_gy = pose[0, 1] * gx + pose[1, 1] * gy + pose[2, 1] * gz
+            gfx += gu * x - ray_gx * ray_x / fx
+            gfy += gv * y - ray_gy * ray_y / fy
+            gcx += gu - ray_gx / fx
+            gcy += gv - ray_gy / fy
         sums += part
         focal += np.array([gfx, gfy, gcx, gcy], np.float64)
     to_pose[:3] += sums.astype(_F)

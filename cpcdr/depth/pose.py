@@ -1,10 +1,10 @@
-"""The pose network: how far everything moved between two frames, and the camera motion behind it.
+"""The pose network: image displacements between two frames, and the camera motion behind them.
 
-A plain convolutional encoder of both frames (Monodepth2's pose network) has to discover matching
-by itself; without pretrained weights it goes on predicting the mean motion for thousands of steps,
-and depth then learns from wrong views. Here matching is built in: learned features are correlated
-over a window of displacements (the cost volume of PWC-Net, Sun et al. 2018, arXiv 1709.02371), and
-a small network turns displacements and their products with position into a motion.
+A plain convolutional encoder of both frames (Monodepth2's pose network) has to learn matching by
+itself. Without pretrained weights it predicts the mean motion for thousands of steps, and depth
+then learns from wrong views. Here matching is built in: learned features are correlated over a
+window of displacements (the cost volume of PWC-Net, Sun et al. 2018, arXiv 1709.02371), and a small
+network maps displacements and their products with position to a motion.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from torch.nn import functional
 from cpcdr.runtime.device import constant
 
 RADIUS = 4
-"""Displacements reach this many cells in each direction."""
+"""Largest displacement in cells, in each direction."""
 _LEVELS = ((1, 2), (4, 1))
-"""Stride of the correlated maps beyond the features' own of 4, and step between matched places."""
+"""Stride of the correlated maps relative to the features' stride of 4, and step between matched
+cells."""
 _ROTATION = 0.02
-"""Radians of rotation that one unit of the networks' outputs is."""
-_TURN = 1.2
-"""Radians by which the camera turns where each level's upper half moves by the image's width. With
-random features displacements come out at a third: the two levels together say 2.4 instead of 0.87
-(60° field of view). It is learned, as features get better."""
+"""Radians of rotation per unit of network output."""
+_YAW_GAIN = 1.2
+"""Initial yaw, in radians, for a displacement of a level's upper half by the image width. Random
+features underestimate displacements threefold: both levels together yield 2.4 instead of 0.87 (60°
+field of view). The gain is learned as features improve."""
 
 
 class PoseNet(nn.Module):
-    """Frames in a row to the rigid motions between their cameras.
+    """Consecutive frames to the rigid motions between their cameras.
 
-    Features at stride 4 are matched up to 16 pixels away, their means at stride 16 up to 64.
+    Features at stride 4 are matched up to 16 pixels away, averages at stride 16 up to 64.
 
     Args:
         width: channels of the first layer.
-        advance: motion at the start of training, in units of depth; forward, because what lies
-            ahead comes nearer: it settles the sign of motion, and with it which way depth has to
-            be learned.
+        advance: forward motion at the start of training, in units of depth; it settles the sign
+            of motion, and with it the sign of the gradient of depth.
     """
 
     def __init__(self, width: int = 64, advance: float = 0.6) -> None:
@@ -68,7 +68,7 @@ class PoseNet(nn.Module):
             first, second = matched[:, :-1].flatten(0, 1), matched[:, 1:].flatten(0, 1)
             motion = motion + estimate(correlation(first, second, RADIUS, step).float())
         motion = motion.unflatten(0, (batch, count - 1))
-        # Rotations are small angles; translations are of the size of the first guess.
+        # Rotations are small angles; translations are of the order of the initial motion.
         ahead = constant(motion, 0.0, 0.0, -self.advance)
         return _ROTATION * motion[..., :3], 0.5 * motion[..., 3:] + ahead
 
@@ -80,7 +80,7 @@ class _Motion(nn.Module):
         super().__init__()
         self.step = step
         self.sharpness = nn.Parameter(torch.tensor(10.0))
-        self.turn = nn.Parameter(torch.tensor(_TURN))
+        self.turn = nn.Parameter(torch.tensor(_YAW_GAIN))
         self.reduce = _block((2 * RADIUS + 1) ** 2, 2 * width, 1)
         self.layers = nn.Sequential(
             _block(2 * width + 9, 4 * width, 1),
@@ -94,20 +94,21 @@ class _Motion(nn.Module):
         volume = correlations.flatten(3)
         moved = displacement(correlations, self.sharpness) / RADIUS
         place = _positions(volume)
-        # A motion along the view moves pixels away from the centre: displacement times position.
+        # Forward motion moves pixels radially: displacement times position.
         products = (moved[..., :, None] * place[..., None, :]).flatten(3)
         planes = torch.cat([moved, products, place, volume.amax(3, keepdim=True)], dim=3)
-        seen = self.reduce(volume.permute(0, 3, 1, 2))
-        x = self.layers(torch.cat([planes.permute(0, 3, 1, 2), seen], dim=1))
+        reduced = self.reduce(volume.permute(0, 3, 1, 2))
+        x = self.layers(torch.cat([planes.permute(0, 3, 1, 2), reduced], dim=1))
         with torch.autocast(x.device.type, enabled=False):
             motion = self.head(x.float()).mean(dim=(2, 3))
             return motion + functional.pad(self._yaw(moved)[:, None], (1, 4))
 
     def _yaw(self, moved: Tensor) -> Tensor:
-        """[B]: a turn moves everything sideways, and what is far, above, moves by nothing else.
+        """Yaw [B] in units of the output, from the mean lateral displacement of the upper half.
 
-        In the unit of rotations. Photometry sees a turn only when it is nearly right, a few pixels
-        from the truth; a crossing turns a frame by ten times that.
+        Distant points, mostly in the upper half, are displaced by rotation alone. The photometric
+        loss has a useful gradient only within a few pixels of the true rotation; turning at a
+        junction displaces a frame by ten times that.
         """
         width = self.step * moved.shape[2] / RADIUS
         sideways = moved[:, : moved.shape[1] // 2, :, 0].mean(dim=(1, 2)) / width
@@ -115,12 +116,12 @@ class _Motion(nn.Module):
 
 
 def correlation(first: Tensor, second: Tensor, radius: int, step: int = 1) -> Tensor:
-    """Scalar products of places' features with those around the same place of another map.
+    """Scalar products of features with those around the same cell of another map.
 
     Args:
         first, second: [B, C, H, W]; H and W multiples of ``step``.
-        radius: most displacement in each direction; K = 2 · radius + 1.
-        step: every step-th place of ``first`` in both directions is matched.
+        radius: largest displacement in each direction; K = 2 · radius + 1.
+        step: every step-th cell of ``first`` in both directions is matched.
 
     Returns:
         [B, H / step, W / step, K, K]: of ``first`` at (step · y, step · x) with ``second`` at
@@ -132,8 +133,8 @@ def correlation(first: Tensor, second: Tensor, radius: int, step: int = 1) -> Te
     around = functional.pad(second, (radius,) * 4).permute(0, 2, 1, 3)
     rows = []
     for i in range(k):
-        # All pairs of a row in one matrix product, of which the band about the diagonal is wanted:
-        # in rows that are longer by ``step`` it stands upright.
+        # One matrix product yields all pairs of a row; only the band about the diagonal is needed.
+        # In rows longer by ``step`` the band becomes a block of columns.
         pairs = torch.matmul(a, around[:, i : i + height : step]).flatten(2)
         length = width + 2 * radius + step
         skewed = functional.pad(pairs, (0, step * places)).unflatten(2, (places, length))

@@ -1,4 +1,4 @@
-"""Disparity that somebody else computed: three layouts of 16-bit PNG files."""
+"""Precomputed disparity: three layouts of 16-bit PNG files."""
 
 from __future__ import annotations
 
@@ -64,21 +64,21 @@ class Precomputed:
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
         """One map a frame, scaled and cropped as the frame was."""
-        return [self._of(frame) for frame in frames]
+        return [self._disparity(frame) for frame in frames]
 
-    def _of(self, frame: Frame) -> Disparity:
+    def _disparity(self, frame: Frame) -> Disparity:
         path, decode = self._find(frame)
         stored = _read_png16(path)
         size = frame.image.shape[:2]
         if not _same_view(stored.shape, size, frame.ref):
             raise FrameError(
-                f"{path} is {stored.shape[0]}×{stored.shape[1]}, another shape than its "
-                f"{size[0]}×{size[1]} frame: give disparity of the same view.",
+                f"{path} is {stored.shape[0]}×{stored.shape[1]}, but its frame is "
+                f"{size[0]}×{size[1]}: give disparity of the same view.",
                 "depth",
             )
         focal = float(frame.intrinsics[0]) / cover_scale(stored.shape, size)
         disparity = decode(stored, focal)
-        nearest = cv2.INTER_NEAREST_EXACT  # holes must not bleed into what is measured
+        nearest = cv2.INTER_NEAREST_EXACT  # invalid pixels must not bleed into valid ones
         return check_disparity(cover_and_crop(disparity, size, nearest), str(path))
 
     def _find(self, frame: Frame) -> tuple[Path, Decode]:
@@ -86,16 +86,16 @@ class Precomputed:
             if (self.root / name).is_file():
                 return self.root / name, decode
         raise FrameError(
-            f"{self.root / frame.ref.frame_id}.png is missing, and so is the frame's file of every "
-            "other layout: remake the disparity of this frame or leave it out.",
+            f"{self.root / frame.ref.frame_id}.png is missing, and no other layout has a file "
+            "for this frame: compute its disparity or exclude the frame.",
             "depth",
         )
 
 
 def tree_names(ref: FrameRef) -> list[str]:
-    """What a frame's file may be called in a tree of the released code's layout, best first."""
-    sequence = ref.sequence.removeprefix("rgb/")  # the images may be such a tree themselves
-    below = sequence.partition("/")[2]  # an image folder's own name need not be repeated
+    """Candidate names of a frame's file in the released code's layout, best first."""
+    sequence = ref.sequence.removeprefix("rgb/")  # the images may be in that layout too
+    below = sequence.partition("/")[2]  # the image folder's own name is optional
     names = []
     for folder in [sequence, *([below] if below else [])]:
         names.append(f"{folder}/{ref.frame_index:08d}.png")
@@ -132,9 +132,9 @@ def _read_png16(path: Path) -> NDArray[Any]:
         data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path} cannot be read ({error.strerror}): fix it.", "depth") from error
-    # OpenCV fills the missing rows of a truncated file and says nothing.
+    # OpenCV silently fills the missing rows of a truncated file.
     if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
-        raise FrameError(f"{path} is no whole PNG file: remake or remove it.", "depth")
+        raise FrameError(f"{path} is not a complete PNG file: recompute or remove it.", "depth")
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
         raise FrameError(

@@ -1,4 +1,4 @@
-"""The one protocol of every source of disparity, and the check of what it gives."""
+"""The protocol of disparity sources, and validation of their maps."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ class DepthSource(Protocol):
     """A picklable callable: Ray sends it to the actors that estimate depth.
 
     Attributes:
-        name: the text the user gave.
+        name: the source as the user specified it.
     """
 
     name: str
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        """One disparity map a frame, of the size of its image.
+        """One disparity map per frame, of the size of its image.
 
         Raises:
-            FrameError: of the first frame without a usable one, ``stage`` is ``depth``; the others
-                may be good, so callers that go on try the frames one by one.
+            FrameError: for the first frame without a usable map, with ``stage`` ``depth``; callers
+                that skip such frames retry the others one by one.
         """
 
 
 def check_disparity(disparity: NDArray, what: str) -> Disparity:
-    """The map as float32, after refusing what would silently ruin everything downstream.
+    """Validate a disparity map and return it as float32.
 
     Raises:
         FrameError: not finite, outside [0, 1], without a valid pixel, or constant.
     """
     disparity = np.ascontiguousarray(disparity, np.float32)
     if not np.isfinite(disparity).all():
-        raise FrameError(f"{what}: disparity has values that are not finite: remake it.", "depth")
+        raise FrameError(
+            f"{what}: disparity has values that are not finite: recompute it.", "depth"
+        )
     low, high = float(disparity.min()), float(disparity.max())
     if low < 0 or high > 1:
         raise FrameError(
@@ -48,11 +50,11 @@ def check_disparity(disparity: NDArray, what: str) -> Disparity:
         )
     valid = disparity[disparity > 0]
     if valid.size == 0:
-        raise FrameError(f"{what}: disparity is 0 (invalid) everywhere: remake it.", "depth")
+        raise FrameError(f"{what}: disparity is 0 (invalid) everywhere: recompute it.", "depth")
     if float(valid.std()) < 1e-3 * float(valid.mean()):
         raise FrameError(
             f"{what}: disparity is the constant {valid.mean():.4g}, the network behind it has "
-            "collapsed or the scene is blank: remake it or leave the frame out.",
+            "collapsed or the scene is blank: recompute it or exclude the frame.",
             "depth",
         )
     return disparity

@@ -1,7 +1,6 @@
-"""Where a frame's disparity comes from: the one protocol of all sources, and opening one.
+"""Opening the disparity source that a user names.
 
-Each kind is imported only when it is asked for: processes that need no PyTorch start seconds
-earlier without it.
+Each kind is imported on demand: processes that need no PyTorch start seconds earlier.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from cpcdr.runtime.errors import FrameError, InputError
 KINDS = {
     "ground-truth": "exact disparity of the synthetic street",
     "precomputed:ROOT": "16-bit PNG: the released code's tree, Cityscapes disparity, KITTI depth",
-    "network:CHECKPOINT": "a network that train_depth.py trained",
+    "network:CHECKPOINT": "a network trained by train_depth",
     "stereo:": "semi-global matching on the right images of Cityscapes or KITTI",
     "velodyne:": "laser scans of KITTI raw recordings, sparse",
     "hf:FOLDER-or-name": "any depth-estimation model of transformers (pip install 'cpcdr[hf]')",
 }
-"""What ``--depth`` may be, and what it means."""
+"""Values of ``--depth`` and what they mean."""
 
 
 def open_depth(spec: str, option: str = "--depth") -> DepthSource:
@@ -28,7 +27,7 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
 
     Args:
         spec: one of `KINDS`.
-        option: what the user typed before it.
+        option: the flag it was given with.
 
     Raises:
         InputError: unknown kind, missing folder, or not a checkpoint of depth training.
@@ -67,17 +66,17 @@ def _existing_folder(kind: str, argument: str) -> Path:
 
 
 class GroundTruth:
-    """The exact disparity that some sources of frames know, such as the synthetic street."""
+    """Exact disparity from frame sources that have it, such as the synthetic street."""
 
     name = "ground-truth"
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        return [self._of(frame) for frame in frames]
+        return [self._disparity(frame) for frame in frames]
 
-    def _of(self, frame: Frame) -> Disparity:
+    def _disparity(self, frame: Frame) -> Disparity:
         if frame.disparity is None:
             raise FrameError(
-                f"{frame.ref.frame_id}: {frame.source} knows no exact depth, as the synthetic "
+                f"{frame.ref.frame_id}: {frame.source} has no exact depth, only the synthetic "
                 "street does: give another source of depth, such as network:CHECKPOINT.",
                 "depth",
             )

@@ -1,8 +1,7 @@
-"""Which frames a depth network can learn from, and reading them again and again.
+"""Frame triplets that a depth network can learn from, and a cached reader for their frames.
 
 A triplet is three frames of one sequence, equally far apart, that show motion. One pass over all
-frames finds them, before training: so every process knows the same list and every epoch has the
-same length.
+frames before training finds them: every process has the same list and every epoch the same length.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ Triplet = tuple[FrameRef, FrameRef, FrameRef]
 
 @dataclass(frozen=True)
 class TripletScan:
-    """What one pass over all frames found.
+    """Result of one pass over all frames.
 
     Attributes:
         triplets: usable ones, in the order of sequences and frames.
-        static: number of triplets skipped because nothing moves in them.
+        static: number of triplets skipped for lack of motion.
         short: sequences too short for a triplet.
-        rejected: (frame_id, reason) of the frames that cannot be read.
+        rejected: (frame_id, reason) of unreadable frames.
     """
 
     triplets: tuple[Triplet, ...]
@@ -56,21 +55,21 @@ class TripletScan:
 
 
 class FrameReader:
-    """Reads frames at the training size and keeps the most recently used ones in memory.
+    """Reads frames at the training size, with a cache of the most recently used ones.
 
-    Safe to call from many threads: each has its own copy of the source, which need not be.
+    Thread-safe: each thread has its own copy of the source, which need not be.
 
     Args:
         source: where the frames are.
         size: (H, W) to fit frames to.
-        cache_bytes: bound on the memory of the kept images.
+        cache_bytes: upper bound on the memory of cached images.
     """
 
     def __init__(self, source: FrameSource, size: tuple[int, int], cache_bytes: int) -> None:
         self._pickled = pickle.dumps(source)
         self._size = size
         self._capacity = cache_bytes // (size[0] * size[1] * 3)
-        self._kept: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
         self._lock = threading.Lock()
         self._of_thread = threading.local()
 
@@ -81,30 +80,30 @@ class FrameReader:
             FrameError: the frame cannot be read.
         """
         with self._lock:
-            if ref.frame_id in self._kept:
-                self._kept.move_to_end(ref.frame_id)
-                return self._kept[ref.frame_id]
+            if ref.frame_id in self._cache:
+                self._cache.move_to_end(ref.frame_id)
+                return self._cache[ref.frame_id]
         frame = fit(self._source().read(ref), self._size)
         entry = (frame.image, frame.intrinsics)
         with self._lock:
-            self._kept[ref.frame_id] = entry
-            while len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
+            self._cache[ref.frame_id] = entry
+            while len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
         return entry
 
     def _source(self) -> FrameSource:
         if not hasattr(self._of_thread, "source"):
-            self._of_thread.source = pickle.loads(self._pickled)  # bytes that we made ourselves
+            self._of_thread.source = pickle.loads(self._pickled)  # pickled above
         return self._of_thread.source
 
 
 class FrameMotion(NamedTuple):
-    """What was seen of one frame.
+    """Motion of one frame.
 
     Attributes:
-        frame_id: whose.
-        flow: mean length of the optical flow from the frame before, as a share of the image width;
-            NaN where there is none before it or one of them cannot be read.
+        frame_id: of the frame.
+        flow: mean length of the optical flow from the frame before, as a fraction of the image
+            width; NaN where there is none before it or one of them cannot be read.
         reason: why the frame cannot be read, or ``""``.
     """
 
@@ -114,17 +113,17 @@ class FrameMotion(NamedTuple):
 
 
 def refuse_single_frames(source: FrameSource, spacing: Sequence[int]) -> None:
-    """Before any frame is read: is there a triplet at all?
+    """Check that any triplet exists, before frames are read.
 
     Raises:
         InputError: no sequence has three frames one of the spacings apart.
     """
     short = []
     for name, refs in sequences(source):
-        if _rows(refs, spacing):
+        if _triplet_positions(refs, spacing):
             return
         short.append(name)
-    raise InputError(_nothing_left(source, TripletScan((), 0, tuple(short), ()), spacing))
+    raise InputError(_no_triplets(source, TripletScan((), 0, tuple(short), ()), spacing))
 
 
 def find_triplets(
@@ -139,51 +138,52 @@ def find_triplets(
         source: where the frames are.
         motions: of all its frames, in any order.
         min_motion: least flow between two neighbouring frames from a triplet's first to its last,
-            as a share of the image width.
-        spacing: frames from one of the three to the next; each of some numbers.
+            as a fraction of the image width.
+        spacing: distances in frames from one of the three to the next.
 
     Raises:
         InputError: no triplet is left.
     """
-    seen: dict[str, FrameMotion] = {}
-    for motion in motions:  # a frame where two pieces meet comes twice, once without its flow
-        if motion.frame_id not in seen or not math.isnan(motion.flow):
-            seen[motion.frame_id] = motion
+    by_frame: dict[str, FrameMotion] = {}
+    for motion in motions:  # frames where two runs meet come twice, once without flow
+        if motion.frame_id not in by_frame or not math.isnan(motion.flow):
+            by_frame[motion.frame_id] = motion
     triplets: list[Triplet] = []
     static = 0
     short: list[str] = []
     rejected: list[tuple[str, str]] = []
     for name, refs in sequences(source):
-        broken = [(ref.frame_id, seen[ref.frame_id].reason) for ref in refs]
-        rejected += [(frame_id, reason) for frame_id, reason in broken if reason]
-        rows = _rows(refs, spacing)
+        reasons = [(ref.frame_id, by_frame[ref.frame_id].reason) for ref in refs]
+        rejected += [(frame_id, reason) for frame_id, reason in reasons if reason]
+        rows = _triplet_positions(refs, spacing)
         if not rows:
             short.append(name)
         for first, middle, last in rows:
             row = refs[first], refs[middle], refs[last]
-            if any(seen[ref.frame_id].reason for ref in row):
+            if any(by_frame[ref.frame_id].reason for ref in row):
                 continue
-            flows = [seen[ref.frame_id].flow for ref in refs[first + 1 : last + 1]]
+            flows = [by_frame[ref.frame_id].flow for ref in refs[first + 1 : last + 1]]
             moves = any(flow >= min_motion for flow in flows)
             static += not moves
             triplets += [row] * moves
     scan = TripletScan(tuple(triplets), static, tuple(short), tuple(rejected))
     if not triplets:
-        raise InputError(_nothing_left(source, scan, spacing))
+        raise InputError(_no_triplets(source, scan, spacing))
     return scan
 
 
 def measure_here(source: FrameSource, reader: FrameReader, threads: int) -> Iterator[FrameMotion]:
-    """The motion of all frames, with threads of this process; what ``reader`` keeps it keeps."""
+    """The motion of all frames, measured by threads of this process, which fills the cache."""
     with ThreadPoolExecutor(threads) as pool:
         for measured in pool.map(partial(measure_motion, reader), runs_of_frames(source)):
             yield from measured
 
 
 def runs_of_frames(source: FrameSource, most: int = 64) -> list[list[FrameRef]]:
-    """Sequences in pieces of about ``most`` frames; a piece starts with the last of the one before.
+    """Sequences split into runs of about ``most`` frames; a run starts with the last frame of the
+    previous one.
 
-    One long recording is thus as good as many short ones at keeping all processes busy.
+    One long recording then keeps all processes as busy as many short ones.
     """
     return [
         refs[max(0, start - 1) : start + most]
@@ -193,24 +193,24 @@ def runs_of_frames(source: FrameSource, most: int = 64) -> list[list[FrameRef]]:
 
 
 def measure_motion(reader: FrameReader, refs: list[FrameRef]) -> list[FrameMotion]:
-    """The motion of frames of one sequence; of the first, which has none before it here, NaN."""
+    """The motion of consecutive frames of one sequence; the first one's flow is NaN."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    found: list[FrameMotion] = []
-    before: NDArray[np.uint8] | None = None
+    motions: list[FrameMotion] = []
+    previous: NDArray[np.uint8] | None = None
     for ref in refs:
         try:
-            now = _half_size_grey(reader.read(ref)[0])
+            current = _half_size_grey(reader.read(ref)[0])
         except FrameError as error:
-            found.append(FrameMotion(ref.frame_id, math.nan, str(error)))
-            before = None
+            motions.append(FrameMotion(ref.frame_id, math.nan, str(error)))
+            previous = None
             continue
-        moved = math.nan
-        if before is not None:
-            field = flow.calc(before, now, None)  # type: ignore[call-overload]
-            moved = float(np.linalg.norm(field, axis=2).mean()) / now.shape[1]
-        found.append(FrameMotion(ref.frame_id, moved, ""))
-        before = now
-    return found
+        length = math.nan
+        if previous is not None:
+            field = flow.calc(previous, current, None)  # type: ignore[call-overload]
+            length = float(np.linalg.norm(field, axis=2).mean()) / current.shape[1]
+        motions.append(FrameMotion(ref.frame_id, length, ""))
+        previous = current
+    return motions
 
 
 def sequences(source: FrameSource) -> Iterator[tuple[str, list[FrameRef]]]:
@@ -220,15 +220,15 @@ def sequences(source: FrameSource) -> Iterator[tuple[str, list[FrameRef]]]:
         yield name, list(members)
 
 
-def _rows(refs: list[FrameRef], spacing: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Places in ``refs`` of three frames whose indices lie a spacing apart, middle by middle."""
-    places = {ref.frame_index: place for place, ref in enumerate(refs)}
+def _triplet_positions(refs: list[FrameRef], spacing: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Positions in ``refs`` of three frames a spacing apart, ordered by the middle one."""
+    positions = {ref.frame_index: position for position, ref in enumerate(refs)}
     rows = []
-    for (place, ref), apart in product(enumerate(refs), spacing):
-        before = places.get(ref.frame_index - apart)
-        after = places.get(ref.frame_index + apart)
+    for (position, ref), apart in product(enumerate(refs), spacing):
+        before = positions.get(ref.frame_index - apart)
+        after = positions.get(ref.frame_index + apart)
         if before is not None and after is not None:
-            rows.append((before, place, after))
+            rows.append((before, position, after))
     return rows
 
 
@@ -239,17 +239,17 @@ def _half_size_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return half.astype(np.uint8, copy=False)
 
 
-def _nothing_left(source: FrameSource, scan: TripletScan, spacing: Sequence[int]) -> str:
+def _no_triplets(source: FrameSource, scan: TripletScan, spacing: Sequence[int]) -> str:
     if scan.static:
         return (
-            f"{source.spec}: all {scan.static} triplets of frames are without motion: depth is "
-            "learned from a moving camera, give other video or a lower --depth.min-motion."
+            f"{source.spec}: all {scan.static} triplets of frames show no motion: depth is "
+            "learned from a moving camera; give other video or a lower --depth.min-motion."
         )
     if scan.rejected:
         frame_id, reason = scan.rejected[0]
         return (
-            f"{source.spec}: no three readable frames in a row; {len(scan.rejected)} frames "
-            f"cannot be read, the first is {frame_id}: {reason}"
+            f"{source.spec}: no three consecutive frames are readable; {len(scan.rejected)} frames "
+            f"cannot be read, first error: {frame_id}: {reason}"
         )
     if min(spacing) > 1:
         return (

@@ -1,4 +1,4 @@
-"""Sparse disparity from the laser scans of KITTI raw recordings, for measuring depth networks."""
+"""Sparse disparity from the laser scans of KITTI raw recordings, to evaluate depth networks."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from cpcdr.runtime.errors import FrameError, InputError
 class Velodyne:
     """Projects ``DRIVE/velodyne_points/data/*.bin`` into the frame's camera.
 
-    The calibration is ``calib_velo_to_cam.txt`` and ``calib_cam_to_cam.txt`` of the date's folder.
+    Calibration comes from ``calib_velo_to_cam.txt`` and ``calib_cam_to_cam.txt`` of the date.
     """
 
     name = "velodyne:"
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        """One map a frame: 1 / z where a laser return falls, 0 elsewhere."""
-        return [self._of(frame) for frame in frames]
+        """One map per frame: 1 / z at laser returns, 0 elsewhere."""
+        return [self._disparity(frame) for frame in frames]
 
-    def _of(self, frame: Frame) -> Disparity:
+    def _disparity(self, frame: Frame) -> Disparity:
         image = Path(frame.ref.path)  # DATE/DRIVE/image_02/data/0000000000.png
         drive = image.parent.parent.parent
         scan = drive / "velodyne_points" / "data" / f"{image.stem}.bin"
         if not frame.ref.path or not scan.is_file():
             raise FrameError(
-                f"{frame.ref.frame_id}: {scan} is missing: velodyne: reads KITTI raw recordings "
-                "with their velodyne_points.",
+                f"{frame.ref.frame_id}: {scan} is missing: velodyne: needs KITTI raw recordings "
+                "with velodyne_points.",
                 "depth",
             )
         points = np.fromfile(scan, np.float32)
         if points.size == 0 or points.size % 4:
             raise FrameError(
-                f"{scan} is no KITTI scan (x, y, z, reflectance): replace it.", "depth"
+                f"{scan} is not a KITTI scan (x, y, z, reflectance): replace it.", "depth"
             )
         try:
             to_camera = _scanner_to_camera(drive.parent, image.parent.parent.name[-2:])
         except InputError as error:
             raise FrameError(str(error), "depth") from error
-        seen = points.reshape(-1, 4)[:, :3] @ to_camera[:3, :3].T + to_camera[:3, 3]
-        return check_disparity(splat(seen, frame.intrinsics, frame.image.shape[:2]), str(scan))
+        visible = points.reshape(-1, 4)[:, :3] @ to_camera[:3, :3].T + to_camera[:3, 3]
+        return check_disparity(splat(visible, frame.intrinsics, frame.image.shape[:2]), str(scan))
 
 
 def splat(
     points: NDArray[np.floating], intrinsics: NDArray[np.floating], size: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Points [P, 3] in camera coordinates to 1 / z, float32 [H, W], the nearest where several fall.
+    """Points [P, 3] in camera coordinates to 1 / z, float32 [H, W]; the nearest wins.
 
     >>> splat(np.array([[0, 0, 4.0], [0, 0, 2.0]]), np.array([1, 1, 0, 0]), (1, 2)).tolist()
     [[0.5, 0.0]]

@@ -1,4 +1,4 @@
-"""What of a depth network is measured without true depth: photometry, and motion against poses."""
+"""Evaluation of a depth network without true depth: photometric error, and motion against poses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cpcdr.visualize.pictures import colour_disparity, contact_sheet, save_png
 from cpcdr.visualize.plots import trajectory_figure
 
 _TOGETHER = 16
-"""Pairs of frames whose motions are measured at once."""
+"""Frame pairs per batch of motion estimation."""
 
 
 @torch.inference_mode()
 def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
-    """Reprojection error against that of doing nothing, over all triplets.
+    """Reprojection error and that of identity reprojection, over all triplets.
 
     Args:
         task: the triplets.
@@ -91,7 +91,7 @@ def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str,
 def _drives(
     source: FrameSource, model: DepthModel
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Predicted motions [N - 1, 4, 4] and true poses [N, 4, 4] of each run of frames in a row."""
+    """Predicted motions [N - 1, 4, 4] and true poses [N, 4, 4] of runs of consecutive frames."""
     size = (model.config.height, model.config.width)
     frames: list[Frame] = []
     for ref in [*source.refs(), None]:
@@ -118,13 +118,14 @@ def _read_if_whole(source: FrameSource, ref: FrameRef, size: tuple[int, int]) ->
     try:
         return fit(source.read(ref), size)
     except FrameError:
-        return None  # the drive ends before it, as the triplets do
+        return None  # ends the run, as it ends the triplets
 
 
 def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:
-    found = []
+    motions = []
     for start in range(0, len(frames) - 1, _TOGETHER):
-        few = frames[start : start + _TOGETHER + 1]
-        images = torch.from_numpy(np.stack([f.image for f in few])).permute(0, 3, 1, 2) / 255
-        found.append(model.drive(images, torch.from_numpy(np.stack([f.intrinsics for f in few]))))
-    return torch.cat(found).double().numpy()
+        chunk = frames[start : start + _TOGETHER + 1]
+        images = torch.from_numpy(np.stack([f.image for f in chunk])).permute(0, 3, 1, 2) / 255
+        cameras = torch.from_numpy(np.stack([f.intrinsics for f in chunk]))
+        motions.append(model.sequence_motions(images, cameras))
+    return torch.cat(motions).double().numpy()

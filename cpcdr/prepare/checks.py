@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from cpcdr.dataset import PreparedDataset
-from cpcdr.depth.health import look_at, training_alarms
+from cpcdr.depth.health import measure_health, training_warnings
 from cpcdr.depth.source import DepthSource
 from cpcdr.frames import Frame, FrameSource, fit
 from cpcdr.regions.quality import GIANT, shape_quality
@@ -24,8 +24,8 @@ def depth_alarms(depth: DepthSource, frames: Iterator[Frame]) -> list[str]:
 
     What the training of a network said at its end counts too.
     """
-    found = training_alarms(getattr(depth, "metrics", {}))
-    return found + look_at(depth, list(frames)).alarms()
+    found = training_warnings(getattr(depth, "metrics", {}))
+    return found + measure_health(depth, list(frames)).warnings()
 
 
 def check_depth(

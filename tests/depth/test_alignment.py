@@ -1,4 +1,4 @@
-"""Direct alignment: against exact motions, and what it does where there is nothing to see."""
+"""Direct alignment against exact motions, and on images without structure."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from plane_world import PlaneWorld
 
 from cpcdr.depth import alignment_cpu
 from cpcdr.depth.alignment import (
-    SPREAD,
+    VARIANCES,
     _grey,
     _jacobian,
     align,
     motion_gap,
     normal_equations,
-    shrinkings,
+    pyramid_factors,
 )
 from cpcdr.geometry import pixel_rays, pose_matrix, project, sample_pixels, transform
 
@@ -21,7 +21,7 @@ WORLD = PlaneWorld(length=6, height=96, width=192)
 
 
 def street(numbers=(1, 2, 3)):
-    """Targets, sources (previous, next), disparities, exact poses and intrinsics of some frames."""
+    """Targets, sources (previous, next), disparities, exact poses and intrinsics."""
     frames = [WORLD.read(ref) for ref in WORLD.refs()]
     images = [torch.from_numpy(f.image).permute(2, 0, 1).float() / 255 for f in frames]
     poses = [f.pose for f in frames]
@@ -38,43 +38,43 @@ def street(numbers=(1, 2, 3)):
     }
 
 
-def moved(poses, seed, turn=0.008, step=0.08):
+def perturbed(poses, seed, angle=0.008, length=0.08):
     generator = torch.Generator().manual_seed(seed)
-    turns = turn * torch.randn(*poses.shape[:2], 3, generator=generator)
-    steps = step * torch.randn(*poses.shape[:2], 3, generator=generator)
-    return pose_matrix(turns, steps) @ poses
+    rotations = angle * torch.randn(*poses.shape[:2], 3, generator=generator)
+    translations = length * torch.randn(*poses.shape[:2], 3, generator=generator)
+    return pose_matrix(rotations, translations) @ poses
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_finds_the_true_motion_where_depth_is_true(seed):
+def test_recovers_the_true_motion_given_true_depth(seed):
     scene = street()
     truth = scene.pop("poses")
-    found = align(**scene, poses=moved(truth, seed))
+    aligned = align(**scene, poses=perturbed(truth, seed))
     # A milliradian is a seventh of a pixel here.
-    assert float((found - truth)[..., :3, :3].abs().max()) < 1e-3
-    assert float((found - truth)[..., :3, 3].abs().max()) < 0.02
-    assert motion_gap(found, truth) < 0.1 * motion_gap(moved(truth, seed), truth)
+    assert float((aligned - truth)[..., :3, :3].abs().max()) < 1e-3
+    assert float((aligned - truth)[..., :3, 3].abs().max()) < 0.02
+    assert motion_gap(aligned, truth) < 0.1 * motion_gap(perturbed(truth, seed), truth)
 
 
-def test_the_unit_of_motion_is_that_of_depth():
+def test_motion_has_the_scale_of_depth():
     scene = street()
     scene["disparity"] /= 2.5
     start = scene["poses"].clone()
     start[..., :3, 3] *= 2
-    found = align(**{**scene, "poses": start})
+    aligned = align(**{**scene, "poses": start})
     expected = 2.5 * scene["poses"][..., :3, 3]
-    assert float((found[..., :3, 3] - expected).abs().max()) < 0.05
+    assert float((aligned[..., :3, 3] - expected).abs().max()) < 0.05
 
 
-def test_a_change_of_brightness_is_no_motion():
+def test_a_brightness_change_does_not_move_the_camera():
     scene = street()
     truth = scene.pop("poses")
     scene["sources"] = scene["sources"] * 0.95 + 0.05
-    found = align(**scene, poses=moved(truth, 0))
-    assert float((found - truth).abs().max()) < 0.03
+    aligned = align(**scene, poses=perturbed(truth, 0))
+    assert float((aligned - truth).abs().max()) < 0.03
 
 
-def test_nothing_to_see_leaves_poses_as_they_are():
+def test_poses_stay_without_structure_or_overlap():
     scene = street()
     grey = {**scene, "target": torch.full_like(scene["target"], 0.5)}
     grey["sources"] = torch.full_like(scene["sources"], 0.5)
@@ -100,33 +100,33 @@ def test_jacobian_is_that_of_the_warped_image():
             pixels, _ = project(transform(pose, rays), camera)
             views.append(sample_pixels(smooth, pixels)[:, 0])
         slope = ((views[1] - views[0]) / 4e-3)[0, 8:-8, 8:-8]
-        found = jacobian[0, number, 8:-8, 8:-8]
-        correlation = torch.corrcoef(torch.stack([slope.flatten(), found.flatten()]))[0, 1]
+        derivative = jacobian[0, number, 8:-8, 8:-8]
+        correlation = torch.corrcoef(torch.stack([slope.flatten(), derivative.flatten()]))[0, 1]
         assert correlation > 0.95, number
-        assert float(found.norm() / slope.norm()) == pytest.approx(1, abs=0.1), number
+        assert float(derivative.norm() / slope.norm()) == pytest.approx(1, abs=0.1), number
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_fused_equations_are_those_of_tensors(seed):
     scene = street()
     target, sources = _grey(scene["target"]), _grey(scene["sources"])[:, :, 0]
-    # From a good start to one that sees next to nothing.
-    poses = moved(scene["poses"], seed, turn=0.008 * 4**seed, step=0.08 * 4**seed)
+    # From a good start to one with almost no overlap.
+    poses = perturbed(scene["poses"], seed, angle=0.008 * 4**seed, length=0.08 * 4**seed)
     disparity, camera = scene["disparity"], scene["intrinsics"]
     jacobian = _jacobian(target, disparity, camera)
     shifts = scene["poses"][..., :3, 3].contiguous()
     arguments = (target[:, 0], sources, disparity, jacobian, shifts, poses, camera)
     plain = normal_equations(*arguments)
-    fused = alignment_cpu.normal_equations(*arguments, SPREAD)
-    for expected, found in zip(plain, fused, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(plain[0].max()))
+    fused = alignment_cpu.normal_equations(*arguments, VARIANCES)
+    for expected, actual in zip(plain, fused, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4 * float(plain[0].max()))
     assert torch.equal(fused[2].isinf(), plain.cost.isinf())
     torch.testing.assert_close(fused[2], plain.cost, rtol=1e-4, atol=1e-6)
 
 
-def test_alignment_in_double_precision_takes_tensors_and_agrees():
+def test_double_precision_uses_tensors_and_agrees():
     scene = street()
-    start = moved(scene.pop("poses"), 1)
+    start = perturbed(scene.pop("poses"), 1)
     double = {name: value.double() for name, value in scene.items()}
     single = align(**scene, poses=start)
     torch.testing.assert_close(
@@ -134,17 +134,19 @@ def test_alignment_in_double_precision_takes_tensors_and_agrees():
     )
 
 
-def test_sizes():
-    assert shrinkings(96) == [4, 2, 1] and shrinkings(192) == [8, 4, 2, 1]
-    assert shrinkings(32) == [1] and shrinkings(47) == [1] and shrinkings(48) == [2, 1]
+def test_pyramid_factors():
+    assert pyramid_factors(96) == [4, 2, 1] and pyramid_factors(192) == [8, 4, 2, 1]
+    assert (
+        pyramid_factors(32) == [1] and pyramid_factors(47) == [1] and pyramid_factors(48) == [2, 1]
+    )
 
 
-def test_gap():
+def test_motion_gap():
     pose = pose_matrix(torch.zeros(4, 3), torch.tensor([[0.0, 0, 2]]).expand(4, 3))
-    turned = pose_matrix(torch.tensor([[0.0, 0.05, 0]]).expand(4, 3), pose[:, :3, 3])
+    rotated = pose_matrix(torch.tensor([[0.0, 0.05, 0]]).expand(4, 3), pose[:, :3, 3])
     longer = pose_matrix(torch.zeros(4, 3), 1.25 * pose[:, :3, 3])
     assert motion_gap(pose, pose) < 2e-3
-    assert float(motion_gap(turned, pose)) == pytest.approx(0.05 * 2**0.5 * 10, rel=0.01)
+    assert float(motion_gap(rotated, pose)) == pytest.approx(0.05 * 2**0.5 * 10, rel=0.01)
     assert float(motion_gap(longer, pose)) == pytest.approx(0.25, rel=0.01)
     same = pose.clone().requires_grad_()
     motion_gap(same, pose).backward()

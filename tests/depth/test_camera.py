@@ -1,4 +1,4 @@
-"""A learned camera: what a network says of it, in pixels of any frame, and whose frames take it."""
+"""A learned camera: read from a network, scaled to any frame, applied to uncalibrated ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CAMERA = LearnedCamera((100.0, 100.0, 70.0, 30.0), (64, 128))
 
 
 def checkpoint(folder: Path, focal: float = 0.9) -> Path:
-    """A network that learned a camera, whatever its depth is worth."""
+    """An untrained network with a learned camera."""
     model = DepthModel(LEARNS)
     with torch.no_grad():
         model.intrinsics.log_focal.fill_(float(np.log(focal)))
@@ -38,14 +38,14 @@ def images(folder: Path, size: tuple[int, int] = (128, 256)) -> str:
     return f"images:{folder}"
 
 
-def test_a_network_tells_the_camera_it_learned(tmp_path: Path) -> None:
+def test_a_network_exposes_its_learned_camera(tmp_path: Path) -> None:
     camera = Network("network:x", checkpoint(tmp_path)).camera
     assert camera is not None and camera.size == (64, 128)
     np.testing.assert_allclose(camera.values, [115.2, 115.2, 63.5 + 6.4, 31.5 - 1.28], rtol=1e-5)
     assert learned_camera(DepthModel(replace(LEARNS, intrinsics="known"))) is None
 
 
-def test_its_facts_are_of_the_frames_own_size(tmp_path: Path) -> None:
+def test_facts_refer_to_the_frame_size(tmp_path: Path) -> None:
     facts = CAMERA.facts((128, 256))
     assert facts == {"learned_intrinsics": "200.00,200.00,140.50,60.50", "learned_fov": 65.2}
     options = FrameOptions(intrinsics=str(facts["learned_intrinsics"]))
@@ -73,8 +73,8 @@ def test_only_assumed_cameras_are_replaced(tmp_path: Path) -> None:
     assert mixed.intrinsics_note.count("learned by") == mixed.intrinsics_note.count("given") == 1
 
 
-def test_a_camera_that_went_astray_is_refused(tmp_path: Path) -> None:
-    astray = replace(CAMERA, values=(2000.0, 2000.0, 70.0, 30.0))
-    source = where_assumed(open_frames(images(tmp_path / "a")), astray, "network:x")
+def test_an_implausible_camera_is_refused(tmp_path: Path) -> None:
+    implausible = replace(CAMERA, values=(2000.0, 2000.0, 70.0, 30.0))
+    source = where_assumed(open_frames(images(tmp_path / "a")), implausible, "network:x")
     with pytest.raises(FrameError, match=r"1\.png.*3\.67 degrees.*--options\.intrinsics"):
         source.read(source.refs()[0])

@@ -1,4 +1,4 @@
-"""Depth sources: the good case of each kind, and a sentence for every bad input."""
+"""Depth sources: the good case of each kind, and the error for every bad input."""
 
 import pickle
 from dataclasses import replace
@@ -33,7 +33,7 @@ def write_png(path, values):
 def test_ground_truth():
     maps = open_depth("ground-truth")(FRAMES)
     np.testing.assert_array_equal(maps[1], FRAMES[1].disparity)
-    with pytest.raises(FrameError, match=r"s0/00000000.*planes:.*knows no exact depth") as caught:
+    with pytest.raises(FrameError, match=r"s0/00000000.*planes:.*has no exact depth") as caught:
         open_depth("ground-truth")([replace(FRAMES[0], disparity=None)])
     assert caught.value.stage == "depth"
 
@@ -76,7 +76,7 @@ def test_precomputed_of_another_size(tmp_path):
     [
         (np.full((64, 128), 9, np.uint8), "16-bit"),
         (np.full((64, 128, 3), 9, np.uint16), "16-bit"),
-        (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), "another shape"),
+        (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), "but its frame"),
         (np.zeros((64, 128), np.uint16), "invalid"),
         (np.full((64, 128), 300, np.uint16), "constant"),
     ],
@@ -98,7 +98,7 @@ def test_precomputed_missing_and_damaged_files(tmp_path):
     whole = path.read_bytes()
     for damaged in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(FrameError, match="no whole PNG"):
+        with pytest.raises(FrameError, match="not a complete PNG"):
             source(FRAMES[:1])
 
 
@@ -147,7 +147,7 @@ def test_network(checkpoint):
     np.testing.assert_allclose(travelled(FRAMES[:1])[0], maps[0], atol=1e-3)
 
 
-def test_a_checkpoint_of_one_spacing_as_a_number_is_read(tmp_path):
+def test_a_spacing_may_be_one_number_in_the_checkpoint(tmp_path):
     folder = write_checkpoint(tmp_path / "c", DepthModel(replace(SMALL, spacing=(1, 2))))
     assert load_depth_network(folder).config.spacing == (1, 2)
     values = yaml.safe_load((folder / "config.yaml").read_text())

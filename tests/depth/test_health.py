@@ -1,11 +1,11 @@
-"""Alarms: each kind of garbage sets off its own, and good depth sets off none."""
+"""Each kind of bad depth raises its own warning; good depth raises none."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from cpcdr.depth.health import depth_health, look_at, training_alarms
+from cpcdr.depth.health import depth_health, measure_health, training_warnings
 from cpcdr.runtime.errors import FrameError
 
 SLOPE = np.linspace(0.01, 0.3, 64, dtype=np.float32)[:, None] * np.ones((1, 128), np.float32)
@@ -19,26 +19,26 @@ def street(seed: int) -> np.ndarray:
     return disparity
 
 
-def test_good_depth_is_quiet() -> None:
-    assert depth_health([street(i) for i in range(8)]).alarms() == []
+def test_good_depth_raises_no_warning() -> None:
+    assert depth_health([street(i) for i in range(8)]).warnings() == []
 
 
 def test_holes_in_the_lower_image() -> None:
     maps = [street(i) for i in range(8)]
     for disparity in maps:
         disparity[36:60, 20:70] = 0.005
-    (alarm,) = depth_health(maps).alarms()
-    assert "infinitely far" in alarm
+    (warning,) = depth_health(maps).warnings()
+    assert "infinitely far" in warning
     skies = [street(i) for i in range(8)]
     for disparity in skies:
         disparity[:20] = 0.005
-    assert depth_health(skies).alarms() == [], "the sky may be far"
+    assert depth_health(skies).warnings() == [], "a distant sky is fine"
 
 
 def test_a_network_that_ignores_its_images() -> None:
-    (alarm,) = depth_health([SLOPE * (1 + 0.001 * i) for i in range(8)]).alarms()
-    assert "ignores its images" in alarm
-    assert depth_health([SLOPE, SLOPE]).alarms() == [], "two frames may be alike"
+    (warning,) = depth_health([SLOPE * (1 + 0.001 * i) for i in range(8)]).warnings()
+    assert "ignores its images" in warning
+    assert depth_health([SLOPE, SLOPE]).warnings() == [], "two frames may be alike"
 
 
 def test_frames_without_depth() -> None:
@@ -48,21 +48,21 @@ def test_frames_without_depth() -> None:
         def __call__(self, frames: list[object]) -> list[np.ndarray]:
             raise FrameError("disparity of x is constant.", "depth")
 
-    health = look_at(Fails(), [None] * 4)  # type: ignore[arg-type]
+    health = measure_health(Fails(), [None] * 4)  # type: ignore[arg-type]
     assert health.failed == 4
-    (alarm,) = health.alarms()
-    assert "4 of 4 frames" in alarm and alarm.endswith("constant"), "its sentence goes on"
+    (warning,) = health.warnings()
+    assert "4 of 4 frames" in warning and warning.endswith("constant")
 
 
 @pytest.mark.parametrize(
     ("metrics", "words"),
     [
-        ({"photometric": 0.2, "identity": 0.1}, "doing nothing"),
+        ({"photometric": 0.2, "identity": 0.1}, "identity reprojection"),
         ({"photometric": 0.1, "identity": 0.2, "disparity_spread": 0.001}, "collapsed"),
     ],
 )
 def test_a_training_that_failed(metrics: dict[str, float], words: str) -> None:
-    (alarm,) = training_alarms(metrics)
-    assert words in alarm
-    assert training_alarms({"photometric": 0.1, "identity": 0.2, "disparity_spread": 0.5}) == []
-    assert training_alarms({}) == []
+    (warning,) = training_warnings(metrics)
+    assert words in warning
+    assert training_warnings({"photometric": 0.1, "identity": 0.2, "disparity_spread": 0.5}) == []
+    assert training_warnings({}) == []

@@ -1,4 +1,4 @@
-"""A tiny randomly initialised model of transformers, saved to disk and used without a network."""
+"""A tiny randomly initialised transformers model, saved to disk and loaded offline."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from torchvision.models import resnet18
 from cpcdr.depth.networks import DepthNet, Encoder
 
 
-def test_starts_as_a_drive_through_an_empty_street():
+def test_starts_with_the_disparity_of_an_empty_street():
     torch.manual_seed(0)
     with torch.no_grad():
         disparity = DepthNet(width=16)(torch.rand(4, 3, 64, 96))[0].mean(dim=(0, 1, 3))

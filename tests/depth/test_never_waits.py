@@ -1,7 +1,7 @@
-"""A training step asks nothing back from a GPU and makes nothing on the host meanwhile.
+"""A training step never synchronises with the GPU and creates no tensor on the host.
 
-On the ``meta`` device tensors have no values: whatever wants one (``item``, a mask as an index, a
-branch) raises, as it would make the host wait for a GPU. So does, here, what copies from the host.
+On the ``meta`` device tensors have no values: operations that need one (``item``, boolean indexing,
+a branch) raise, and on a GPU would wait for it. Here copies from the host raise too.
 """
 
 from contextlib import nullcontext
@@ -18,8 +18,8 @@ from cpcdr.depth.model import TINY, DepthModel
 META = torch.device("meta")
 
 
-class NothingMadeOfValues(TorchFunctionMode):
-    """Refuses what fills a tensor on the host and copies it: operations do not show that."""
+class NoHostTensors(TorchFunctionMode):
+    """Refuses constructors that fill a tensor on the host and copy it; dispatch hides them."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
@@ -28,7 +28,7 @@ class NothingMadeOfValues(TorchFunctionMode):
 
 
 class OneDevice(TorchDispatchMode):
-    """Refuses operations between devices; numbers are arguments of a kernel, wherever they are."""
+    """Refuses operations between devices, except with scalars, which are kernel arguments."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -49,14 +49,14 @@ def step(intrinsics):
         "intrinsics": torch.rand(2, 4, device=META),
         "flipped": torch.zeros(2, dtype=torch.bool, device=META),
     }
-    with NothingMadeOfValues(), OneDevice():
+    with NoHostTensors(), OneDevice():
         model(batch)["loss"].backward()
     return model
 
 
 @pytest.mark.parametrize("intrinsics", ["known", "learn"])
 def test_a_training_step_never_waits_for_the_device(intrinsics, monkeypatch):
-    # Precision is chosen for a kind of device, and "meta" is none that torch knows one for.
+    # autocast does not support the "meta" device.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     model = step(intrinsics)
     assert all(p.grad is not None for p in model.depth.parameters())

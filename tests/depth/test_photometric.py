@@ -66,7 +66,7 @@ def problem(seed=0, b=2, s=3, height=6, width=9):
     disparities = 0.2 + 0.8 * random(b, s, height, width)
     poses = geometry.pose_matrix(0.1 * random(2, b, 3) - 0.05, random(2, b, 3) - 0.5)
     camera = torch.tensor([[8.0, 7.0, 4.0, 2.5]] * b, dtype=torch.float64)
-    sources[1, ..., :4] = target[..., :4]  # here doing nothing is best
+    sources[1, ..., :4] = target[..., :4]  # identity reprojection is best here
     return target, sources, disparities, poses, camera
 
 
@@ -114,10 +114,10 @@ def test_gradient_agrees_with_finite_differences():
 def test_the_fused_loss_agrees_with_tensors(motion, threads):
     target, sources, disparities, poses, camera = problem(b=3, s=4, height=24, width=40)
     poses[..., :3, 3] *= motion
-    given = (disparities, poses, camera * 4)
+    differentiable = (disparities, poses, camera * 4)
 
     def run(function, dtype):
-        leaves = [tensor.to(dtype).requires_grad_() for tensor in given]
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in differentiable]
         result = function(target.to(dtype), sources.to(dtype), *leaves)
         (3 * result.loss).backward()
         return result, [leaf.grad.double() for leaf in leaves]
@@ -131,10 +131,10 @@ def test_the_fused_loss_agrees_with_tensors(motion, threads):
     torch.testing.assert_close(fused.loss.double(), exact.loss, rtol=1e-5, atol=0)
     assert torch.equal(fused.mask, exact.mask)
     for name in ("error", "identity", "synthesised"):
-        found, true = getattr(fused, name).double(), getattr(exact, name)
-        torch.testing.assert_close(found, true, rtol=0, atol=2e-4, msg=name)
-    for found, true in zip(gradients, expected, strict=True):
-        assert (found - true).norm() < 2e-3 * true.norm()
+        actual, true = getattr(fused, name).double(), getattr(exact, name)
+        torch.testing.assert_close(actual, true, rtol=0, atol=2e-4, msg=name)
+    for actual, true in zip(gradients, expected, strict=True):
+        assert (actual - true).norm() < 2e-3 * true.norm()
 
 
 def test_views_outside_the_image_gain_nothing():

@@ -1,4 +1,4 @@
-"""The pose network: its matching against plain loops, and that it learns a motion it is shown."""
+"""The pose network: correlation against plain loops, and learning a simple motion."""
 
 import pytest
 import torch
@@ -10,27 +10,27 @@ from cpcdr.depth.pose import PoseNet, correlation, displacement
 def plain_correlation(first, second, radius):
     b, _, height, width = first.shape
     k = 2 * radius + 1
-    found = torch.zeros(b, height, width, k, k)
+    result = torch.zeros(b, height, width, k, k)
     for y in range(height):
         for x in range(width):
             for i in range(k):
                 for j in range(k):
                     v, u = y + i - radius, x + j - radius
                     if 0 <= v < height and 0 <= u < width:
-                        found[:, y, x, i, j] = (first[:, :, y, x] * second[:, :, v, u]).sum(1)
-    return found
+                        result[:, y, x, i, j] = (first[:, :, y, x] * second[:, :, v, u]).sum(1)
+    return result
 
 
 @pytest.mark.parametrize(("radius", "step"), [(1, 1), (3, 1), (2, 2)])
-def test_correlation_is_the_plain_one_and_so_is_its_gradient(radius, step):
+def test_correlation_and_gradient_agree_with_plain_loops(radius, step):
     torch.manual_seed(0)
     a, b = torch.randn(2, 2, 5, 6, 8)
     a.requires_grad_(), b.requires_grad_()
-    found = correlation(a, b, radius, step)
+    result = correlation(a, b, radius, step)
     expected = plain_correlation(a, b, radius)[:, ::step, ::step]
-    weight = torch.randn_like(found)
-    torch.testing.assert_close(found, expected)
-    gradients = torch.autograd.grad((found * weight).sum(), (a, b))
+    weight = torch.randn_like(result)
+    torch.testing.assert_close(result, expected)
+    gradients = torch.autograd.grad((result * weight).sum(), (a, b))
     torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), (a, b)))
 
 
@@ -43,7 +43,7 @@ def test_displacement_of_a_shifted_map():
     torch.testing.assert_close(inner, torch.tensor([-3.0, 2.0]).expand_as(inner), atol=1e-2, rtol=0)
 
 
-def test_starts_as_a_small_motion_ahead():
+def test_starts_with_a_small_forward_motion():
     torch.manual_seed(0)
     with torch.no_grad():
         rotation, translation = PoseNet(16, advance=1.2)(torch.rand(4, 3, 3, 64, 96))
@@ -52,8 +52,8 @@ def test_starts_as_a_small_motion_ahead():
     assert (translation[..., 2] < -0.3).all() and float(translation.abs().max()) < 3
 
 
-def test_learns_how_far_pictures_are_turned():
-    """Shifts within 12 pixels, in 120 steps; which way, before any step."""
+def test_learns_yaw_from_shifted_images():
+    """Shifts within 12 pixels in 120 steps; the direction is right before any step."""
     torch.manual_seed(0)
     net = PoseNet(8)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
@@ -68,7 +68,7 @@ def test_learns_how_far_pictures_are_turned():
         second = torch.stack(
             [w[..., 16 + s : 112 + s] for w, s in zip(wide, shift.tolist(), strict=True)]
         )
-        # What is seen moves left where the camera turns right.
+        # The image moves left when the camera rotates right.
         return torch.stack([first, second], dim=1), -0.01 * shift.float()
 
     frames, angle = pairs(32)
@@ -83,5 +83,5 @@ def test_learns_how_far_pictures_are_turned():
         optimizer.zero_grad()
     frames, angle = pairs(32)
     with torch.no_grad():
-        found = net.eval()(frames)[0][:, 0, 1]
-    assert float((found - angle).abs().mean()) < 0.4 * float(angle.abs().mean())
+        yaw = net.eval()(frames)[0][:, 0, 1]
+    assert float((yaw - angle).abs().mean()) < 0.4 * float(angle.abs().mean())

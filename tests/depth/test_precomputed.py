@@ -1,4 +1,4 @@
-"""Maps that others computed: Cityscapes' and KITTI's own numbers, and frames that were cropped."""
+"""Precomputed maps: the encodings of Cityscapes and KITTI, and cropped frames."""
 
 from __future__ import annotations
 
@@ -44,36 +44,38 @@ def cityscapes_frame(root: Path) -> Frame:
 
 
 def test_cityscapes_offset_rule(tmp_path: Path) -> None:
-    made = cityscapes_frame(tmp_path)
+    source_frame = cityscapes_frame(tmp_path)
     for root in (tmp_path, tmp_path / "disparity"):
-        (disparity,) = open_depth(f"precomputed:{root}")([made])
+        (disparity,) = open_depth(f"precomputed:{root}")([source_frame])
         assert (disparity[:5] == 0).all(), "value 0 is invalid"
         np.testing.assert_allclose(1 / disparity[5:], DEPTH[5:], rtol=0.02)
 
 
 def test_a_map_is_cropped_as_its_frame_was(tmp_path: Path) -> None:
-    made = cityscapes_frame(tmp_path)
+    source_frame = cityscapes_frame(tmp_path)
     source = open_depth(f"precomputed:{tmp_path}")
-    (whole,) = source([made])
-    small = fit(made, (32, 32))  # a quarter of the area, and only its middle
+    (whole,) = source([source_frame])
+    small = fit(source_frame, (32, 32))  # a quarter of the area, and only its middle
     (disparity,) = source([small])
     assert disparity.shape == (32, 32)
     middle = whole[:, 32:96]
-    assert abs(np.median(disparity[8:]) / np.median(middle[16:]) - 1) < 0.02, "metres stay metres"
+    assert abs(np.median(disparity[8:]) / np.median(middle[16:]) - 1) < 0.02, (
+        "cropping keeps the scale"
+    )
 
 
 def test_kitti_depth_is_inverted_and_sparse(tmp_path: Path) -> None:
-    made = frame(tmp_path / "raw/2011/drive/image_02/data/0000000019.png", "2011/drive")
+    source_frame = frame(tmp_path / "raw/2011/drive/image_02/data/0000000019.png", "2011/drive")
     stored = np.round(DEPTH * 256).astype(np.uint16)
     stored[::2] = 0
     write(tmp_path / "depth/val/drive/proj_depth/groundtruth/image_02/0000000019.png", stored)
-    (disparity,) = open_depth(f"precomputed:{tmp_path / 'depth'}")([made])
+    (disparity,) = open_depth(f"precomputed:{tmp_path / 'depth'}")([source_frame])
     assert (disparity[::2] == 0).all()
     np.testing.assert_allclose(1 / disparity[1::2], DEPTH[1::2], rtol=1e-3)
 
 
 def test_another_view_is_refused(tmp_path: Path) -> None:
-    made = frame(tmp_path / "a.png", "s")
+    source_frame = frame(tmp_path / "a.png", "s")
     write(tmp_path / "s/00000019.png", np.arange(64 * 64, dtype=np.uint16).reshape(64, 64))
-    with pytest.raises(FrameError, match="another shape"):
-        open_depth(f"precomputed:{tmp_path}")([replace(made)])
+    with pytest.raises(FrameError, match="but its frame"):
+        open_depth(f"precomputed:{tmp_path}")([replace(source_frame)])

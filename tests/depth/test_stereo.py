@@ -1,4 +1,4 @@
-"""Stereo pairs: known shifts are found, holes stay holes, and what is no pair is refused."""
+"""Stereo pairs: known shifts are recovered, holes stay invalid, other images are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cpcdr.depth.sources import open_depth
-from cpcdr.depth.stereo import match, searched_range
+from cpcdr.depth.stereo import match, search_range
 from cpcdr.frames import fit
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.runtime.errors import FrameError
@@ -33,10 +33,10 @@ def test_match_finds_the_shift() -> None:
     left, right, shift = pair()
     pixels = match(left, right)
     assert pixels.shape == (H, W) and pixels.dtype == np.float32
-    found = pixels > 0
-    assert found.mean() > 0.8
-    assert (np.abs(pixels - shift)[found] < 0.75).mean() > 0.97
-    assert searched_range(W) == 32
+    matched = pixels > 0
+    assert matched.mean() > 0.8
+    assert (np.abs(pixels - shift)[matched] < 0.75).mean() > 0.97
+    assert search_range(W) == 32
 
 
 def stereo_frame(folder: Path, right: np.ndarray | None) -> Frame:
@@ -51,19 +51,19 @@ def stereo_frame(folder: Path, right: np.ndarray | None) -> Frame:
 
 
 def test_a_frame_and_its_right_image(tmp_path: Path) -> None:
-    made = stereo_frame(tmp_path, None)
-    (disparity,) = open_depth("stereo:")([made])
+    stereo = stereo_frame(tmp_path, None)
+    (disparity,) = open_depth("stereo:")([stereo])
     box, wall = np.median(disparity[40:70, 120:170]), np.median(disparity[5:20])
     assert box / wall == pytest.approx(4.0, rel=0.05)
     assert 0 < disparity.max() <= 1
-    (small,) = open_depth("stereo:")([fit(made, (48, 128))])
+    (small,) = open_depth("stereo:")([fit(stereo, (48, 128))])
     assert small.shape == (48, 128)
     assert np.median(small[20:35, 60:85]) == pytest.approx(box, rel=0.3)
 
 
 def test_no_right_image_and_no_pair(tmp_path: Path) -> None:
-    made = stereo_frame(tmp_path, None)
-    alone = Frame(FrameRef("s", 0), b"", made.image, made.intrinsics, "cityscapes:x")
+    stereo = stereo_frame(tmp_path, None)
+    alone = Frame(FrameRef("s", 0), b"", stereo.image, stereo.intrinsics, "cityscapes:x")
     with pytest.raises(FrameError, match="no right image"):
         open_depth("stereo:")([alone])
     noise = np.random.default_rng(1).integers(0, 255, (H, W, 3)).astype(np.uint8)
@@ -71,8 +71,8 @@ def test_no_right_image_and_no_pair(tmp_path: Path) -> None:
         open_depth("stereo:")([stereo_frame(tmp_path, noise)])
     (tmp_path / "right.png").write_bytes(b"torn")
     with pytest.raises(FrameError, match=r"right\.png") as caught:
-        open_depth("stereo:")([made])
+        open_depth("stereo:")([stereo])
     assert caught.value.stage == "depth"
     (tmp_path / "right.png").unlink()
     with pytest.raises(FrameError, match=r"right\.png"):
-        open_depth("stereo:")([made])
+        open_depth("stereo:")([stereo])

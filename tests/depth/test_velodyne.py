@@ -50,7 +50,7 @@ def test_missing_and_broken_scans(tmp_path: Path) -> None:
     frame = recording(tmp_path, np.ones((4, 3)))
     scan = next(tmp_path.rglob("*.bin"))
     scan.write_bytes(b"\0" * 15)
-    with pytest.raises(FrameError, match="no KITTI scan"):
+    with pytest.raises(FrameError, match="not a KITTI scan"):
         open_depth("velodyne:")([frame])
     scan.unlink()
     with pytest.raises(FrameError, match="is missing"):

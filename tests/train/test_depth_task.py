@@ -140,7 +140,7 @@ def test_ray_data_finds_the_same_triplets(ray_local):
     ("source", "words"),
     [
         (PlaneWorld(length=2), r"three consecutive.*--options\.stride 1, --options\.limit 0"),
-        (Parked(length=5, since=0), r"without motion.*--depth\.min-motion"),
+        (Parked(length=5, since=0), r"show no motion.*--depth\.min-motion"),
         (PlaneWorld(length=3, broken=1), "is broken"),
     ],
 )
@@ -353,9 +353,9 @@ def test_a_drive_is_the_networks_motions_aligned(task):
         predicted = pose_matrix(*model.motion(torch.stack([first, second], dim=1)))[:, 0]
         disparity = model.depth(first)[0][:, 0]
         expected = align(first, second[None], disparity, predicted[None], camera[:-1])[0]
-        found = model.drive(images, camera)
+        found = model.sequence_motions(images, camera)
         model.config = replace(SMALL, alignment_steps=0)
-        plain = model.drive(images, camera)
+        plain = model.sequence_motions(images, camera)
     torch.testing.assert_close(plain, predicted)
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, predicted, atol=1e-4)
