@@ -73,7 +73,7 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
             cuts = dict(_cuts(config, frame, disparity))
             for method, ids in cuts.items():
                 rows.setdefault(method, []).append(_measure(ids, disparity, frame))
-            for alarm in shape_quality(cuts[OURS]).alarms():
+            for alarm in shape_quality(cuts[OURS]).warnings():
                 kind = "giant region" if alarm.startswith("one region") else "dust"
                 alarms[kind] = alarms.get(kind, 0) + 1
             area = np.bincount(cuts[OURS].ravel().astype(np.int64))

@@ -1,4 +1,4 @@
-"""Copy-paste of coherent depth regions between frames, as rendering: a z-buffer compositor."""
+"""Copy-paste of coherent depth regions between frames, implemented as a z-buffer compositor."""
 
 from cpcdr.copy_paste.appearance import ColourConfig
 from cpcdr.copy_paste.mosaic import Frames, Key, Mosaic, Plan, compose, compose_item, draw, render

@@ -2,8 +2,8 @@
 
 Keeping colour linear lets the compositor apply a sprite's and its image's augmentation in a single
 multiply-add per visible pixel (deferred shading). The price, against torchvision's ColorJitter: the
-four jitters come in a fixed order (brightness, contrast, saturation, hue), hue turns in YIQ space
-instead of HSV, and values are clamped to [0, 1] once, at the end.
+four jitters come in a fixed order (brightness, contrast, saturation, hue), hue rotates in YIQ
+space instead of HSV, and values are clamped to [0, 1] once, at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from cpcdr.runtime.errors import InputError
 
 COLOUR_DRAWS = 8
-"""Uniform numbers that one colour augmentation takes."""
+"""Uniform random numbers per colour augmentation."""
 
 LUMA = np.array([0.299, 0.587, 0.114])
 _RGB_TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -73,7 +73,7 @@ class Colours:
 def colours(
     uniform: NDArray[np.float64], grey: NDArray[np.float64], config: ColourConfig, unit: float
 ) -> Colours:
-    """Turn uniform numbers into colour augmentations.
+    """Map uniform random numbers to colour augmentations.
 
     Args:
         uniform: [S, COLOUR_DRAWS] in [0, 1).
@@ -96,27 +96,28 @@ def colour_matrix(change: NDArray[np.float64], grey: NDArray[np.float64]) -> NDA
     """Brightness, then contrast about ``grey``, saturation about luminance, hue: [S, 3, 4].
 
     Args:
-        change: [S, 4] relative change of brightness, contrast, saturation (0 = none); hue in turns.
-        grey: [S] luminance that contrast leaves where brightness put it.
+        change: [S, 4] relative change of brightness, contrast, saturation (0 = none), and hue shift
+            as a fraction of the colour circle.
+        grey: [S] luminance that contrast keeps.
     """
     brightness, contrast, saturation = (1.0 + change[:, :3]).T
     angle = 2.0 * np.pi * change[:, 3]
     keep = saturation[:, None, None] * np.eye(3)
     desaturate = (1.0 - saturation)[:, None, None] * LUMA
-    turn = np.zeros((len(change), 3, 3))
-    turn[:, 0, 0] = 1.0
-    turn[:, 1, 1] = turn[:, 2, 2] = np.cos(angle)
-    turn[:, 2, 1] = np.sin(angle)
-    turn[:, 1, 2] = -turn[:, 2, 1]
-    hue = _YIQ_TO_RGB @ turn @ _RGB_TO_YIQ
+    rotation = np.zeros((len(change), 3, 3))
+    rotation[:, 0, 0] = 1.0
+    rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
+    rotation[:, 2, 1] = np.sin(angle)
+    rotation[:, 1, 2] = -rotation[:, 2, 1]
+    hue = _YIQ_TO_RGB @ rotation @ _RGB_TO_YIQ
     matrix = np.empty((len(change), 3, 4))
     matrix[:, :, :3] = (brightness * contrast)[:, None, None] * (hue @ (keep + desaturate))
-    # Saturation and hue leave grey as it is, so the offset of contrast passes through unchanged.
+    # Saturation and hue preserve grey, so the offset of contrast passes through unchanged.
     matrix[:, :, 3] = ((1.0 - contrast) * brightness * grey)[:, None]
     return matrix
 
 
-def after(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:
+def chained(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np.float64]:
     """The colour matrices that apply ``first`` and then ``second``: [S, 3, 4] each."""
     combined = second[:, :, :3] @ first
     combined[:, :, 3] += second[:, :, 3]
@@ -128,7 +129,7 @@ def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
 
     Args:
         images: float32 [N, 3, H, W].
-        sigma: [N] in pixels, on the host so that images without blur cost nothing.
+        sigma: [N] in pixels, on the host, so that images without blur cost nothing.
     """
     for n in np.flatnonzero(sigma > 0.15):  # below, the neighbours' weight is under 1e-9
         radius = int(np.ceil(3.0 * sigma[n]))
@@ -137,13 +138,13 @@ def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
 
 
 def smooth(images: Tensor, weights: Sequence[float]) -> Tensor:
-    """Convolve rows and columns with an odd number of weights, borders replicated.
+    """Separable convolution with an odd number of weights, borders replicated.
 
-    Sums of shifted images: on a CPU many times faster than ``conv2d``, on a GPU never in TF32.
+    A sum of shifted images: on a CPU many times faster than ``conv2d``, on a GPU never in TF32.
 
     Args:
         images: float32 [N, C, H, W].
-        weights: from one side to the other.
+        weights: of the kernel along one axis.
     """
     radius = len(weights) // 2
     for axis, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):

@@ -1,8 +1,8 @@
-"""The compositor's inner loops for one CPU core: the same results as the tensor code, much sooner.
+"""The compositor's inner loops for one CPU core: faster than the tensor code, with equal results.
 
-Each function is the twin of one of the same name in ``sprites.py`` and ``shading.py`` (`render` of
-`visible_sprites` and `shade` together, image by image so that everything stays in the cache). They
-release the GIL. Imported on first use, since numba is slow to import.
+Each function is the counterpart of one of the same name in ``sprites.py`` and ``shading.py``
+(`render` of `visible_sprites` and `shade` together, image by image, which keeps everything in the
+cache). They release the GIL. Imported on first use: numba is slow to import.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def build_pyramid(images: Tensor, ids: Tensor) -> Pyramid:
 
 
 def render(sprites: Sprites, pyramid: Pyramid, disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Visibility and colour of every mixed image; see `visible_sprites`, `shade` for the results.
+    """Visibility and colour of every mixed image; returns what `shade` does.
 
     Args:
         sprites: what to draw.
@@ -62,13 +62,13 @@ def render(sprites: Sprites, pyramid: Pyramid, disparity: Tensor) -> tuple[Tenso
     first = table["first"]
     depth = disparity.reshape(-1).numpy()
     for n in range(count):
-        mine = {k: v[first[n] : first[n + 1]] for k, v in table.items() if k != "first"}
+        own = {k: v[first[n] : first[n + 1]] for k, v in table.items() if k != "first"}
         visible = _visible(
-            mine["frame"],
-            mine["region"],
-            mine["box"],
-            mine["to_source"],
-            mine["depth_scale"],
+            own["frame"],
+            own["region"],
+            own["box"],
+            own["to_source"],
+            own["depth_scale"],
             ids,
             depth,
             height,
@@ -76,13 +76,13 @@ def render(sprites: Sprites, pyramid: Pyramid, disparity: Tensor) -> tuple[Tenso
         )
         _shade(
             visible,
-            mine["frame"],
-            mine["region"],
-            mine["appearance"],
-            mine["to_source"],
-            mine["to_texel"],
-            mine["texture"],
-            mine["colour"],
+            own["frame"],
+            own["region"],
+            own["appearance"],
+            own["to_source"],
+            own["to_texel"],
+            own["texture"],
+            own["colour"],
             ids,
             texels,
             images[n],
@@ -102,7 +102,7 @@ def _bounding_boxes(ids: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     for f in range(frames):
         for y in range(height):
             x = 0
-            while x < width:  # run by run
+            while x < width:  # one run of equal ids at a time
                 region, start = ids[f, y, x], x
                 while x < width and ids[f, y, x] == region:
                     x += 1
@@ -129,7 +129,7 @@ def _halve(
                 left, right = 2 * x, min(2 * x + 1, width - 1)
                 a, b = fine_ids[f, top, left], fine_ids[f, top, right]
                 c, d = fine_ids[f, bottom, left], fine_ids[f, bottom, right]
-                region = a  # the child with the most equals, on a tie the first
+                region = a  # the most frequent id of the children, the first on a tie
                 if a not in (b, c, d):
                     region = b if b in (c, d) else c if c == d else a
                 own = (int(a == region), int(b == region), int(c == region), int(d == region))
@@ -164,7 +164,7 @@ def _visible(
     visible = np.zeros((height, width), np.int32)
     columns = np.empty(width, np.int32)
     for s in range(len(frame)):
-        scale, wanted = depth_scale[s], region[s]
+        scale, own_id = depth_scale[s], region[s]
         left, right = box[s, 0], box[s, 2]
         for x in range(left, right):
             columns[x] = _source(to_source[s, 0], to_source[s, 1], x, width - 1)
@@ -173,9 +173,9 @@ def _visible(
             row = (frame[s] * height + v) * width
             for x in range(left, right):
                 source = row + columns[x]
-                if wanted < 0 or ids[source] == wanted:
+                if own_id < 0 or ids[source] == own_id:
                     depth = disparity[source] * scale
-                    if depth > nearest[y, x]:  # on a tie the earlier sprite stays
+                    if depth > nearest[y, x]:  # on a tie the earlier sprite wins
                         nearest[y, x] = depth
                         visible[y, x] = s
     return visible
@@ -204,7 +204,7 @@ def _shade(
         for x in range(width):
             if visible[y, x] != s:
                 s = visible[y, x]
-                wanted, look = region[s], appearance[s]
+                own_id, appearance_id = region[s], appearance[s]
                 a, b = to_source[s, 0], to_source[s, 1]
                 row = _source(to_source[s, 2], to_source[s, 3], y, height - 1)
                 row = (frame[s] * height + row) * width
@@ -220,7 +220,7 @@ def _shade(
                 matrix = colour[s]
             source = row + _source(a, b, x, width - 1)
             regions[y, x] = ids[source]
-            appearances[y, x] = look
+            appearances[y, x] = appearance_id
             u = scale * np.float32(x) + shift
             left = np.floor(u)
             fu = u - left
@@ -229,11 +229,11 @@ def _shade(
             i00, i01, i10, i11 = upper + t0, upper + t1, lower + t0, lower + t1
             w00, w01 = (one - fv) * (one - fu), (one - fv) * fu
             w10, w11 = fv * (one - fu), fv * fu
-            if wanted >= 0:
-                w00 = w00 if ids[i00] == wanted else zero
-                w01 = w01 if ids[i01] == wanted else zero
-                w10 = w10 if ids[i10] == wanted else zero
-                w11 = w11 if ids[i11] == wanted else zero
+            if own_id >= 0:
+                w00 = w00 if ids[i00] == own_id else zero
+                w01 = w01 if ids[i01] == own_id else zero
+                w10 = w10 if ids[i10] == own_id else zero
+                w11 = w11 if ids[i11] == own_id else zero
             rest = one / (w00 + w01 + w10 + w11 + own)
             red = _blend(texels, 0, source, i00, i01, i10, i11, own, w00, w01, w10, w11) * rest
             green = _blend(texels, 1, source, i00, i01, i10, i11, own, w00, w01, w10, w11) * rest

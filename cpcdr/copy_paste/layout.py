@@ -1,4 +1,4 @@
-"""Where everything of an item goes: its draws as rows of sprites, and as transforms of regions."""
+"""The layout of an item: its random draws as a table of sprites and as transforms of regions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpcdr.copy_paste.appearance import after
+from cpcdr.copy_paste.appearance import chained
 from cpcdr.copy_paste.shading import LEVELS, level_sizes
 from cpcdr.copy_paste.sprites import REFERENCE_HEIGHT, CopyPasteConfig, Pastes, draw_pastes
 from cpcdr.copy_paste.views import Views, draw_views
@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def paste_affine(self) -> NDArray[np.float64]:
-        """[S, 2, 2] from source frame to mixed image: placed, then viewed."""
+        """[S, 2, 2] from source frame to mixed image: placement, then view."""
         view, paste = self.views.affine[self.pastes.image], self.pastes.affine
         return np.stack(
             [view[..., 0] * paste[..., 0], view[..., 0] * paste[..., 1] + view[..., 1]], -1
@@ -73,10 +73,10 @@ def draw_layout(
 def build_sprites(
     layouts: Sequence[Layout], offsets: Sequence[int], size: tuple[int, int]
 ) -> Sprites:
-    """The table of sprites of a batch, on the CPU; sprites that nobody can see are left out.
+    """The sprite table of a batch, on the CPU, without sprites outside their image.
 
     Args:
-        layouts: of each item; all of the same M and N.
+        layouts: of each item; all with the same M and N.
         offsets: first batch-wide region id of each frame.
         size: H, W.
     """
@@ -86,7 +86,9 @@ def build_sprites(
     ]
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     slope, shift = rows["affine"][..., 0], rows["affine"][..., 1]
-    to_source = np.stack([1.0 / slope, 0.5 - shift / slope], -1)  # + 0.5: floor finds the nearest
+    to_source = np.stack(
+        [1.0 / slope, 0.5 - shift / slope], -1
+    )  # + 0.5: floor rounds to the nearest
     level = np.clip(np.rint(np.log2(rows["footprint"])), 0, LEVELS - 1).astype(np.int64)
     to_texel = to_source / 2.0 ** level[:, None, None] - [0.0, 0.5]
     sizes = np.array(level_sizes(size))
@@ -128,9 +130,9 @@ def _rows(
     affine = np.concatenate([views.affine, layout.paste_affine])
     whole = np.tile(np.array([0, 0, size[1] - 1, size[0] - 1]), (len(base), 1))
     box = _covered(np.concatenate([whole, layout.boxes[pastes.region]]), affine, size)
-    # A tent of texels that are t source pixels wide blurs like a Gaussian of sigma t / 2.
+    # A tent filter over texels t source pixels wide blurs like a Gaussian of sigma t / 2.
     blur = np.concatenate([ones, 2.0 * pastes.colours.sigma / pastes.scale])
-    colour = after(views.colours.matrix[pastes.image], pastes.colours.matrix)
+    colour = chained(views.colours.matrix[pastes.image], pastes.colours.matrix)
     rows = {
         "image": image + item * len(base),
         "frame": np.concatenate([base % layout.frames, layout.frame_of[pastes.region]])
@@ -173,9 +175,9 @@ def _transforms(
     images, regions = len(layout.views.affine), len(layout.frame_of)
     affine = np.zeros((regions, appearances, 2, 2))
     image_of = np.full((regions, appearances), -1)
-    for turn in range(images // layout.frames):
-        image_of[:, turn] = turn * layout.frames + layout.frame_of
-        affine[:, turn] = layout.views.affine[image_of[:, turn]]
+    for original in range(images // layout.frames):
+        image_of[:, original] = original * layout.frames + layout.frame_of
+        affine[:, original] = layout.views.affine[image_of[:, original]]
     pastes = layout.pastes
     image_of[pastes.region, pastes.appearance] = pastes.image
     affine[pastes.region, pastes.appearance] = layout.paste_affine

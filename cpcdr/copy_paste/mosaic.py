@@ -1,7 +1,7 @@
-"""Copy-paste: frames in, mixed images with region, appearance and transform of every pixel out.
+"""Copy-paste: from frames to mixed images with region, appearance and transform of every pixel.
 
-Per batch: `draw` makes a plan on the host, where the frames come from; `render` follows it on any
-device. Rendering needs nothing back from the device, so that a GPU never waits for the host.
+Per batch, `draw` makes a plan on the host, where frames are loaded, and `render` executes it on any
+device. Rendering never reads back from the device, so it runs asynchronously on a GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cpcdr.runtime.device import move
 from cpcdr.runtime.errors import InputError
 
 Key = tuple[int, int, int]
-"""(seed, epoch, item), each at least 0: decides every draw of an item."""
+"""(seed, epoch, item), each at least 0: determines every random draw of an item."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Mosaic:
         images: float32 [BN, 3, H, W] in [0, 1].
         regions: int64 [BN, H, W] ids 0..R-1, unique over the whole batch.
         appearances: uint8 [BN, H, W] in 0..A-1: round k's original is k, pastes follow in the order
-            of the rounds. (Convert before indexing: torch takes uint8 indices for a mask.)
+            of the rounds. (Convert before indexing: torch treats uint8 indices as a mask.)
         transforms: float32 [R, A, 2, 3] from a pixel (x, y) of the region's source frame to its
             place in the mixed image, pixel centres at integers; 0 where there is none.
         image_of: int64 [R, A] the mixed image of each appearance, -1 where there is none.
@@ -117,7 +117,7 @@ class Mosaic:
 
     @property
     def pasted_share(self) -> float:
-        """Share of the pixels that show a paste. On a GPU this waits for it."""
+        """Fraction of pixels that show a paste. Synchronises with a GPU."""
         return (self.appearances >= self.rounds).float().mean().item()
 
 
@@ -140,10 +140,10 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
     """Decide what is pasted where: a plan, on the host.
 
     Args:
-        frames: source frames; drawing is soonest where they are on the host too.
+        frames: source frames; fastest if they are on the host.
         config: what to draw.
-        keys: (seed, epoch, item) of each item; equal keys and frames give equal mixed images,
-            whatever the batch (region ids count on from item to item).
+        keys: (seed, epoch, item) of each item; equal keys and frames give equal mixed images in
+            any batch (region ids continue from item to item).
 
     Raises:
         InputError: a number of keys other than B, or negative region ids.
@@ -152,10 +152,10 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
     if len(keys) != items:
         raise InputError(f"{items} items of frames need {items} keys, not {len(keys)}.")
     regions = frames.regions.flatten(0, 1)
-    limits = torch.stack([regions.amin((1, 2)), regions.amax((1, 2))]).tolist()
-    if min(limits[0]) < 0:
+    lowest, highest = torch.stack([regions.amin((1, 2)), regions.amax((1, 2))]).tolist()
+    if min(lowest) < 0:
         raise InputError("regions holds negative ids: every pixel needs a region, 0..R-1.")
-    offsets = [0, *itertools.accumulate(last + 1 for last in limits[1])]
+    offsets = [0, *itertools.accumulate(last + 1 for last in highest)]
     first_region = torch.tensor(offsets[:-1], dtype=torch.int32)
     ids = _unique_ids(frames, first_region.to(regions.device))
     fast = _cpu() if regions.device.type == "cpu" else None
@@ -163,9 +163,9 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
     grey = _mean_luminance(frames.images.flatten(0, 1)).cpu().numpy()
     layouts = []
     for key, at in zip(keys, range(0, items * per_item, per_item), strict=True):
-        mine = offsets[at : at + per_item + 1]
-        own, lights = boxes[mine[0] : mine[-1]], grey[at : at + per_item]
-        layouts.append(draw_layout(key, own, np.diff(mine), lights, (height, width), config))
+        limits = offsets[at : at + per_item + 1]
+        own, luminance = boxes[limits[0] : limits[-1]], grey[at : at + per_item]
+        layouts.append(draw_layout(key, own, np.diff(limits), luminance, (height, width), config))
     matrices, image_of, frame_of = transforms(layouts, config.appearances)
     return Plan(
         build_sprites(layouts, offsets, (height, width)),
@@ -179,27 +179,31 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
 
 
 def render(frames: Frames, plan: Plan) -> Mosaic:
-    """Follow a plan that was drawn for these frames, or for the same on another device."""
+    """Execute a plan drawn for these frames, or for the same frames on another device."""
     plan = plan.to(frames.images.device)
     images, ids = frames.images.flatten(0, 1), _unique_ids(frames, plan.first_region)
     depth = frames.disparity.flatten(0, 1).float()
-    # abs: the z-buffer compares bits, and those of -0.0 come out wrong.
+    # abs: the z-buffer compares bits, which misorders -0.0.
     depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_().contiguous()
     fast = _cpu() if images.device.type == "cpu" else None
     if fast:
-        mixed, labels, looks = fast.render(plan.sprites, fast.build_pyramid(images, ids), depth)
+        mixed, labels, appearances = fast.render(
+            plan.sprites, fast.build_pyramid(images, ids), depth
+        )
     else:
         visible = visible_sprites(plan.sprites, ids, depth, len(plan.blur))
         pyramid = build_pyramid(images, ids)
-        mixed, labels, looks = shade(
+        mixed, labels, appearances = shade(
             plan.sprites, visible, pyramid, (images.shape[2], images.shape[3])
         )
     blur_images(mixed, plan.blur)
-    return Mosaic(mixed, labels, looks, plan.transforms, plan.image_of, plan.frame_of, plan.rounds)
+    return Mosaic(
+        mixed, labels, appearances, plan.transforms, plan.image_of, plan.frame_of, plan.rounds
+    )
 
 
 def _unique_ids(frames: Frames, first_region: Tensor) -> Tensor:
-    """Region ids counted on from frame to frame: int32 [BM, H, W]."""
+    """Region ids unique over the batch: int32 [BM, H, W]."""
     return (frames.regions.flatten(0, 1).int() + first_region[:, None, None]).contiguous()
 
 
@@ -210,7 +214,7 @@ def _mean_luminance(images: Tensor) -> Tensor:
 
 
 def _cpu() -> ModuleType:
-    """The kernels for a CPU, imported where they are needed: numba takes a second to import."""
+    """The CPU kernels, imported on demand: numba takes a second to import."""
     from cpcdr.copy_paste import cpu
 
     return cpu

@@ -1,9 +1,9 @@
 """Deferred shading: colour is fetched once per visible pixel, from a region-aware mip pyramid.
 
-A mip texel averages only those of its four children that belong to its main region, and a sprite
-blends only texels of its own region: sprites neither alias when they shrink nor carry a halo of
-their old background. Blur is a coarser mip level. `compose` runs these functions on a GPU; on a CPU
-it runs their twins in ``cpu.py``.
+A mip texel averages only those of its four children that belong to its majority region, and a
+sprite blends only texels of its own region: minified sprites neither alias nor carry a halo of
+their source background. Blur is a coarser mip level. `compose` runs these functions on a GPU; on a
+CPU it runs their counterparts in ``cpu.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cpcdr.copy_paste.zbuffer import Sprites, source_index
 LEVELS = 5
 PIXELS_AT_ONCE = 1 << 22
 OWN_WEIGHT = 1e-3
-"""Weight of the source pixel itself: decides where no texel of a coarse level is of the region."""
+"""Weight of the source pixel itself: the fallback where no coarse texel belongs to the region."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def build_pyramid(images: Tensor, ids: Tensor) -> Pyramid:
 
 
 def _quarters(values: Tensor) -> list[Tensor]:
-    """The four children of every texel of the next level, the last row and column repeated."""
+    """The four children of every texel of the next level; the last row and column are repeated."""
     height, width = values.shape[1:3]
     y = torch.arange(0, height, 2, device=values.device)
     x = torch.arange(0, width, 2, device=values.device)
@@ -73,8 +73,8 @@ def shade(
     """Colours and labels of the mixed images.
 
     Args:
-        sprites: what was drawn.
-        visible: int64 [N, H, W] the sprite that shows.
+        sprites: the sprite table.
+        visible: int64 [N, H, W] the visible sprite.
         pyramid: texels of the source frames.
         size: H, W.
 
@@ -103,7 +103,7 @@ def _shade(
 def _filtered(
     sprites: Sprites, visible: Tensor, pyramid: Pyramid, x: Tensor, y: Tensor, source: Tensor
 ) -> Tensor:
-    """Bilinear mean of the texels of the sprite's own region: [N, H, W, 3] in 0..255."""
+    """Bilinear interpolation over texels of the sprite's own region: [N, H, W, 3] in 0..255."""
     to_texel = sprites.to_texel[visible]
     u = to_texel[..., 0] * x + to_texel[..., 1]
     v = to_texel[..., 2] * y + to_texel[..., 3]
@@ -124,7 +124,7 @@ def _filtered(
 
 
 def soften(images: Tensor, visible: Tensor) -> Tensor:
-    """Blend sprites over their edges with a 3×3 binomial filter; labels stay sharp.
+    """Smooth sprite edges with a 3×3 binomial filter; labels stay sharp.
 
     Args:
         images: float32 [N, 3, H, W].

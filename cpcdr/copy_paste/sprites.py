@@ -1,7 +1,7 @@
-"""Which regions are pasted, how often, where, how large and in which colours.
+"""Which regions are pasted, how often, where, at which scale and in which colours.
 
-Everything random is drawn here, on the CPU, into small tables: the result depends on an item's key
-and on nothing else (neither batch nor device).
+All random draws happen here, on the CPU, into small tables: they depend on the item's key alone,
+not on batch or device.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class CopyPasteConfig:
 
     @property
     def appearances(self) -> int:
-        """Appearances of a region in its item: one original a round, and its pastes."""
+        """Appearances of a region in its item: one original per round, and its pastes."""
         return len(self.counts) + sum(self.counts)
 
 
@@ -126,7 +126,7 @@ def bounding_boxes(ids: Tensor, count: int) -> Tensor:
 def eligible(
     boxes: NDArray[np.int32], size: tuple[int, int], config: CopyPasteConfig
 ) -> NDArray[np.bool_]:
-    """Which regions are pasted: neither dust nor the whole frame. boxes [R, 4] -> bool [R]."""
+    """Regions to paste, neither too small nor the whole frame: boxes [R, 4] -> bool [R]."""
     unit = size[0] / REFERENCE_HEIGHT
     w = boxes[:, 2] - boxes[:, 0] + 1
     h = boxes[:, 3] - boxes[:, 1] + 1
@@ -146,7 +146,7 @@ def draw_pastes(
 ) -> Pastes:
     """Draw every paste of one item.
 
-    Each round repeats the eligible regions, shuffles the list and deals it over its images.
+    Each round repeats the eligible regions, shuffles the list and deals it out to its images.
 
     Args:
         random: the item's generator.
@@ -156,14 +156,14 @@ def draw_pastes(
         size: H, W in pixels.
         config: what to draw.
     """
-    chosen = np.flatnonzero(eligible(boxes, size, config))
+    candidates = np.flatnonzero(eligible(boxes, size, config))
     region, image, appearance = [], [], []
     first = len(config.counts)
-    for turn, count in enumerate(config.counts):
-        order = random.permutation(len(chosen) * count)
-        region.append(chosen[order % max(len(chosen), 1)])
-        appearance.append(first + order // max(len(chosen), 1))
-        image.append(turn * frames + np.arange(len(order)) % frames)
+    for round_, count in enumerate(config.counts):
+        order = random.permutation(len(candidates) * count)
+        region.append(candidates[order % max(len(candidates), 1)])
+        appearance.append(first + order // max(len(candidates), 1))
+        image.append(round_ * frames + np.arange(len(order)) % frames)
         first += count
     regions = np.concatenate(region)
     uniform = random.random((len(regions), 4 + COLOUR_DRAWS))
@@ -185,12 +185,12 @@ def place(
     size: tuple[int, int],
     config: CopyPasteConfig,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scale and place pastes so that they stay plausible: larger means lower below the horizon.
+    """Scale and place pastes with plausible perspective: larger ones lie lower below the horizon.
 
     Args:
-        uniform: [S, 4] in [0, 1) for scale, column, row and mirror.
+        uniform: [S, 4] in [0, 1) for scale, column, row and mirroring.
         boxes: int32 [S, 4] source boxes, inclusive.
-        size: H, W; the horizon is taken at H / 2.
+        size: H, W; the horizon is assumed at H / 2.
         config: ranges.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The final view of a mixed image: zoom, crop, flip and colour, drawn before it is rendered.
+"""The final view of a mixed image: zoom, crop, flip and colour, drawn before rendering.
 
-A view is an axis-aligned affine map of the canvas, so sprites are rendered straight into it: the
-mixed image is resampled once, and nothing is rendered that the crop would throw away.
+A view is an axis-aligned affine map of the canvas, so sprites are rendered directly into it: pixels
+are resampled once, and nothing outside the crop is rendered.
 """
 
 from __future__ import annotations

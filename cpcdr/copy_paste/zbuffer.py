@@ -1,9 +1,9 @@
-"""Visibility: one scatter-max decides for every pixel of every mixed image which sprite shows.
+"""Visibility: one scatter-max finds the visible sprite at every pixel of every mixed image.
 
-Pasting regions one after another, each where it is nearer than what is there (DepthMix), gives the
-same picture as a z-buffer over all of them. A sprite is a source frame under an affine map, masked
+Pasting regions one after another wherever they are nearer (DepthMix) gives the same image as a
+z-buffer over all of them. A sprite is a source frame under an affine map, masked
 by one region; the base of an image is the sprite of the whole frame. `compose` runs these functions
-on a GPU; on a CPU it runs their twins in ``cpu.py``.
+on a GPU; on a CPU it runs their counterparts in ``cpu.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cpcdr.runtime.device import move
 
 TILE_HEIGHT, TILE_WIDTH = 8, 16
 TILES_AT_ONCE = 1 << 15
-"""4 M sprite pixels: bounds the memory, however many sprites there are."""
+"""4 M sprite pixels: bounds the memory for any number of sprites."""
 
 _LOW_BITS = (1 << 32) - 1
 _FIRST = (1 << 31) - 1
@@ -25,7 +25,7 @@ _FIRST = (1 << 31) - 1
 
 @dataclass(frozen=True)
 class Sprites:
-    """Everything to draw, sorted by image; an image's base comes first, then its pastes in order.
+    """The sprite table, sorted by image; an image's base comes first, then its pastes in order.
 
     Attributes:
         first: int64 [BN + 1] each image's sprites are ``first[n]:first[n + 1]``.
@@ -42,7 +42,7 @@ class Sprites:
             with texel centres at integers.
         texture: int32 [S, 3] first texel of the frame's mip level, its width and its height.
         colour: float32 [S, 3, 4] from texel values 0..255 to colours in [0, 1].
-        tiles: tiles that cover all boxes; known on the host, which launches work for them.
+        tiles: number of tiles that cover all boxes; kept on the host, which launches the kernels.
     """
 
     first: Tensor
@@ -73,11 +73,10 @@ def tile_grid(box: Tensor) -> tuple[Tensor, Tensor]:
 def source_index(
     to_source: Tensor, frame: Tensor, x: Tensor, y: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Flat index of the source pixel under mixed pixels; arguments broadcast.
+    """Flat index of the source pixel of mixed pixels; arguments broadcast.
 
-    Product and sum stay separate operations: a fused multiply-add would round differently and the
-    CPU and the GPU would disagree about pixels on a boundary. The clamp only keeps such pixels
-    inside the frame.
+    Product and sum stay separate: a fused multiply-add rounds differently, and CPU and GPU would
+    disagree about pixels on a boundary. The clamp only keeps such pixels inside the frame.
     """
     height, width = size
     u = (to_source[..., 0] * x + to_source[..., 1]).floor().int().clamp(0, width - 1)
@@ -86,10 +85,10 @@ def source_index(
 
 
 def visible_sprites(sprites: Sprites, ids: Tensor, disparity: Tensor, images: int) -> Tensor:
-    """The sprite that shows at every pixel: largest disparity, on a tie the earlier sprite.
+    """The visible sprite at every pixel: largest disparity, on a tie the earlier sprite.
 
     Args:
-        sprites: what to draw.
+        sprites: the sprite table.
         ids: int32 [BM, H, W] region ids of the source frames.
         disparity: float32 [BM, H, W], at least 0.
         images: number of mixed images.
@@ -98,7 +97,7 @@ def visible_sprites(sprites: Sprites, ids: Tensor, disparity: Tensor, images: in
         int64 [images, H, W] indices of sprites.
     """
     height, width = ids.shape[1:]
-    # Non-negative floats order like their bits, so one integer holds (disparity, sprite).
+    # Non-negative floats sort like their bits, so one integer holds (disparity, sprite).
     nearest = torch.full((images * height * width,), -1, dtype=torch.int64, device=ids.device)
     box = sprites.box
     columns, rows = tile_grid(box)

@@ -1,5 +1,5 @@
-"""Frames into coherent depth regions: superpixels, their graph in 3D, map-equation clustering,
-bottom-up grouping."""
+"""Coherent depth regions of a frame: superpixels, their 3D adjacency graph, map-equation clustering
+and bottom-up grouping."""
 
 from cpcdr.regions.graph import RegionConfig, SuperpixelGraph, superpixel_graph
 from cpcdr.regions.grouping import group, regions_of_frame

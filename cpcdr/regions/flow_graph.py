@@ -1,4 +1,4 @@
-"""The random walker's flow on an undirected weighted graph, and that graph made coarser."""
+"""The flow of a random walker on an undirected weighted graph, and coarsening of the graph."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from numpy.typing import NDArray
 
 
 class FlowGraph(NamedTuple):
-    """A graph in compressed rows with the walker's flow on it; flows of all nodes sum to 1."""
+    """A graph in compressed sparse rows with the walker's flow; node flows sum to 1."""
 
     first: NDArray[np.int64]  # [N + 1] start of each node's row
     neighbour: NDArray[np.int32]  # [2E]
     link: NDArray[np.float64]  # [2E] flow of the link in one direction
-    flow: NDArray[np.float64]  # [N] the walker's visit rate, inner links included
+    flow: NDArray[np.float64]  # [N] the walker's visit rate, including links within the node
     leaving: NDArray[np.float64]  # [N] sum of the row: the rate of leaving the node
 
 
 def link_flow(edges: NDArray[np.int32], weights: NDArray[np.floating], nodes: int) -> FlowGraph:
+    """The flow graph of edges [E, 2]; a link's flow is its fraction of the total weight."""
     total = 2.0 * float(np.sum(weights, dtype=np.float64))
-    share = weights.astype(np.float64) / (total if total > 0 else 1.0)
-    return _compressed_rows(np.ascontiguousarray(edges), share, nodes)
+    flows = weights.astype(np.float64) / (total if total > 0 else 1.0)
+    return _compressed_rows(np.ascontiguousarray(edges), flows, nodes)
 
 
 @njit(cache=True, nogil=True)
-def _compressed_rows(edges, share, nodes):  # type: ignore[no-untyped-def]
+def _compressed_rows(edges, flows, nodes):  # type: ignore[no-untyped-def]
     first = np.zeros(nodes + 1, np.int64)
     leaving = np.zeros(nodes)
     for e in range(len(edges)):
         for node in edges[e]:
             first[node + 1] += 1
-            leaving[node] += share[e]
+            leaving[node] += flows[e]
     first = np.cumsum(first)
-    put = first[:-1].copy()
+    slot = first[:-1].copy()
     neighbour = np.empty(2 * len(edges), np.int32)
     link = np.empty(2 * len(edges))
     for e in range(len(edges)):
         a, b = edges[e]
-        neighbour[put[a]], link[put[a]] = b, share[e]
-        neighbour[put[b]], link[put[b]] = a, share[e]
-        put[a] += 1
-        put[b] += 1
+        neighbour[slot[a]], link[slot[a]] = b, flows[e]
+        neighbour[slot[b]], link[slot[b]] = a, flows[e]
+        slot[a] += 1
+        slot[b] += 1
     return FlowGraph(first, neighbour, link, leaving.copy(), leaving)
 
 
@@ -61,22 +62,22 @@ def renumber(modules):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _members_by_module(modules, count):  # type: ignore[no-untyped-def]
-    """Nodes sorted by module, and where each module's begin."""
+    """Nodes sorted by module, and the start of each module."""
     first = np.zeros(count + 1, np.int64)
     for module in modules:
         first[module + 1] += 1
     first = np.cumsum(first)
-    put = first[:-1].copy()
+    slot = first[:-1].copy()
     members = np.empty(len(modules), np.int32)
     for node in range(len(modules)):
-        members[put[modules[node]]] = node
-        put[modules[node]] += 1
+        members[slot[modules[node]]] = node
+        slot[modules[node]] += 1
     return first, members
 
 
 @njit(cache=True, nogil=True)
 def aggregate(graph, modules, count):  # type: ignore[no-untyped-def]
-    """The graph whose nodes are the modules; links within a module vanish into its flow."""
+    """The graph whose nodes are the modules; links within a module are absorbed into its flow."""
     first_member, members = _members_by_module(modules, count)
     first = np.zeros(count + 1, np.int64)
     neighbour = np.empty(len(graph.neighbour), np.int32)
@@ -104,14 +105,14 @@ def aggregate(graph, modules, count):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def connected_modules(first, neighbour, modules):  # type: ignore[no-untyped-def]
-    """Modules split into their connected pieces, numbered in order of first appearance."""
-    pieces = np.full(len(modules), -1, np.int32)
+    """Modules split into connected components, numbered in order of first appearance."""
+    components = np.full(len(modules), -1, np.int32)
     stack = np.empty(len(modules), np.int32)
     count = 0
     for start in range(len(modules)):
-        if pieces[start] >= 0:
+        if components[start] >= 0:
             continue
-        pieces[start] = count
+        components[start] = count
         stack[0] = start
         height = 1
         while height > 0:
@@ -119,9 +120,9 @@ def connected_modules(first, neighbour, modules):  # type: ignore[no-untyped-def
             node = stack[height]
             for k in range(first[node], first[node + 1]):
                 other = neighbour[k]
-                if pieces[other] < 0 and modules[other] == modules[node]:
-                    pieces[other] = count
+                if components[other] < 0 and modules[other] == modules[node]:
+                    components[other] = count
                     stack[height] = other
                     height += 1
         count += 1
-    return pieces
+    return components

@@ -1,4 +1,4 @@
-"""A frame as a graph: superpixels joined where they touch, far apart where depth says so."""
+"""The superpixel adjacency graph of a frame, with edge dissimilarities from depth."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scipy.ndimage import distance_transform_edt
 from cpcdr.regions.superpixels import superpixels
 from cpcdr.runtime.errors import FrameError, InputError
 
-_NEAREST_DISPARITY = 0.005  # z = 1 / max(disparity, this): beyond it everything is equally far
-_FLATTEST_DISPARITY = 1e-4  # range below which a map says nothing, 16-bit PNG has steps of 1.5e-5
+_FARTHEST_DISPARITY = 0.005  # z = 1 / max(disparity, this): the limit of depth
+_LEAST_RANGE = 1e-4  # of disparity: below it a map is flat; 16-bit PNG has steps of 1.5e-5
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RegionConfig:
 
 @dataclass(frozen=True, eq=False)
 class SuperpixelGraph:
-    """What grouping needs of a frame; kept with it so that new thresholds need no pixels.
+    """What grouping needs of a frame; stored with it, so that regrouping needs no pixels.
 
     Attributes:
         superpixels: uint16 [H, W] ids 0..P-1, all in use.
@@ -95,16 +95,17 @@ def superpixel_graph(
     Args:
         image: uint8 [H, W, 3] RGB.
         disparity: float32 [H, W], z = 1 / max(disparity, 0.005); pixels that are 0, negative or not
-            finite take the nearest valid pixel's.
+            finite take the value of the nearest valid pixel.
         intrinsics: [4] fx, fy, cx, cy in pixels.
         config: superpixel parameters and weights of the optional terms.
 
     Raises:
-        FrameError: shapes that disagree, unusable intrinsics, or disparity that is empty or flat.
+        FrameError: shapes that disagree, unusable intrinsics, or disparity without valid pixels or
+            range.
     """
     _check(image, disparity, intrinsics)
     disparity = _fill_holes(disparity.astype(np.float32))
-    depth = 1.0 / np.maximum(disparity, _NEAREST_DISPARITY)
+    depth = 1.0 / np.maximum(disparity, _FARTHEST_DISPARITY)
     count = config.superpixel_count(*disparity.shape)
     ids = superpixels(image, count, config.compactness, config.sigma)
     edges = border_pairs(ids)
@@ -114,7 +115,7 @@ def superpixel_graph(
     range_ = centre[first, 2] + centre[second, 2]
     distance = np.linalg.norm(step, axis=1) / range_
     if config.plane_weight:
-        normal = np.linalg.eigh(spread)[1][:, :, 0]  # of the least-squares plane through the pixels
+        normal = np.linalg.eigh(spread)[1][:, :, 0]  # of the least-squares plane through its pixels
         off = np.abs((normal[first] * step).sum(1)) + np.abs((normal[second] * step).sum(1))
         distance += config.plane_weight * off / range_
     if config.colour_weight:
@@ -154,10 +155,10 @@ def _fill_holes(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
     if not valid.all():
         rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
         disparity = disparity[rows, columns]
-    if np.ptp(np.maximum(disparity, _NEAREST_DISPARITY)) < _FLATTEST_DISPARITY:
+    if np.ptp(np.maximum(disparity, _FARTHEST_DISPARITY)) < _LEAST_RANGE:
         raise FrameError(
-            f"The disparity map is flat ({float(disparity.flat[0]):.4g} everywhere), so no region "
-            "can be told from another: train the depth network longer or check the depth source.",
+            f"The disparity map is flat ({float(disparity.flat[0]):.4g} everywhere), so no regions "
+            "can be separated: train the depth network longer or check the depth source.",
             "regions",
         )
     return disparity

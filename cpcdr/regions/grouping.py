@@ -1,9 +1,9 @@
 """Bottom-up grouping of superpixels into coherent depth regions.
 
 Source: the released code of Zeng et al. 2022 (arXiv 2211.14074), reimplemented from a description
-of its behaviour. Two differences: clustering follows the map equation without a preferred number of
-communities (`RegionConfig.preferred_modules`), and grouping ends when nothing merges, where the
-released code recurses without end on planar depth.
+of its behaviour. Two differences: by default, clustering follows the map equation without a
+preferred number of communities (`RegionConfig.preferred_modules`), and grouping ends when nothing
+merges, where the released code recurses endlessly on planar depth.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.special import expit
 from cpcdr.regions.graph import RegionConfig, SuperpixelGraph, superpixel_graph
 from cpcdr.regions.map_equation import cluster
 
-_LEAST_DISSIMILARITY = 1e-6  # keeps link weights 1 / w finite whatever gain and bias are tried
+_LEAST_DISSIMILARITY = 1e-6  # keeps link weights 1 / w finite for any gain and bias
 
 
 def regions_of_frame(
@@ -33,7 +33,7 @@ def regions_of_frame(
 
 
 def group(graph: SuperpixelGraph, config: RegionConfig) -> NDArray[np.uint16]:
-    """Regions uint16 [H, W], ids 0..R-1 in order of first appearance; every pixel is in one.
+    """Regions uint16 [H, W] that cover the frame, ids 0..R-1 in order of first appearance.
 
     Reads only ``gain``, ``bias``, ``separation``, ``preferred_modules`` and ``seed`` of ``config``.
     Each region is connected in the superpixel graph, hence in the image.
@@ -48,12 +48,12 @@ def group(graph: SuperpixelGraph, config: RegionConfig) -> NDArray[np.uint16]:
 def group_nodes(
     edges: NDArray[np.int32], dissimilarity: NDArray[np.float64], nodes: int, config: RegionConfig
 ) -> NDArray[np.int32]:
-    """Region of each node: clusters a graph level by level until no two communities should merge.
+    """Cluster a graph level by level until no two communities should merge.
 
     A level clusters its nodes on link weights 1 / w. Between two communities w is the mean over
     the edges of the *given* graph that cross their border, so that it does not depend on the order
-    of merging. A community that is less than ``separation`` from some other goes to the next level,
-    as a node; the others are final. The end comes when all are final or a level merged nothing.
+    of merging. A community closer than ``separation`` to any other becomes a node of the next
+    level; the others are final. Grouping ends when all are final or a level merged nothing.
 
     Args:
         edges: [E, 2] node pairs, each once, no self-loops.
@@ -62,12 +62,12 @@ def group_nodes(
         config: ``separation``, ``preferred_modules`` and ``seed``.
 
     Returns:
-        int32 [nodes], ids 0..R-1 in order of first appearance.
+        int32 [nodes], the region of each, ids 0..R-1 in order of first appearance.
     """
-    region = np.arange(nodes, dtype=np.int32)  # named after the first node in it
+    region = np.arange(nodes, dtype=np.int32)  # identified by its first node
     pairs, mean = edges, dissimilarity
     while len(pairs):
-        names, links = _named(pairs, nodes)
+        names, links = _compacted(pairs, nodes)
         community = cluster(links, 1.0 / mean, len(names), config.preferred_modules, config.seed)
         if int(community.max()) + 1 == len(names):
             break
@@ -77,17 +77,19 @@ def group_nodes(
         region = renamed[region]
         a, b = region[edges[:, 0]], region[edges[:, 1]]
         pairs, mean = _border_means(a, b, dissimilarity, nodes)
-        goes_on = np.zeros(nodes, bool)
-        goes_on[pairs[mean < config.separation]] = True
-        kept = goes_on[pairs[:, 0]] & goes_on[pairs[:, 1]]
+        active = np.zeros(nodes, bool)
+        active[pairs[mean < config.separation]] = True
+        kept = active[pairs[:, 0]] & active[pairs[:, 1]]
         pairs, mean = pairs[kept], mean[kept]
-        kept = goes_on[a] & goes_on[b]
+        kept = active[a] & active[b]
         edges, dissimilarity = edges[kept], dissimilarity[kept]
-    return _named(region, nodes)[1]
+    return _compacted(region, nodes)[1]
 
 
-def _named(values: NDArray[np.int32], nodes: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Which nodes occur, ascending, and each value as an index into them."""
+def _compacted(
+    values: NDArray[np.int32], nodes: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The nodes that occur, ascending, and each value as an index into them."""
     occurs = np.zeros(nodes, bool)
     occurs[values] = True
     return np.flatnonzero(occurs).astype(np.int32), np.cumsum(occurs, dtype=np.int32)[values] - 1
@@ -99,9 +101,9 @@ def _border_means(
     """Pairs i < j of communities that share a border, and the mean dissimilarity across it.
 
     Args:
-        a, b: [E] the communities at the ends of each edge.
+        a, b: [E] communities at the ends of each edge.
         dissimilarity: [E].
-        nodes: communities are named below this number.
+        nodes: upper bound of community ids.
     """
     crossing = a != b
     a, b = a[crossing], b[crossing]

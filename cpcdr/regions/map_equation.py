@@ -1,16 +1,16 @@
 """Two-level map-equation clustering of an undirected weighted graph.
 
-A random walker on the links is described with one codebook for movements between modules and one
-codebook per module; the partition that needs the fewest bits a step is the clustering (Rosvall and
+A random walk is encoded with one codebook for movements between modules and one codebook per
+module; the clustering is the partition that needs the fewest bits per step (Rosvall and
 Bergstrom 2008, PNAS 105, "Maps of random walks on complex networks reveal community structure").
 On an undirected graph the walker's stationary flow is known without iteration or teleportation: a
-link's flow is its share of the total weight, so everything below is sums of link weights.
+link's flow is its fraction of the total weight, so everything below is sums of link weights.
 
-The search moves single nodes into neighbouring modules while that shortens the code, then moves
-whole modules, and so on (as Blondel et al. 2008 do for modularity). Two refinements undo early
-mistakes, as Infomap and Leiden do: parts of modules are moved between modules (coarse tuning), and
-single nodes are (fine tuning). The parts are the modules that single nodes formed first. On street
-graphs one round of both comes within 0.2 % of the code length of rounds without end.
+The search moves single nodes into neighbouring modules while that shortens the code, then whole
+modules, and so on (as Blondel et al. 2008 do for modularity). Two refinements undo early mistakes,
+as in Infomap and Leiden: coarse tuning moves parts of modules between modules, fine tuning moves
+single nodes. The parts are the modules that single nodes formed first. On street graphs one round
+of both comes within 0.2 % of the code length of unlimited rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cpcdr.regions.flow_graph import (
     renumber,
 )
 
-_SMALLEST_GAIN = 1e-10  # bits; a smaller gain is rounding, and could be traded back and forth
+_SMALLEST_GAIN = 1e-10  # bits; smaller gains are rounding errors and could cycle
 
 
 class _Modules(NamedTuple):
@@ -72,19 +72,19 @@ def cluster(
     """The partition with the shortest code that a seeded search finds.
 
     With ``preferred_modules`` the search minimises ``L + |modules - preferred_modules|`` in bits,
-    which is what Infomap's option of that name does. A module is seldom worth a bit, so in
-    practice the result has exactly that many modules, whatever the code length says.
+    like Infomap's option of that name. A module is seldom worth a bit, so in practice the
+    result has exactly that many modules, whatever the code length.
 
     Args:
         edges: [E, 2] node indices; undirected, each pair once, no self-loops.
         weights: [E] link weights, not negative.
         nodes: number of nodes; a node without links is a module of its own.
-        preferred_modules: number of modules to be drawn towards; 0 for none.
+        preferred_modules: number of modules that the penalty favours; 0 for none.
         seed: order in which nodes are visited.
 
     Returns:
         Module of each node, int32 [nodes], ids 0..R-1 in order of first appearance. Every module
-        is connected: the rare module that the search leaves in pieces is split into them.
+        is connected: the search rarely leaves a disconnected one, which is then split.
     """
     if nodes == 0:
         return np.zeros(0, np.int32)
@@ -103,7 +103,7 @@ def cluster(
 def _merge(
     graph: FlowGraph, modules: NDArray[np.int32], preferred: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Moves nodes, starting from ``modules``, then whole modules, until no two of them join."""
+    """Moves nodes, starting from ``modules``, then whole modules, until no two of them merge."""
     moved = modules.copy()
     _move(graph, moved, rng.permutation(len(moved)), preferred)
     count = renumber(moved)
@@ -126,7 +126,7 @@ def _merge_parts(
     preferred: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    """Lets the parts of modules, cut where ``parts`` differ, move between the modules as one."""
+    """Moves the intersections of ``parts`` and ``modules`` between modules as single nodes."""
     cut = np.unique(parts * np.int64(len(parts)) + modules, return_inverse=True)[1]
     cut = cut.astype(np.int32)
     module_of_part = np.empty(int(cut.max()) + 1, np.int32)
@@ -175,8 +175,8 @@ def _bits(graph, module_of):  # type: ignore[no-untyped-def]
 def _move(graph, module_of, order, preferred):  # type: ignore[no-untyped-def]
     """Moves nodes, in place, into the neighbouring module that shortens the code most.
 
-    Nodes wait in a ring; one that has been visited is queued again only when a neighbour moves
-    away from it. One inside its module, with no neighbour elsewhere, stays.
+    Nodes wait in a ring buffer; a visited one is queued again only when a neighbour moves away from
+    it. A node without neighbours in other modules stays.
     """
     size = len(module_of)
     modules = _modules_of(graph, module_of)
@@ -194,15 +194,15 @@ def _move(graph, module_of, order, preferred):  # type: ignore[no-untyped-def]
         queued -= 1
         waiting[node] = False
         old = module_of[node]
-        found = _neighbouring_modules(graph, module_of, node, links, candidates)
-        if found == 1 and candidates[0] == old:
+        count = _neighbouring_modules(graph, module_of, node, links, candidates)
+        if count == 1 and candidates[0] == old:
             links[old] = 0.0
             continue
         if modules.members[old] > 1 and empties > 0:
-            candidates[found] = empty[empties - 1]
-            found += 1
+            candidates[count] = empty[empties - 1]
+            count += 1
         best = _best_module(
-            graph, modules, node, old, links, candidates[:found], size - empties, preferred
+            graph, modules, node, old, links, candidates[:count], size - empties, preferred
         )
         if best != old:
             empties -= modules.members[best] == 0
@@ -218,22 +218,22 @@ def _move(graph, module_of, order, preferred):  # type: ignore[no-untyped-def]
                     waiting[other] = True
                     ring[(head + queued) % size] = other
                     queued += 1
-        links[candidates[:found]] = 0.0
+        links[candidates[:count]] = 0.0
 
 
 @njit(cache=True, nogil=True)
 def _neighbouring_modules(graph, module_of, node, links, candidates):  # type: ignore[no-untyped-def]
-    """Lists the modules of a node's neighbours, and its link flow to each; returns how many."""
-    found = 0
+    """Writes the modules of a node's neighbours and its link flow to each; returns their number."""
+    count = 0
     for k in range(graph.first[node], graph.first[node + 1]):
         other = graph.neighbour[k]
         if graph.link[k] > 0.0:
             module = module_of[other]
             if links[module] == 0.0:
-                candidates[found] = module
-                found += 1
+                candidates[count] = module
+                count += 1
             links[module] += graph.link[k]
-    return found
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -242,8 +242,8 @@ def _best_module(  # type: ignore[no-untyped-def]
 ):
     """The candidate that shortens the code most, or ``old``.
 
-    Without the terms that no move changes the code length is, for modules that are left at rate q
-    and visited at rate p, plogp(sum q) - 2 sum plogp(q) + sum plogp(q + p).
+    For modules that are left at rate q and visited at rate p, the code length is plogp(sum q) -
+    2 sum plogp(q) + sum plogp(q + p), up to terms that no move changes.
     """
     flow, leaving = graph.flow[node], graph.leaving[node]
     alone = modules.members[old] == 1
@@ -270,12 +270,12 @@ def _best_module(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _transfer(graph, modules, node, module, sign, links):  # type: ignore[no-untyped-def]
-    """Adds a node to a module's sums (sign 1) or takes it out of them (sign -1)."""
+    """Adds a node to a module's sums (sign 1) or removes it (sign -1)."""
     left_before = modules.leaving[module]
     modules.members[module] += sign
     modules.flow[module] += sign * graph.flow[node]
     modules.leaving[module] += sign * (graph.leaving[node] - 2.0 * links[module])
-    if modules.members[module] == 0:  # exactly, against the drift of rounding
+    if modules.members[module] == 0:  # exactly, without accumulated rounding errors
         modules.flow[module] = modules.leaving[module] = 0.0
     modules.total_leaving[0] += modules.leaving[module] - left_before
     modules.bits[module] = _module_bits(modules.leaving[module], modules.flow[module])

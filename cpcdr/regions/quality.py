@@ -1,7 +1,7 @@
-"""How good regions are: against labels, and without any.
+"""Quality measures of regions, with and without labels.
 
 Measures against labels follow Stutz, Hermans and Leibe 2018, "Superpixels: an evaluation of the
-state of the art" (CVIU 166). Label segments are the connected pieces of one class.
+state of the art" (CVIU 166). Label segments are the connected components of one class.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from cpcdr.frames.frame import IGNORE
 
 GIANT = 0.5
-"""Share of the image above which one region has swallowed the scene."""
+"""Fraction of the image above which a single region has absorbed the scene."""
 DUST = 0.5
-"""Share of the image above which regions too small to be pasted are too many."""
+"""Fraction of the image above which too much of it is too small to be pasted."""
 _STEP = 0.10  # relative change of disparity between neighbours that counts as a discontinuity
 
 
@@ -26,13 +26,14 @@ class LabelQuality:
     """Regions against labels; all in 0..1.
 
     Attributes:
-        accuracy: achievable segmentation accuracy: labelled pixels that are right if every region
-            takes the class that most of its pixels have. Higher is better.
-        undersegmentation: pixels that a region leaks over the border of a label segment, the
-            smaller side counted, over all labelled pixels. Lower is better.
-        boundary_recall: label borders with a region border within 0.25 % of the diagonal.
-        purity: mean over the regions of the share of their most frequent class: small regions
-            count as much as large ones.
+        accuracy: achievable segmentation accuracy: labelled pixels that are correct if every region
+            takes its majority class. Higher is better.
+        undersegmentation: pixels by which regions leak across borders of label segments, counting
+            the smaller side, over all labelled pixels. Lower is better.
+        boundary_recall: fraction of label borders with a region border within 0.25 % of the
+            diagonal.
+        purity: mean over regions of the fraction of their majority class: small regions count as
+            much as large ones.
     """
 
     accuracy: float
@@ -43,13 +44,13 @@ class LabelQuality:
 
 @dataclass(frozen=True)
 class ShapeQuality:
-    """Regions by themselves and against disparity.
+    """Sizes of regions, and regions against disparity.
 
     Attributes:
-        regions: how many.
-        largest: share of the image in the largest.
-        dust: share of the image in regions that are too small to be pasted.
-        discontinuities: depth discontinuities that lie on a region border; NaN without any.
+        regions: number of regions.
+        largest: fraction of the image in the largest.
+        dust: fraction of the image in regions that are too small to be pasted.
+        discontinuities: fraction of depth discontinuities on a region border; NaN without any.
         planarity: root mean square distance of disparity from the plane through its region,
             relative to disparity: 0 where every region is a plane.
     """
@@ -60,14 +61,14 @@ class ShapeQuality:
     discontinuities: float
     planarity: float
 
-    def alarms(self) -> list[str]:
-        """A sentence for each thing that is wrong."""
-        found = []
+    def warnings(self) -> list[str]:
+        """One sentence per problem."""
+        warnings = []
         if self.largest > GIANT:
-            found.append(f"one region covers {100 * self.largest:.0f} % of the image")
+            warnings.append(f"one region covers {100 * self.largest:.0f} % of the image")
         if self.dust > DUST:
-            found.append(f"{100 * self.dust:.0f} % of the image is too small to be pasted")
-        return found
+            warnings.append(f"{100 * self.dust:.0f} % of the image is too small to be pasted")
+        return warnings
 
 
 def label_quality(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> LabelQuality:
@@ -76,37 +77,37 @@ def label_quality(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> La
     Raises:
         ValueError: no pixel has a label.
     """
-    known = labels != IGNORE
-    if not known.any():
+    labelled = labels != IGNORE
+    if not labelled.any():
         raise ValueError("no pixel has a label")
-    table = _overlap(regions[known], labels[known].astype(np.int64))
+    table = _overlap(regions[labelled], labels[labelled].astype(np.int64))
     sizes = table.sum(axis=1)
     used = sizes > 0
-    pieces = label_pieces(labels)
-    leaks = _overlap(regions[known], pieces[known])
+    segments = label_segments(labels)
+    leaks = _overlap(regions[labelled], segments[labelled])
     leaked = np.minimum(leaks, leaks.sum(axis=1, keepdims=True) - leaks).sum()
     return LabelQuality(
-        accuracy=float(table.max(axis=1).sum() / known.sum()),
-        undersegmentation=float(leaked / known.sum()),
+        accuracy=float(table.max(axis=1).sum() / labelled.sum()),
+        undersegmentation=float(leaked / labelled.sum()),
         boundary_recall=boundary_recall(regions, labels),
         purity=float((table.max(axis=1)[used] / sizes[used]).mean()),
     )
 
 
 def boundary_recall(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> float:
-    """Share of label borders that have a region border nearby; NaN where there are none."""
-    known = labels != IGNORE
-    wanted = borders(labels) & known & ~_grown(~known, 1)
-    if not wanted.any():
+    """Fraction of label borders with a region border nearby; NaN without label borders."""
+    labelled = labels != IGNORE
+    label_borders = borders(labels) & labelled & ~_dilated(~labelled, 1)
+    if not label_borders.any():
         return float("nan")
     reach = max(1, round(0.0025 * float(np.hypot(*labels.shape))))
-    return float(_grown(borders(regions), reach)[wanted].mean())
+    return float(_dilated(borders(regions), reach)[label_borders].mean())
 
 
 def shape_quality(
     regions: NDArray[np.integer], disparity: NDArray[np.floating] | None = None
 ) -> ShapeQuality:
-    """Regions [H, W], ids from 0, against disparity [H, W] (0 = invalid) where it is given."""
+    """Regions [H, W], ids from 0, against disparity [H, W] (0 = invalid) if given."""
     sizes = np.bincount(regions.ravel())
     sizes = sizes[sizes > 0]
     small = too_small(regions)
@@ -115,7 +116,9 @@ def shape_quality(
         regions=len(sizes),
         largest=float(sizes.max() / regions.size),
         dust=float(counts[small].sum() / regions.size),
-        discontinuities=float("nan") if disparity is None else on_borders(regions, disparity),
+        discontinuities=float("nan")
+        if disparity is None
+        else discontinuity_recall(regions, disparity),
         planarity=float("nan") if disparity is None else planarity(regions, disparity),
     )
 
@@ -136,24 +139,25 @@ def too_small(regions: NDArray[np.integer]) -> NDArray[np.bool_]:
     return (height < 16 * scale) | (width < 6 * scale) | both
 
 
-def on_borders(regions: NDArray[np.integer], disparity: NDArray[np.floating]) -> float:
-    """Share of depth discontinuities within a pixel of a region border; NaN without any."""
+def discontinuity_recall(regions: NDArray[np.integer], disparity: NDArray[np.floating]) -> float:
+    """Fraction of depth discontinuities within a pixel of a region border; NaN without any."""
     d = np.maximum(disparity.astype(np.float64), 1e-6)
     steps = np.zeros(d.shape, bool)
     for axis in (0, 1):
         a, b = (np.take(d, range(i, d.shape[axis] - 1 + i), axis) for i in (0, 1))
         jump = np.abs(a - b) > _STEP * np.maximum(a, b)
         jump &= (a > 1e-6) & (b > 1e-6)
-        steps[:-1, :] |= jump if axis == 0 else False
-        if axis == 1:
+        if axis == 0:
+            steps[:-1] |= jump
+        else:
             steps[:, :-1] |= jump
-    return float(_grown(borders(regions), 1)[steps].mean()) if steps.any() else float("nan")
+    return float(_dilated(borders(regions), 1)[steps].mean()) if steps.any() else float("nan")
 
 
 def planarity(regions: NDArray[np.integer], disparity: NDArray[np.floating]) -> float:
-    """RMS of disparity against the best plane of each region, relative to disparity.
+    """RMS distance of disparity from the least-squares plane of each region, relative to disparity.
 
-    A plane in space is a plane in (column, row, disparity), so one least-squares fit a region does.
+    A plane in space is a plane in (column, row, disparity), so one linear fit per region suffices.
     """
     valid = disparity.ravel() > 0
     ids = regions.ravel()[valid]
@@ -183,25 +187,27 @@ def borders(ids: NDArray[np.integer]) -> NDArray[np.bool_]:
     return edge
 
 
-def label_pieces(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Connected pieces (4-neighbourhood) of the classes, numbered from 0."""
-    pieces = np.zeros(labels.shape, np.int64)
+def label_segments(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Connected components (4-neighbourhood) of the classes, numbered from 0."""
+    segments = np.zeros(labels.shape, np.int64)
     offset = 0
     for value in np.unique(labels):
-        count, found = cv2.connectedComponents((labels == value).astype(np.uint8), connectivity=4)
-        pieces[found > 0] = found[found > 0] - 1 + offset
+        count, components = cv2.connectedComponents(
+            (labels == value).astype(np.uint8), connectivity=4
+        )
+        segments[components > 0] = components[components > 0] - 1 + offset
         offset += count - 1
-    return pieces
+    return segments
 
 
 def _overlap(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many pixels have id i in ``a`` and j in ``b``, [max a + 1, max b + 1]."""
+    """Number of pixels with id i in ``a`` and j in ``b``: [max a + 1, max b + 1]."""
     columns = int(b.max()) + 1
     joint = a.astype(np.int64) * columns + b
     rows = int(a.max()) + 1
     return np.bincount(joint, minlength=rows * columns).reshape(rows, columns)
 
 
-def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+def _dilated(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     return cv2.dilate(mask.astype(np.uint8), kernel) > 0

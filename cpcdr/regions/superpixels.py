@@ -1,7 +1,7 @@
-"""SLIC superpixels, as true to object borders as scikit-image's.
+"""SLIC superpixels with the boundary recall of scikit-image's.
 
 Achanta et al. 2012, "SLIC superpixels compared to state-of-the-art superpixel methods", IEEE TPAMI
-34(11). k-means over colour and position, started on a grid. A pixel is compared with the nine
+34(11). k-means over colour and position, initialised on a grid. A pixel is compared with the nine
 centres whose grid cells surround its own, as Ren and Reid 2011 (gSLIC) do on GPUs, so that each
 iteration is one pass over the image.
 """
@@ -15,22 +15,22 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_ITERATIONS = 5  # further ones move few pixels: border recall and leakage no longer change
+_ITERATIONS = 5  # more do not change boundary recall and leakage
 
 
 def superpixels(
     image: NDArray[np.uint8], count: int, compactness: float = 10.0, sigma: float = 1.0
 ) -> NDArray[np.uint16]:
-    """Cuts an image into about ``count`` compact pieces of similar colour.
+    """Segment an image into about ``count`` compact superpixels of similar colour.
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        count: pieces to aim for, at least 1; texture can make it 20 % fewer or more.
+        count: target number, at least 1; texture can change it by 20 %.
         compactness: CIELAB difference (L in 0..100) that counts as much as one grid step.
         sigma: standard deviation of the Gaussian blur beforehand, in pixels; 0 for none.
 
     Returns:
-        uint16 [H, W] ids 0..P-1 in scan order, each a 4-connected piece.
+        uint16 [H, W] ids 0..P-1 in scan order, each 4-connected.
     """
     smooth: NDArray[Any] = image.astype(np.float32) / 255.0
     if sigma > 0:
@@ -42,11 +42,11 @@ def superpixels(
     step = np.sqrt(height * width / (rows * columns))
     nearest = _nearest_centres(lab, rows, columns, np.float32((compactness / step) ** 2))
     least_size = step**2 / 4
-    pieces = _connected_pieces(lab, nearest, least_size)
-    while pieces.max() > 0xFFFF:  # in theory: a fine grid over an image of pure noise
+    components = _connected_components(lab, nearest, least_size)
+    while components.max() > 0xFFFF:  # only for a fine grid over pure noise
         least_size *= 2
-        pieces = _connected_pieces(lab, nearest, least_size)
-    return pieces.astype(np.uint16)
+        components = _connected_components(lab, nearest, least_size)
+    return components.astype(np.uint16)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -73,7 +73,7 @@ def _assign_cell(  # type: ignore[no-untyped-def]
 ):
     """Nearest of the surrounding centres for the pixels of one grid cell."""
     height, width = nearest.shape
-    # the first and last pixel with (y * rows // height) == row
+    # pixels with (y * rows // height) == row
     top, bottom = -(-row * height // rows), -(-(row + 1) * height // rows)
     left, right = -(-column * width // columns), -(-(column + 1) * width // columns)
     least = np.empty(right - left, np.float32)
@@ -85,21 +85,21 @@ def _assign_cell(  # type: ignore[no-untyped-def]
                 l0, a0, b0, y0, x0 = centres[index]
                 along = spatial * (y - y0) ** 2
                 for x in range(left, right):
-                    away = (
+                    distance = (
                         (lab[y, x, 0] - l0) ** 2
                         + (lab[y, x, 1] - a0) ** 2
                         + (lab[y, x, 2] - b0) ** 2
                         + along
                         + spatial * (np.float32(x) - x0) ** 2
                     )
-                    if away < least[x - left]:
-                        least[x - left] = away
+                    if distance < least[x - left]:
+                        least[x - left] = distance
                         nearest[y, x] = index
 
 
 @njit(cache=True, nogil=True)
 def _update_centres(lab, nearest, centres):  # type: ignore[no-untyped-def]
-    """Mean colour and position (L, a, b, y, x) of each centre's pixels; an empty one stays."""
+    """Mean colour and position (L, a, b, y, x) of each centre's pixels; empty ones keep theirs."""
     total = np.zeros((len(centres), 5))
     size = np.zeros(len(centres))
     for y in range(nearest.shape[0]):
@@ -118,21 +118,21 @@ def _update_centres(lab, nearest, centres):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _connected_pieces(lab, nearest, least_size):  # type: ignore[no-untyped-def]
-    """4-connected pieces numbered in scan order.
+def _connected_components(lab, nearest, least_size):  # type: ignore[no-untyped-def]
+    """4-connected components numbered in scan order.
 
-    One smaller than ``least_size`` joins the earlier piece that it touches where colours differ
-    least; joining just any, as is usual, doubles the pixels that end up in foreign objects.
+    A component below ``least_size`` joins the earlier neighbour with the smallest colour difference
+    along their border; joining any neighbour, as is usual, doubles the leakage between objects.
     """
     height, width = nearest.shape
-    pieces = np.full((height, width), -1, np.int32)
+    components = np.full((height, width), -1, np.int32)
     stack = np.empty((height * width, 2), np.int32)
     count = 0
     for top in range(height):
         for left in range(width):
-            if pieces[top, left] >= 0:
+            if components[top, left] >= 0:
                 continue
-            pieces[top, left] = count
+            components[top, left] = count
             stack[0, 0], stack[0, 1] = top, left
             size, seen = 1, 0
             closest, difference = -1, np.inf
@@ -143,19 +143,19 @@ def _connected_pieces(lab, nearest, least_size):  # type: ignore[no-untyped-def]
                     v, u = y + dy, x + dx
                     if v < 0 or v >= height or u < 0 or u >= width:
                         continue
-                    if pieces[v, u] < 0 and nearest[v, u] == nearest[top, left]:
-                        pieces[v, u] = count
+                    if components[v, u] < 0 and nearest[v, u] == nearest[top, left]:
+                        components[v, u] = count
                         stack[size, 0], stack[size, 1] = v, u
                         size += 1
-                    elif 0 <= pieces[v, u] < count:
+                    elif 0 <= components[v, u] < count:
                         step = 0.0
                         for c in range(3):
                             step += (lab[v, u, c] - lab[y, x, c]) ** 2
                         if step < difference:
-                            closest, difference = pieces[v, u], step
+                            closest, difference = components[v, u], step
             if size < least_size and closest >= 0:
                 for k in range(size):
-                    pieces[stack[k, 0], stack[k, 1]] = closest
+                    components[stack[k, 0], stack[k, 1]] = closest
             else:
                 count += 1
-    return pieces
+    return components

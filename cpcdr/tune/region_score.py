@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.frame import IGNORE
 from cpcdr.regions import RegionConfig, SuperpixelGraph, group, superpixel_graph
-from cpcdr.regions.quality import label_pieces
+from cpcdr.regions.quality import label_segments
 
 POINTS = 5000  # pixels of a frame that are looked at, on a regular grid
 
@@ -83,7 +83,7 @@ def label_scores(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> dic
         regions: [S] as `partition` gives them.
         labels: uint8 [H, W], 255 = ignored, some pixel labelled.
     """
-    classes, pieces = on_grid(labels), on_grid(label_pieces(labels))
+    classes, pieces = on_grid(labels), on_grid(label_segments(labels))
     known = classes != IGNORE
     of_class = overlap(regions[known], classes[known])
     return {

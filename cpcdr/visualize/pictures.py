@@ -1,5 +1,5 @@
-"""Pictures: arrays in, uint8 [H, W, 3] RGB arrays out. Nothing is shown or written but by
-`save_png`; plots are in `cpcdr.visualize.plots`."""
+"""Pictures as uint8 [H, W, 3] RGB arrays. Only `save_png` writes files; plots are in
+`cpcdr.visualize.plots`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXT = (35, 35, 35)
 
 
 def save_png(path: Path, image: Image) -> None:
-    """Write uint8 [H, W, 3] RGB as PNG; the folder is made if need be.
+    """Write uint8 [H, W, 3] RGB as PNG and create its folder.
 
     Raises:
         InputError: the file cannot be written.
@@ -44,15 +44,15 @@ def colour_disparity(disparity: NDArray[np.floating]) -> Image:
     """Magma colours, bright is near; invalid pixels (0 or not finite) are black.
 
     Args:
-        disparity: float [H, W]; scaled between its 1st and 99th percentile, so that one wrong
-            pixel does not darken the rest.
+        disparity: float [H, W]; scaled between its 1st and 99th percentile, so that outliers do
+            not darken the rest.
     """
     valid = np.isfinite(disparity) & (disparity > 0)
     image = np.zeros((*disparity.shape, 3), np.uint8)
     if valid.any():
         low, high = np.percentile(disparity[valid], [1, 99])
         level = np.clip((disparity[valid] - low) / max(high - low, 1e-9), 0, 1)
-        # The first quarter of magma is as good as black, which here means invalid.
+        # The first quarter of magma is almost black, which here means invalid.
         image[valid] = _magma()[np.rint(48 + 207 * level).astype(int)]
     return image
 
@@ -100,10 +100,11 @@ def colour_labels(
     Raises:
         InputError: a label has no colour.
     """
-    known = labels[labels != IGNORE]
-    if known.size and known.max() >= len(palette):
+    labelled = labels[labels != IGNORE]
+    if labelled.size and labelled.max() >= len(palette):
         raise InputError(
-            f"Label {known.max()} has no colour among {len(palette)}: use the label map's protocol."
+            f"Label {labelled.max()} has no colour among {len(palette)}: "
+            "use the label map's protocol."
         )
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
@@ -115,7 +116,7 @@ def colour_labels(
 def colour_features(features: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The three principal components as red, green and blue, one PCA for all images.
 
-    Equal colours in two images mean equal features, which is what the figure is for.
+    Equal colours in two images mean equal features.
 
     Args:
         features: float [N, C, H, W].
@@ -127,7 +128,9 @@ def colour_features(features: NDArray[np.floating]) -> NDArray[np.uint8]:
         InputError: a feature is not finite.
     """
     if not np.isfinite(features).all():
-        raise InputError("A feature is not finite: the network diverged, take a former checkpoint.")
+        raise InputError(
+            "A feature is not finite: the network diverged, use an earlier checkpoint."
+        )
     count, channels, height, width = features.shape
     rows = features.transpose(0, 2, 3, 1).reshape(-1, channels).astype(np.float64)
     rows -= rows.mean(0)
@@ -174,7 +177,7 @@ def contact_sheet(
 
 
 def legend(classes: Sequence[str], palette: NDArray[np.uint8], width: int = 720) -> Image:
-    """Colour squares with the names of the classes, in as many columns as fit.
+    """Colour squares with class names, in as many columns as fit.
 
     Args:
         classes: K names.
@@ -209,7 +212,7 @@ def _font() -> FreeTypeFont:
 
 
 def _fitting(text: str, width: int) -> str:
-    """The text, cut with an ellipsis to fit into ``width`` pixels."""
+    """The text, truncated with an ellipsis to ``width`` pixels."""
     while len(text) > 1 and _font().getlength(text) > width:
         text = text[:-2].rstrip() + "…"
     return text

@@ -1,4 +1,4 @@
-"""Plots by Matplotlib, which only these functions import: numbers in, uint8 [H, W, 3] RGB out."""
+"""Matplotlib plots as uint8 [H, W, 3] RGB arrays; Matplotlib is imported on demand."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def confusion_figure(
 
     Args:
         confusion: int64 [K, K] or [K+1, K], rows predicted, columns labels (as `evaluate` counts);
-            drawn the other way round, one line for each label. Row K is "no class".
+            drawn transposed, one line per label. Row K is "no class".
         classes: K names.
         title: above the table.
     """
     names = [*classes, "no class"][: len(confusion)]
-    share = confusion.T / np.maximum(confusion.sum(0), 1)[:, None]
+    fractions = confusion.T / np.maximum(confusion.sum(0), 1)[:, None]
     figure = _figure(0.42 * len(names) + 2.4, 0.36 * len(classes) + 1.6)
     axes = figure.add_subplot()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(share):
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(fractions):
         if value >= 0.005:
             colour = "white" if value > 0.55 else "#222222"
             text = f"{100 * value:.0f}"
@@ -58,7 +58,7 @@ def per_class_bars(
     Args:
         values: float [K].
         classes: K names.
-        palette: uint8 [K, 3] RGB, the bars' colours; one blue where there is none.
+        palette: uint8 [K, 3] RGB, the bars' colours; blue if None.
         title: above the bars.
     """
     figure = _figure(6.4, 0.27 * len(classes) + 1.1)
@@ -80,7 +80,7 @@ def per_class_bars(
 
 
 def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "") -> Image:
-    """Lines over training steps, one for each run.
+    """Lines over training steps, one per run.
 
     Args:
         series: steps and values by name; NaN leaves a gap.
@@ -99,7 +99,7 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title:
 
 
 def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = "") -> Image:
-    """Ways of a camera from above.
+    """Camera trajectories from above.
 
     Args:
         paths: positions [N, 3] (x right, y down, z forward) by name, in one unit.
@@ -119,7 +119,7 @@ def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = ""
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of its own, in inches, without pyplot's global state."""
+    """A figure without pyplot's global state; size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")

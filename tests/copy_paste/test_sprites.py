@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cpcdr.copy_paste import ColourConfig, CopyPasteConfig
 from cpcdr.copy_paste import cpu as cpu_kernels
-from cpcdr.copy_paste.appearance import LUMA, after, blur_images, colour_matrix, colours
+from cpcdr.copy_paste.appearance import LUMA, blur_images, chained, colour_matrix, colours
 from cpcdr.copy_paste.shading import build_pyramid
 from cpcdr.copy_paste.sprites import bounding_boxes, eligible, place
 from cpcdr.copy_paste.views import ViewConfig, draw_views
@@ -123,7 +123,7 @@ def test_colour_matrices_compose() -> None:
     rgb = np.random.default_rng(1).random(3)
     once = first[:, :, :3] @ rgb + first[:, :, 3]
     twice = (second[:, :, :3] @ once[..., None])[..., 0] + second[:, :, 3]
-    both = after(second, first)
+    both = chained(second, first)
     assert np.allclose(both[:, :, :3] @ rgb + both[:, :, 3], twice)
 
 

@@ -1,4 +1,4 @@
-"""The method of `cpcdr.regions` written plainly and slowly, with Infomap for the clustering."""
+"""A plain, slow implementation of `cpcdr.regions`, with Infomap for the clustering."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def infomap_modules(edges, weights, nodes, options="", seed=1):
 
 
 def reference_group(edges, distance, nodes, config: RegionConfig, seed=1):
-    """Region of each node, as DESIGN section 5 says it, with dicts and sets."""
+    """Region of each node, the grouping loop with dicts and sets."""
     dissimilarity = {
         (int(i), int(j)): 1.0 / (1.0 + np.exp(config.bias - config.gain * float(d)))
         for (i, j), d in zip(edges, distance, strict=True)

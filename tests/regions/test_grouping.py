@@ -34,7 +34,7 @@ def scene(height=192, width=384):
 
 
 def camvid(number, width=768, height=384):
-    """A real frame with depth made up from its labels: a ground ramp, and every object upright at
+    """A real frame with depth derived from its labels: a ground ramp, and every object upright at
     the depth of its foot."""
     if not CLIP.exists():
         pytest.skip(f"no CamVid clip at {CLIP}")
@@ -68,8 +68,8 @@ def test_regions_are_the_objects_of_the_scene():
 
 
 def agreement(image, disparity, intrinsics):
-    """Mean adjusted Rand index of ours with the plain transcription, and of that with itself,
-    over random seeds: both searches end in different optima of nearly equal code length."""
+    """Mean adjusted Rand index of ours with the reference, and of the reference with itself over
+    random seeds: both searches reach different optima of nearly equal code length."""
     pytest.importorskip("infomap", reason="the oracle is not installed")
     config = RegionConfig()
     graph = superpixel_graph(image, disparity, intrinsics, config)
@@ -125,7 +125,7 @@ def test_regrouping_the_cached_graph_gives_the_same_regions():
 
 
 def test_a_smooth_plane_ends_and_is_one_region():
-    """Where every community may merge with its neighbours, the released code never returned."""
+    """The released code recurses endlessly where every community may merge with its neighbours."""
     image = np.full((96, 192, 3), 99, np.uint8)
     v, _ = np.mgrid[:96, :192]
     disparity = (0.3 + 0.001 * v).astype(np.float32)

@@ -21,7 +21,7 @@ def random_graph(nodes, extra, seed):
 
 
 def grid_graph(side, seed):
-    """A planar grid whose links are strong but for some straight cuts, like a superpixel graph."""
+    """A planar grid with strong links except across some straight cuts, like a superpixel graph."""
     ids = np.arange(side * side).reshape(side, side)
     across = np.stack([ids[:, :-1].ravel(), ids[:, 1:].ravel()], axis=1)
     down = np.stack([ids[:-1].ravel(), ids[1:].ravel()], axis=1)
@@ -97,8 +97,8 @@ def test_same_seed_same_modules():
     assert np.array_equal(first, second)
 
 
-def connected_pieces(edges, modules):
-    """Number of connected pieces when only links inside modules are kept."""
+def count_components(edges, modules):
+    """Number of connected components when only links within modules are kept."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -132,12 +132,12 @@ def test_code_of_a_street_is_as_short_as_infomaps(name, shared_data):
     assert code_length(edges, weights, cluster(edges, weights, nodes)) <= 1.005 * oracle_length
 
 
-# Always the same graphs: of random ones, few end in a worse optimum under other names (seed 24 with
-# 21 nodes: 4.4 %).
+# Fixed graphs: a few random ones reach a worse optimum under other names (seed 24 with 21 nodes:
+# 4.4 %).
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), nodes=st.integers(2, 120))
 def test_names_and_order_of_nodes_and_links_do_not_matter(seed, nodes):
-    """To the code length: the search visits nodes in a random order anyhow."""
+    """Compared by code length: the search visits nodes in random order."""
     rng = np.random.default_rng(seed)
     edges, weights = random_graph(nodes, 2, seed)
     modules = cluster(edges, weights, nodes)
@@ -165,7 +165,7 @@ def test_any_graph(nodes, links, preferred):
     modules = cluster(edges, weights, nodes, preferred)
     count = modules.max() + 1
     assert np.array_equal(np.unique(modules), np.arange(count))
-    assert connected_pieces(edges, modules) == count
+    assert count_components(edges, modules) == count
     if not preferred:
         alone = code_length(edges, weights, np.arange(nodes))
         assert code_length(edges, weights, modules) <= alone + 1e-9

@@ -1,4 +1,4 @@
-"""Quality measures: what they must be where the answer is known, and the alternatives' counts."""
+"""Quality measures on constructed cases, and the number of regions of the baselines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
 from cpcdr.regions.quality import (
     boundary_recall,
-    label_pieces,
     label_quality,
+    label_segments,
     planarity,
     shape_quality,
     too_small,
@@ -29,18 +29,20 @@ def halves() -> np.ndarray:
 
 def test_perfect_regions() -> None:
     labels = halves()
-    found = label_quality((labels == 3).astype(int), labels)
-    assert found.accuracy == found.purity == found.boundary_recall == 1.0
-    assert found.undersegmentation == 0.0
+    quality = label_quality((labels == 3).astype(int), labels)
+    assert quality.accuracy == quality.purity == quality.boundary_recall == 1.0
+    assert quality.undersegmentation == 0.0
 
 
 def test_one_region_for_everything() -> None:
     labels = halves()
-    found = label_quality(np.zeros((H, W), int), labels)
-    assert found.accuracy == pytest.approx(0.5) == found.purity
-    assert found.boundary_recall == 0.0
-    assert found.undersegmentation == pytest.approx(1.0), "each half leaks into the other"
-    assert shape_quality(np.zeros((H, W), int)).alarms() == ["one region covers 100 % of the image"]
+    quality = label_quality(np.zeros((H, W), int), labels)
+    assert quality.accuracy == pytest.approx(0.5) == quality.purity
+    assert quality.boundary_recall == 0.0
+    assert quality.undersegmentation == pytest.approx(1.0), "each half leaks into the other"
+    assert shape_quality(np.zeros((H, W), int)).warnings() == [
+        "one region covers 100 % of the image"
+    ]
 
 
 @settings(max_examples=30, deadline=None)
@@ -58,24 +60,24 @@ def test_refining_never_hurts(seed: int, count: int) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_names_of_regions_do_not_matter(seed: int) -> None:
+def test_region_ids_do_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = np.kron(rng.integers(0, 4, (6, 12)), np.ones((8, 8), int)).astype(np.uint8)
     regions = np.kron(rng.integers(0, 30, (12, 24)), np.ones((4, 4), int))
     renamed = rng.permutation(30)[regions]
-    for found, same in (
+    for quality, same in (
         (label_quality(renamed, labels), label_quality(regions, labels)),
         (shape_quality(renamed), shape_quality(regions)),
     ):
-        assert vars(found) == pytest.approx(vars(same), nan_ok=True)
+        assert vars(quality) == pytest.approx(vars(same), nan_ok=True)
 
 
-def test_pieces_are_connected_and_of_one_class() -> None:
+def test_label_segments_are_connected_and_of_one_class() -> None:
     labels = np.array([[1, 1, 2], [2, 1, 2], [2, 2, 1]], np.uint8)
-    pieces = label_pieces(labels)
-    assert len(np.unique(pieces)) == 4
-    assert pieces[0, 0] == pieces[1, 1] != pieces[2, 2]
-    assert pieces[0, 2] == pieces[1, 2] != pieces[1, 0]
+    segments = label_segments(labels)
+    assert len(np.unique(segments)) == 4
+    assert segments[0, 0] == segments[1, 1] != segments[2, 2]
+    assert segments[0, 2] == segments[1, 2] != segments[1, 0]
 
 
 def test_too_small_follows_the_pasting_rule() -> None:
@@ -93,14 +95,14 @@ def test_planes_have_no_residual_and_steps_lie_on_borders() -> None:
     disparity = np.where(regions, 0.3, 0.05 + 0.001 * rows)
     assert planarity(regions, disparity) < 1e-4
     assert planarity(np.zeros((H, W), int), disparity) > 0.1
-    found = shape_quality(regions, disparity)
-    assert found.discontinuities == 1.0 and found.regions == 2
+    quality = shape_quality(regions, disparity)
+    assert quality.discontinuities == 1.0 and quality.regions == 2
     assert shape_quality((rows > H // 2).astype(int), disparity).discontinuities < 0.1
     assert np.isnan(shape_quality(regions, np.full((H, W), 0.1)).discontinuities)
 
 
 @pytest.mark.parametrize("count", [60, 120])
-def test_alternatives_give_about_the_number_asked(count: int) -> None:
+def test_baselines_yield_about_the_requested_number(count: int) -> None:
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 255, (8, 16, 3))
     image = np.kron(blocks, np.ones((12, 12, 1), int)).astype(np.uint8)

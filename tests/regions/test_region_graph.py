@@ -20,7 +20,7 @@ def ramp(height=40, width=64):
     return (0.02 + 0.4 * v / height + 0.1 * u / width).astype(np.float32)
 
 
-def test_distances_are_those_of_the_plain_formula():
+def test_distances_agree_with_the_formula():
     config = RegionConfig(superpixels=10000)
     disparity = ramp()
     graph = superpixel_graph(textured(), disparity, INTRINSICS, config)
@@ -32,7 +32,7 @@ def test_distances_are_those_of_the_plain_formula():
 
 
 def test_distance_on_a_surface_shrinks_with_the_superpixels():
-    """The same surface, seen in twice the resolution, has edges of half the distance."""
+    """At twice the resolution, edges on the same surface have half the distance."""
     medians = []
     for scale in (1, 2):
         v, u = np.mgrid[: 128 * scale, : 256 * scale] / scale
@@ -60,7 +60,7 @@ def test_holes_take_the_nearest_valid_disparity():
     assert np.abs(filled.distance - whole.distance).max() < 0.53
 
 
-def test_colour_term_sees_paint_and_not_much_else():
+def test_colour_term_responds_to_colour_alone():
     image = np.full((40, 64, 3), 60, np.uint8)
     image[:, 32:] = (230, 60, 40)
     plain = superpixel_graph(image, ramp(), INTRINSICS, RegionConfig(sigma=0))
@@ -73,8 +73,8 @@ def test_colour_term_sees_paint_and_not_much_else():
     assert np.abs(added[~across]).max() < 1e-3
 
 
-def test_plane_term_sees_the_fold_between_two_planes():
-    """A wall on a floor: no step in depth where they meet, yet one plane ends there."""
+def test_plane_term_responds_to_the_fold_between_two_planes():
+    """A wall on a floor: depth is continuous where the planes meet."""
     v, _ = np.mgrid[:40, :64]
     wall = 1.0 / 6.0
     floor = (v - 20.0) / 55.0  # of a plane one unit below the camera
@@ -93,7 +93,7 @@ def test_plane_term_sees_the_fold_between_two_planes():
 
 
 @pytest.mark.parametrize(
-    ("disparity", "says"),
+    ("disparity", "words"),
     [
         (np.full((40, 64), 0.3, np.float32), "flat"),
         (np.full((40, 64), 0.001, np.float32), "flat"),
@@ -102,8 +102,8 @@ def test_plane_term_sees_the_fold_between_two_planes():
         (ramp(20, 64), "does not fit"),
     ],
 )
-def test_useless_disparity_rejects_the_frame(disparity, says):
-    with pytest.raises(FrameError, match=says) as caught:
+def test_useless_disparity_rejects_the_frame(disparity, words):
+    with pytest.raises(FrameError, match=words) as caught:
         superpixel_graph(textured(), disparity, INTRINSICS, RegionConfig())
     assert caught.value.stage == "regions"
     assert pickle.loads(pickle.dumps(caught.value)).stage == "regions"
@@ -120,6 +120,6 @@ def test_useless_image_or_intrinsics_reject_the_frame():
     "wrong",
     [{"superpixels": 0}, {"compactness": 0.0}, {"separation": 1.5}, {"preferred_modules": -1}],
 )
-def test_senseless_configuration_is_refused(wrong):
+def test_invalid_configuration_is_refused(wrong):
     with pytest.raises(InputError):
         RegionConfig(**wrong)

@@ -21,7 +21,7 @@ def street(height=192, width=384, seed=0):
 
 
 def leakage(ids, objects):
-    """Share of pixels outside the object that most of their superpixel belongs to."""
+    """Fraction of pixels outside their superpixel's majority object."""
     table = np.zeros((int(ids.max()) + 1, objects.max() + 1))
     np.add.at(table, (ids.ravel().astype(int), objects.ravel()), 1)
     return 1 - table.max(axis=1).sum() / ids.size
@@ -29,11 +29,11 @@ def leakage(ids, objects):
 
 def border_recall(ids, objects):
     border = find_boundaries(objects, mode="inner")
-    found = binary_dilation(find_boundaries(ids, mode="inner"), np.ones((3, 3)))
-    return (found & border).sum() / border.sum()
+    dilated = binary_dilation(find_boundaries(ids, mode="inner"), np.ones((3, 3)))
+    return (dilated & border).sum() / border.sum()
 
 
-def test_as_true_to_objects_as_scikit_images():
+def test_leakage_and_recall_on_par_with_scikit_image():
     image, objects = street()
     theirs = slic(image, n_segments=2500, compactness=10, sigma=1, start_label=0)
     ours = superpixels(image, 2600).astype(int)
