@@ -235,7 +235,7 @@ def test_reader_keeps_within_its_bound():
     np.testing.assert_array_equal(camera, world.intrinsics)
     for ref in world.refs()[1:]:
         reader.read(ref)
-    assert reader.read(first)[0] is not image and len(reader._kept) == 2
+    assert reader.read(first)[0] is not image and len(reader._cache) == 2
 
 
 def test_colour_jitter():
