@@ -1,4 +1,4 @@
-"""What a network has to beat: k-means on colour and position, which knows nothing of streets."""
+"""The baseline without learning: k-means on colour and position."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cpcdr.runtime.errors import InputError
 
-_SAMPLES = 50_000  # pixels in all; more change no centre visibly and cost seconds
+_SAMPLES = 50_000  # pixels in total; more hardly move the centres and cost seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class ColourPosition:
     def predict(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The cluster of each pixel: uint8 [H, W, 3] RGB -> int64 [H, W] of 0..K-1."""
         features = colour_position(image) * self.scale
-        # |f - c|^2 without the |f|^2 that all clusters share: one matrix product.
+        # |f - c|^2 without |f|^2, which does not affect the argmin: one matrix product.
         distance = (self.centres**2).sum(1) - 2 * (features @ self.centres.T)
         return distance.argmin(-1)
 
@@ -48,29 +48,30 @@ def colour_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def fit_colour_position(
     images: Sequence[NDArray[np.uint8]], num_clusters: int, seed: int = 0
 ) -> ColourPosition:
-    """Fit the baseline on a seeded sample of pixels, equally many from each image.
+    """Fit the baseline on a seeded sample with equally many pixels from each image.
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
-        num_clusters: as many as the protocol has classes.
+        num_clusters: number of classes of the protocol.
         seed: of the sample and of k-means.
 
     Raises:
         InputError: there is no image, or fewer pixels than clusters.
     """
-    from sklearn.cluster import KMeans  # not where frames are only segmented
+    from sklearn.cluster import KMeans  # slow to import, not needed to segment
 
     if not images:
         raise InputError("The colour-position baseline needs at least one frame to fit on.")
     random = np.random.default_rng(seed)
-    share = max(_SAMPLES // len(images), 1)
-    drawn = []
+    per_image = max(_SAMPLES // len(images), 1)
+    samples = []
     for image in images:
         pixels = colour_position(image).reshape(-1, 5)
-        drawn.append(pixels[random.choice(len(pixels), min(share, len(pixels)), replace=False)])
-    sample = np.concatenate(drawn)
+        count = min(per_image, len(pixels))
+        samples.append(pixels[random.choice(len(pixels), count, replace=False)])
+    sample = np.concatenate(samples)
     if len(sample) < num_clusters:
         raise InputError(f"{len(sample)} pixels cannot form {num_clusters} clusters: add frames.")
-    scale = 1 / np.maximum(sample.std(0), 1e-6)  # a grey clip has no spread in a* and b*
+    scale = 1 / np.maximum(sample.std(0), 1e-6)  # a grey clip has no variance in a* and b*
     kmeans = KMeans(num_clusters, n_init=3, random_state=seed).fit(sample * scale)
     return ColourPosition(scale.astype(np.float32), kmeans.cluster_centers_.astype(np.float32))

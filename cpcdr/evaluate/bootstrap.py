@@ -1,4 +1,4 @@
-"""How far a score would move with other frames: the percentile bootstrap over frames."""
+"""Sampling uncertainty of a score: the percentile bootstrap over frames."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def miou_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Interval of the mIoU when frames are drawn anew, with replacement.
+    """Interval of the mIoU when frames are resampled with replacement.
 
-    The match stays the one of the whole set. Consecutive frames of one drive resemble each other,
-    so for such frames the interval is narrower than the truth.
+    The match of the whole set is kept. Consecutive frames of one drive are correlated, so for them
+    the interval is too narrow.
 
     Args:
         confusions: int64 [F, P, K], one per frame.
-        match: made on their sum.
+        match: computed on their sum.
         samples: number of resampled sets.
         level: confidence, in (0, 1).
         seed: of the resampling.
@@ -50,9 +50,9 @@ def miou_interval(
     if not labelled.any():
         raise InputError("No pixel has a label: evaluate on frames that come with label maps.")
     frames = len(confusions)
-    times = np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), samples)
-    hits = times @ folded.diagonal(axis1=1, axis2=2)
-    ious = class_ious(hits, times @ folded.sum(2), times @ labelled)  # [samples, K]
+    draws = np.random.default_rng(seed).multinomial(frames, np.full(frames, 1 / frames), samples)
+    hits = draws @ folded.diagonal(axis1=1, axis2=2)
+    ious = class_ious(hits, draws @ folded.sum(2), draws @ labelled)  # [samples, K]
     mious = np.nanmean(ious[~np.isnan(ious).all(1)], axis=1)
     low, high = np.quantile(mious, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level)

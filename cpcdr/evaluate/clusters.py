@@ -1,6 +1,6 @@
-"""Prototypes -> clusters: as many groups of prototypes as the protocol has classes, label-free.
+"""Clustering of prototypes into as many groups as the protocol has classes, without labels.
 
-scikit-learn is imported where it clusters: actors that only segment start seconds earlier.
+scikit-learn is imported on demand: actors that only segment start seconds earlier.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from cpcdr.runtime.errors import InputError
 
 METHODS = ("average", "ward", "kmeans", "spherical")
 
+CLUSTERS_WITHOUT_LABELS = 19
+"""Default number of clusters for frames without labels."""
+
 
 def cluster_prototypes(
     prototypes: NDArray[np.floating], num_clusters: int, method: str = "average", seed: int = 0
@@ -20,10 +23,10 @@ def cluster_prototypes(
 
     Args:
         prototypes: float [K, C]; only their directions matter.
-        num_clusters: how many groups.
+        num_clusters: number of groups.
         method: ``average`` (agglomerative, average linkage on cosine distance: the protocol of the
             paper), ``ward`` (agglomerative), ``kmeans`` or ``spherical`` (k-means on the sphere).
-        seed: of the two k-means; the agglomerative ones have no randomness.
+        seed: of the two k-means methods; the agglomerative ones are deterministic.
 
     Returns:
         int64 [K], the cluster 0..num_clusters-1 of each prototype; no cluster is empty.
@@ -60,7 +63,7 @@ def cluster_prototypes(
 def sum_clusters(
     counts: NDArray[np.int64], clusters: NDArray[np.int64], num_clusters: int
 ) -> NDArray[np.int64]:
-    """Counts of prototypes, int64 [K, ...], to those of their clusters, [num_clusters, ...].
+    """Sum counts per prototype, int64 [K, ...], to counts per cluster, [num_clusters, ...].
 
     >>> sum_clusters(np.array([[1, 2], [3, 4], [5, 6]]), np.array([1, 0, 1]), 2).tolist()
     [[3, 4], [6, 8]]
@@ -73,7 +76,7 @@ def sum_clusters(
 def _spherical_kmeans(
     directions: NDArray[np.float64], num_clusters: int, seed: int, restarts: int = 10
 ) -> NDArray[np.int64]:
-    """The best of several k-means with cosine similarity (Dhillon & Modha 2001, algorithm 1)."""
+    """The best of several runs of k-means with cosine similarity (Dhillon & Modha 2001, alg. 1)."""
     random = np.random.RandomState(seed)
     runs = [_spherical_run(directions, num_clusters, random) for _ in range(restarts)]
     return max(runs, key=lambda run: run[0])[1]
@@ -104,7 +107,7 @@ def _spherical_run(
 def _without_empty(
     nearest: NDArray[np.intp], similarity: NDArray[np.float64], num_clusters: int
 ) -> NDArray[np.int64]:
-    """Give each empty cluster the worst-fitting member of a cluster that can spare one."""
+    """Assign to each empty cluster the worst-fitting member of a cluster with several."""
     nearest = nearest.astype(np.int64)
     sizes = np.bincount(nearest, minlength=num_clusters)
     worst_first = iter(np.argsort(similarity, kind="stable"))
@@ -114,6 +117,3 @@ def _without_empty(
         sizes[empty] = 1
         nearest[member] = empty
     return nearest
-
-
-CLUSTERS_WITHOUT_LABELS = 19

@@ -1,4 +1,4 @@
-"""Confusion counts: the only thing that evaluation keeps of a frame, so that memory stays flat."""
+"""Confusion counts, all that evaluation keeps of a frame: memory does not grow with frames."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def confusion(
         int64 [P, K], rows are predictions, columns are labels.
 
     Raises:
-        InputError: the shapes differ, or a value is out of range. A label outside the protocol is
-            never dropped: it means that label ids were taken for train ids.
+        InputError: the shapes differ, or a value is out of range. Labels outside
+            the protocol are not dropped: they mean that label ids were taken for train ids.
     """
     if predicted.shape != labels.shape:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation."""
+"""Figures of an evaluation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prediction_sheet(
         frames: F frames.
         clusters: int64 [H, W] each, the network's cluster of each pixel.
         protocol: names and colours of the classes, None without labels.
-        match: which cluster is which class, None without labels.
+        match: the class of each cluster, None without labels.
     """
     rows = []
     for frame, ids in zip(frames, clusters, strict=True):

@@ -1,7 +1,7 @@
-"""From confusion counts to scores: which cluster is which class, and how good that is.
+"""From confusion counts to scores: matching clusters to classes, and IoU.
 
-A match is made once, over the whole evaluated set; a match per image would let every image choose
-the names that suit it.
+Clusters are matched once, over the whole evaluated set: a match per image would let every image
+choose the assignment that suits it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cpcdr.runtime.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Which class every cluster stands for.
+    """The class of every cluster.
 
     Attributes:
         classes: int64 [P], class 0..K-1 of each cluster; K where the cluster has no class.
         num_classes: K.
-        method: ``hungarian`` (one to one) or ``majority`` (many to one; flatters, so name it).
+        method: ``hungarian`` (one to one) or ``majority`` (many to one, optimistic).
     """
 
     classes: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Match:
     method: str
 
     def fold(self, confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sum the rows of clusters into rows of classes.
+        """Sum rows of clusters into rows of classes.
 
         Args:
             confusion: int64 [..., P, K].
@@ -58,10 +58,10 @@ class Scores:
 
     Attributes:
         miou: mean of ``per_class_iou`` over the classes that occur in the labels.
-        accuracy: part of the labelled pixels that are right.
-        class_accuracy: mean over the same classes of the part of their pixels that is right.
+        accuracy: fraction of labelled pixels that are correct.
+        class_accuracy: mean over the same classes of the fraction of correct pixels.
         per_class_iou: float64 [K]; NaN for the classes in ``absent``.
-        absent: classes that occur in no label map; they are left out of the means.
+        absent: classes that occur in no label map, excluded from the means.
         pixels: number of labelled pixels.
     """
 
@@ -73,7 +73,7 @@ class Scores:
     pixels: int
 
     def named(self, classes: Sequence[str]) -> dict[str, float | dict[str, float]]:
-        """The scores as a plain dict, per-class IoU by class name, absent classes left out."""
+        """The scores as a plain dict, per-class IoU by class name without absent classes."""
         ious = {
             name: float(iou)
             for name, iou in zip(classes, self.per_class_iou, strict=True)
@@ -88,11 +88,11 @@ class Scores:
 
 
 def match(confusion: NDArray[np.int64]) -> Match:
-    """One class for one cluster, such that the mean IoU is the largest possible (Hungarian).
+    """The one-to-one match of clusters and classes with the largest mean IoU (Hungarian).
 
-    A class's IoU depends on its own cluster alone, so the best assignment on the IoU matrix is the
-    best mIoU. With more clusters than classes the rest gets no class and its pixels are errors;
-    with fewer, classes without a cluster have IoU 0.
+    A class's IoU depends on its own cluster alone, so the best assignment on the IoU matrix has the
+    best mIoU. Surplus clusters get no class and their pixels are errors; classes without a cluster
+    have IoU 0.
 
     Args:
         confusion: int64 [P, K] over the whole set.
@@ -110,10 +110,10 @@ def match(confusion: NDArray[np.int64]) -> Match:
 
 
 def majority_vote(confusion: NDArray[np.int64]) -> Match:
-    """Every cluster takes the class of most of its pixels: many to one, uses the labels freely.
+    """Every cluster takes its majority class: many to one, chosen with the labels.
 
-    This is an upper bound for over-clustering, not comparable with `match`. Clusters that cover no
-    labelled pixel have no class. ``confusion`` is int64 [P, K].
+    An upper bound for over-clustering, not comparable with `match`. Clusters without labelled
+    pixels have no class. ``confusion`` is int64 [P, K].
     """
     classes = np.where(confusion.any(1), confusion.argmax(1), confusion.shape[1])
     return Match(classes.astype(np.int64), confusion.shape[1], "majority")
@@ -135,7 +135,7 @@ def scores(confusion: NDArray[np.int64]) -> Scores:
             without a class, which count as errors.
 
     Raises:
-        InputError: no pixel is labelled, so there is nothing to score.
+        InputError: no pixel is labelled.
     """
     rows, num_classes = confusion.shape
     if rows not in (num_classes, num_classes + 1):

@@ -1,4 +1,4 @@
-"""The linear probe as a network that can be used: a frozen network and its linear classifier."""
+"""The linear probe as a usable network: a frozen network and its linear classifier."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def save_probe(
     about: dict[str, Any],
     step: int,
 ) -> None:
-    """Write a checkpoint that is used as a fine-tuned one is: it holds the network's weights too.
+    """Write a checkpoint in the form of a fine-tuned one, with the frozen network's weights.
 
     Args:
-        folder: where; what is there is replaced.
-        network: what the probe was fitted on.
+        folder: destination, replaced if it exists.
+        network: the one the probe was fitted on.
         weights: [C + 1, K], the last row is the offset.
-        about: ``protocol`` and ``size``, and what else shall be known of it.
+        about: ``protocol``, ``size`` and further configuration to store.
         step: of the pre-training.
     """
     module = FinetuneModule(network.config, weights.shape[1])

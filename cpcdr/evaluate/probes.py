@@ -1,4 +1,4 @@
-"""What frozen features know: linear probes, nearest neighbours, purity of prototypes.
+"""Probes of frozen features: linear classifiers, nearest neighbours, purity of prototypes.
 
 Features are taken at stride 4 before the projector (linear probes) or after it, L2-normalised
 (neighbours); a feature's label is that of the pixel at its centre. Shape letters: P pixels, C
@@ -50,11 +50,11 @@ class RidgeProbe:
         self.target = np.zeros((channels + 1, classes))
 
     def add(self, features: NDArray[np.floating], labels: NDArray[np.integer]) -> None:
-        """Take in features [P, C] with labels [P]; 255 is ignored."""
-        known = labels != IGNORE
-        x = _with_one(features[known])
+        """Accumulate features [P, C] with labels [P]; 255 is ignored."""
+        labelled = labels != IGNORE
+        x = _with_one(features[labelled])
         self.moment += x.T @ x
-        self.target += x.T @ np.eye(self.classes)[labels[known]]
+        self.target += x.T @ np.eye(self.classes)[labels[labelled]]
 
     def solve(self) -> NDArray[np.float64]:
         """Weights [C + 1, K]; the last row is the offset, which is not penalised."""
@@ -92,7 +92,7 @@ def sgd_probe(
         classes: K.
 
     Returns:
-        weights [C + 1, K] for the features as they are, as `RidgeProbe.solve` gives.
+        weights [C + 1, K] for the features before standardisation, as `RidgeProbe.solve`.
     """
     generator = torch.Generator().manual_seed(seed)
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
@@ -105,8 +105,8 @@ def sgd_probe(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
     for _ in range(epochs):
         order = torch.randperm(len(x), generator=generator)
-        for chosen in order.tensor_split(batches):
-            loss = functional.cross_entropy(layer(x[chosen]), labels[chosen])
+        for batch in order.tensor_split(batches):
+            loss = functional.cross_entropy(layer(x[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -118,7 +118,7 @@ def sgd_probe(
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Labelled features to look up, both L2-normalised: float32 [P, C] and int64 [P]."""
+    """A k-NN classifier: L2-normalised features float32 [P, C] with labels int64 [P]."""
 
     features: Tensor
     labels: Tensor
@@ -128,17 +128,17 @@ class Neighbours:
 
     def classify(self, queries: Tensor) -> NDArray[np.int64]:
         """Weighted vote of the k nearest by cosine (Wu et al. 2018): [Q, C] -> [Q]."""
-        found = []
+        classes = []
         for chunk in functional.normalize(queries, dim=1).split(4096):
             similarity, index = (chunk @ self.features.T).topk(min(self.k, len(self.labels)))
             votes = torch.zeros(len(chunk), self.classes)
             votes.scatter_add_(1, self.labels[index], (similarity / self.temperature).exp())
-            found.append(votes.argmax(1))
-        return torch.cat(found).numpy()
+            classes.append(votes.argmax(1))
+        return torch.cat(classes).numpy()
 
 
 def prototype_purity(counts: NDArray[np.integer]) -> float:
-    """Mean over the prototypes of the share of their most frequent class.
+    """Mean over the prototypes of the fraction of their majority class.
 
     Args:
         counts: [prototypes, K] pixels of each prototype and class.
@@ -150,29 +150,29 @@ def prototype_purity(counts: NDArray[np.integer]) -> float:
 def sample_pixels(
     features: Tensor, labels: NDArray[np.uint8], count: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Labelled features of random places of one frame.
+    """Labelled features of random pixels of one frame.
 
     Args:
         features: [C, h, w].
-        labels: [h, w] at the same places; 255 is never drawn.
-        count: how many; a frame with fewer labels gives what it has.
+        labels: [h, w] of the same pixels; 255 is never drawn.
+        count: number of pixels, fewer if the frame has fewer labels.
 
     Returns:
         [P, C] and int64 [P].
     """
-    known = np.flatnonzero(labels.ravel() != IGNORE)
-    chosen = rng.choice(known, min(count, len(known)), replace=False)
-    names = torch.from_numpy(labels.ravel()[chosen].astype(np.int64))
-    return features.flatten(1).T[torch.from_numpy(chosen)], names
+    labelled = np.flatnonzero(labels.ravel() != IGNORE)
+    pixels = rng.choice(labelled, min(count, len(labelled)), replace=False)
+    classes = torch.from_numpy(labels.ravel()[pixels].astype(np.int64))
+    return features.flatten(1).T[torch.from_numpy(pixels)], classes
 
 
 class NetworkProbes:
-    """Every probe of one frozen network: `fit` on each frame, `finish`, `score` on each frame.
+    """All probes of one frozen network: `fit` each frame, `finish`, then `score` each frame.
 
     Args:
         network: in evaluation mode.
         classes: of the protocol.
-        per_frame: pixels of a frame that SGD sees; neighbours are half of them.
+        per_frame: pixels sampled per frame for SGD; neighbours use half of them.
         seed: of the sampled pixels and of SGD.
     """
 
@@ -182,28 +182,28 @@ class NetworkProbes:
         self.network, self.classes, self.per_frame, self.seed = network, classes, per_frame, seed
         self.rng = np.random.default_rng(seed)
         self.ridge = RidgeProbe(network.config.head_channels, classes)
-        self.drawn: list[tuple[Tensor, Tensor]] = []
+        self.samples: list[tuple[Tensor, Tensor]] = []
         self.used = np.zeros((len(network.prototypes), classes), np.int64)
         self.counts: dict[str, NDArray[np.int64]] = {}
 
     def fit(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Take in an image [H, W, 3] with its labels at stride 4."""
+        """Accumulate an image [H, W, 3] with its labels at stride 4."""
         embedded, codes = self._features(image)
         self.ridge.add(embedded.flatten(1).T.numpy(), labels.ravel())
         both = torch.cat([embedded, codes])
-        self.drawn.append(sample_pixels(both, labels, self.per_frame, self.rng))
+        self.samples.append(sample_pixels(both, labels, self.per_frame, self.rng))
 
     def finish(self) -> None:
-        """Fit what needs all frames."""
-        features, names = (torch.cat(parts) for parts in zip(*self.drawn, strict=True))
+        """Fit the probes that need all frames."""
+        features, labels = (torch.cat(parts) for parts in zip(*self.samples, strict=True))
         sizes = [self.network.config.head_channels, self.network.config.feature_dim]
         embedded, codes = features.split(sizes, dim=1)
         self.linear = {
             "linear_ridge": self.ridge.solve(),
-            "linear_sgd": sgd_probe(embedded, names, self.classes, self.seed),
+            "linear_sgd": sgd_probe(embedded, labels, self.classes, self.seed),
         }
         unit = torch.nn.functional.normalize(codes[::2], dim=1)
-        self.neighbours = Neighbours(unit, names[::2], self.classes)
+        self.neighbours = Neighbours(unit, labels[::2], self.classes)
         shape = (self.classes, self.classes)
         self.counts = {name: np.zeros(shape, np.int64) for name in (*self.linear, "knn")}
 
@@ -220,8 +220,8 @@ class NetworkProbes:
 
     def result(self) -> dict[str, float]:
         """mIoU of each probe, and the purity of the prototypes."""
-        found = {name: scores(table).miou for name, table in self.counts.items()}
-        return found | {"prototype_purity": prototype_purity(self.used)}
+        mious = {name: scores(table).miou for name, table in self.counts.items()}
+        return mious | {"prototype_purity": prototype_purity(self.used)}
 
     @torch.no_grad()
     def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""What an evaluation says, all of it from the counts of one pass over the frames.
+"""The report of an evaluation, computed from the counts of one pass over the frames.
 
-Every way of clustering the prototypes sums rows of one table, the pixels of each prototype and
-class; so does the majority vote. Shape letters: P prototypes, K classes and clusters, G groups of
+Every clustering of the prototypes, and the majority vote, sums rows of one table: pixels per
+prototype and class. Shape letters: P prototypes, K classes and clusters, G groups of
 frames.
 """
 
@@ -20,14 +20,14 @@ from cpcdr.evaluate.counting import MOST_GROUPS
 from cpcdr.evaluate.matching import Match, Scores, majority_vote, match, scores
 from cpcdr.frames import Protocol
 
-_LARGEST_TRAIN_ID = 18  # of Cityscapes, whose label ids go on to 33
+_LARGEST_TRAIN_ID = 18  # of Cityscapes, whose label ids reach 33
 
 
 def usage_report(usage: NDArray[np.int64]) -> dict[str, Any]:
     """``clusters_used`` and ``cluster_entropy`` in 0..1, from the pixels of each cluster [K]."""
-    share = usage / max(1, usage.sum())
-    entropy = -(share * np.log(np.maximum(share, 1e-12))).sum() / np.log(len(share))
-    return {"clusters_used": int((share > 0).sum()), "cluster_entropy": float(entropy)}
+    p = usage / max(1, usage.sum())
+    entropy = -(p * np.log(np.maximum(p, 1e-12))).sum() / np.log(len(p))
+    return {"clusters_used": int((p > 0).sum()), "cluster_entropy": float(entropy)}
 
 
 def network_report(
@@ -42,31 +42,31 @@ def network_report(
     Args:
         used: int64 [P, K] pixels of each prototype and class.
         groups: int64 [G, K, K] of each cluster and class, by groups of frames.
-        matched: of the clusters of ``groups``, made on their sum.
-        clusterings: the cluster of each prototype, int64 [P], by the name of the method.
+        matched: match of the clusters of ``groups``, computed on their sum.
+        clusterings: the cluster of each prototype, int64 [P], by method.
         classes: names of the K classes.
 
     Returns:
-        ``miou``, ``accuracy``, ``miou_interval`` (95 %, where there are two groups to draw from),
-        ``miou_by_clustering``, ``miou_range`` over these, ``majority_miou`` (every prototype its
-        most frequent class: sees the labels), ``per_class_iou``, ``absent_classes``.
+        ``miou``, ``accuracy``, ``miou_interval`` (95 %, if there are at least two groups),
+        ``miou_by_clustering``, ``miou_range`` over these, ``majority_miou`` (every prototype
+        takes its majority class, which uses the labels), ``per_class_iou``, ``absent_classes``.
     """
-    chosen = scores(matched.fold(groups.sum(0)))
-    by_method = {name: _clustered(used, found).miou for name, found in clusterings.items()}
-    result: dict[str, Any] = {"miou": chosen.miou, "accuracy": chosen.accuracy}
+    score = scores(matched.fold(groups.sum(0)))
+    by_method = {name: _clustered(used, ids).miou for name, ids in clusterings.items()}
+    result: dict[str, Any] = {"miou": score.miou, "accuracy": score.accuracy}
     labelled = groups[groups.any((1, 2))]
     if len(labelled) > 1:
         interval = miou_interval(labelled, matched)
-        drawn = "frames" if len(groups) < MOST_GROUPS else "groups of frames in a row"
-        result["miou_interval"] = {**vars(interval), "over": f"{len(labelled)} {drawn}"}
+        unit = "frames" if len(groups) < MOST_GROUPS else "groups of consecutive frames"
+        result["miou_interval"] = {**vars(interval), "over": f"{len(labelled)} {unit}"}
     result |= {
         "miou_by_clustering": by_method,
         "miou_range": {"min": min(by_method.values()), "max": max(by_method.values())},
         "majority_miou": scores(majority_vote(used).fold(used)).miou,
     }
-    ious = zip(classes, chosen.per_class_iou.tolist(), strict=True)
+    ious = zip(classes, score.per_class_iou.tolist(), strict=True)
     result["per_class_iou"] = {name: None if math.isnan(iou) else iou for name, iou in ious}
-    result["absent_classes"] = [classes[i] for i in chosen.absent]
+    result["absent_classes"] = [classes[i] for i in score.absent]
     return result
 
 
@@ -76,7 +76,7 @@ def _clustered(used: NDArray[np.int64], clusters: NDArray[np.int64]) -> Scores:
 
 
 def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> list[str]:
-    """Sentences on the labels of a set: classes that it lacks, ids that look like train ids.
+    """Warnings about labels: absent classes, label ids that look like train ids.
 
     Args:
         pixels: int64 [K] labelled pixels of each class.
@@ -94,14 +94,14 @@ def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> l
     if protocol.label_ids == "cityscapes" and not pixels[reached].any():
         remarks.append(
             f"{spec}: no label id above {_LARGEST_TRAIN_ID} is in any label map, as if they held "
-            "train ids, whose classes would all be taken for others: give *_labelIds.png as the "
-            "data set has them."
+            "train ids, which would be misread as label ids: give the data set's original "
+            "*_labelIds.png."
         )
     return remarks
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """What a person reads of the result of `cpcdr.commands.evaluate.evaluate`."""
+    """The result of `cpcdr.commands.evaluate.evaluate` as a printed table."""
     height, width = result["size"]
     if result["protocol"] is None:
         return (
@@ -123,8 +123,8 @@ def table(result: Mapping[str, Any]) -> str:
         lines.append(f"  {name:52s} {_span(interval['low'], interval['high'])}")
     for method, miou in result["miou_by_clustering"].items():
         lines.append(f"  {'  clustered by ' + method:52s} {100 * miou:5.1f}")
-    lines.append(f"  {'  from the worst to the best':52s} {_span(*result['miou_range'].values())}")
-    name = "  majority vote of each prototype (sees the labels)"
+    lines.append(f"  {'  range over clusterings':52s} {_span(*result['miou_range'].values())}")
+    name = "  majority vote of each prototype (uses the labels)"
     lines.append(f"  {name:52s} {100 * result['majority_miou']:5.1f}")
     for name, key in (
         ("the same network, untrained", "untrained_"),

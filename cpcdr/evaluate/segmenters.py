@@ -1,4 +1,4 @@
-"""What is evaluated: anything that turns an image into a map of cluster ids."""
+"""Segmenters: anything that maps an image to cluster ids."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cpcdr.runtime.errors import InputError
 
 
 class Segmenter(Protocol):
-    """A picklable way to segment: an actor calls `load` once and then `segment` for each frame."""
+    """A picklable segmenter: an actor calls `load` once, then `segment` for each frame."""
 
     def load(self) -> None:
-        """Get ready: load weights, choose the device."""
+        """Load weights and choose the device."""
 
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Cluster ids [H, W] of an image uint8 [H, W, 3] RGB."""
@@ -35,7 +35,7 @@ class PrototypeSegmenter:
     Attributes:
         checkpoint: a pre-training checkpoint folder.
         clusters: int64 [K] cluster of each prototype.
-        trained: False takes the same network as it was before its first step.
+        trained: False takes the network before its first training step.
     """
 
     checkpoint: Path
@@ -57,7 +57,7 @@ class PrototypeSegmenter:
 
 @dataclass
 class ColourSegmenter:
-    """The baseline that knows colour and position alone."""
+    """The baseline on colour and position."""
 
     model: ColourPosition
 
@@ -70,7 +70,7 @@ class ColourSegmenter:
 
 
 def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:
-    """The network of a checkpoint, or what its training started from (same sizes, same seed)."""
+    """The network of a checkpoint, or its initialisation (same sizes, same seed)."""
     network, values = load_network(checkpoint)
     if trained:
         return network
@@ -82,7 +82,7 @@ def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, i
     """Size (H, W) of the frames and the seed of a pre-training, from its checkpoint's config.
 
     Raises:
-        InputError: ``config.yaml`` does not say them.
+        InputError: ``config.yaml`` lacks them.
     """
     try:
         height, width = (int(side) for side in values["config"]["dataset"]["size"])
@@ -91,20 +91,20 @@ def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, i
         return (height, width), int(values["config"]["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{checkpoint / CONFIG}: does not say the size of the frames (dataset: size) and the "
-            "seed of the training; give a checkpoint folder written by experiments/pretrain.py."
+            f"{checkpoint / CONFIG}: lacks the frame size (dataset: size) or the seed of the "
+            "training; give a checkpoint folder written by pretrain."
         ) from error
 
 
 def check_size(
     size: tuple[int, int], option: str = "--size", zeros: str = "those of the training"
 ) -> None:
-    """Refuse a size that the network cannot see anything at.
+    """Refuse a size that is too small for the network.
 
     Args:
-        size: height and width; 0 0 stands for something else.
-        option: the name under which it was given.
-        zeros: what 0 0 stands for.
+        size: height and width; 0 0 means ``zeros``.
+        option: the flag it was given with.
+        zeros: meaning of 0 0.
 
     Raises:
         InputError: a side below the largest stride of the network, unless both are 0.
@@ -119,7 +119,7 @@ def check_size(
 def prototype_segmenter(
     checkpoint: Path, clusters: int, trained: bool, method: str, seed: int
 ) -> PrototypeSegmenter:
-    """Cluster the prototypes of a network and segment by them."""
+    """A segmenter by the clustered prototypes of a network."""
     prototypes = open_network(checkpoint, trained).prototypes.detach().numpy()
     assigned = cluster_prototypes(prototypes, clusters, method=method, seed=seed)
     return PrototypeSegmenter(checkpoint, assigned, trained)

@@ -1,4 +1,4 @@
-"""Segmenting with a fine-tuned network: flipped views and sliding windows averaged."""
+"""Segmentation with a fine-tuned network, averaged over flipped views and sliding windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClassSegmenter:
 
     Attributes:
         checkpoint: a fine-tuned checkpoint folder.
-        window: height and width of the windows that slide over larger images; 0 0 sees the whole.
+        window: height and width of sliding windows over larger images; 0 0 takes the whole.
         flip: average with the mirrored image.
     """
 
@@ -52,16 +52,18 @@ class ClassSegmenter:
         for top, left, height, width in windows(size, self.window):
             part = pixels[..., top : top + height, left : left + width]
             logits = self.module.logits(part).float()
-            found = functional.interpolate(logits, (height, width), mode="bilinear").softmax(1)
+            probabilities = functional.interpolate(
+                logits, (height, width), mode="bilinear"
+            ).softmax(1)
             if total.ndim == 0:
-                total = torch.zeros(1, found.shape[1], *size, device=pixels.device)
-            total[..., top : top + height, left : left + width] += found
+                total = torch.zeros(1, probabilities.shape[1], *size, device=pixels.device)
+            total[..., top : top + height, left : left + width] += probabilities
             count[..., top : top + height, left : left + width] += 1
         return total / count
 
 
 def windows(size: tuple[int, ...], window: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    """(top, left, height, width) of windows that overlap by a third and cover the image.
+    """(top, left, height, width) of windows that cover the image and overlap by a third.
 
     >>> list(windows((10, 20), (0, 0)))
     [(0, 0, 10, 20)]

@@ -1,1 +1,1 @@
-"""Using a trained network: on an image in a notebook, on hours of video."""
+"""Inference with a trained network: single images and hours of video."""

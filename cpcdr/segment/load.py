@@ -1,4 +1,4 @@
-"""A trained network in one line: from a folder, an MLflow run or the model registry."""
+"""Loading a trained network from a folder, an MLflow run or the model registry."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.visualize.pictures import region_colours
 
 CLUSTERS = 19
-"""Clusters of a network that has seen no label, where no other number is asked for."""
+"""Default number of clusters of a network trained without labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network that is ready to segment.
+    """A network ready to segment.
 
     Attributes:
-        segmenter: what does it.
-        names: of the K classes; ``cluster 0`` .. where no label was ever seen.
+        segmenter: the loaded segmenter.
+        names: of the K classes, or ``cluster 0`` .. for a network trained without labels.
         colours: uint8 [K, 3] RGB.
         size: (H, W) that the network was trained at.
     """
@@ -43,10 +43,10 @@ class LoadedNetwork:
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class or cluster of every pixel, uint8 [H, W], of an image uint8 [H, W, 3] RGB.
 
-        The image is seen at the height of the training, and the answer comes at its own size.
+        The network sees the image at the training height; the result has the image's size.
 
         Raises:
-            InputError: it is no such image.
+            InputError: it is not such an image.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(
@@ -69,41 +69,41 @@ class LoadedNetwork:
 
 
 def load_network_for_use(model: str | Path, clusters: int = CLUSTERS) -> LoadedNetwork:
-    """A trained network from wherever it is.
+    """Load a trained network.
 
     Args:
         model: a checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
-        clusters: into how many clusters the prototypes of a pre-trained network are joined.
+        clusters: number of clusters of a pre-trained network's prototypes.
 
     Raises:
-        InputError: there is no such model, it is not one of pre-training, fine-tuning or a
-            probe, or it has not so many clusters.
+        InputError: the model does not exist, is not a pre-trained network, fine-tuned network or
+            probe, or has too few prototypes.
     """
     folder = find_checkpoint(str(model))
     values = read_config(folder, "pretrain", "finetune", "probe")
     if values["kind"] == "pretrain":
-        network = _of_clusters(folder, values["config"], clusters)
+        network = _clustering_network(folder, values["config"], clusters)
     else:
-        network = _of_classes(folder, values["config"])
+        network = _class_network(folder, values["config"])
     network.segmenter.load()
     return network
 
 
-def _of_clusters(folder: Path, config: dict[str, Any], clusters: int) -> LoadedNetwork:
+def _clustering_network(folder: Path, config: dict[str, Any], clusters: int) -> LoadedNetwork:
     size = _size(config.get("dataset"), folder)
     prototypes = load_network(folder)[0].prototypes.detach().numpy()
-    most = min(IGNORE, len(prototypes))  # 8-bit ids, of which 255 means none
-    if not 1 <= clusters <= most:
+    limit = min(IGNORE, len(prototypes))  # 8-bit ids, of which 255 means none
+    if not 1 <= clusters <= limit:
         raise InputError(
             f"--clusters {clusters}: {folder} has {len(prototypes)} prototypes, and ids have 8 "
-            f"bits; take 1 to {most}."
+            f"bits; take 1 to {limit}."
         )
     names = tuple(f"cluster {i}" for i in range(clusters))
     segmenter = PrototypeSegmenter(folder, cluster_prototypes(prototypes, clusters))
     return LoadedNetwork(segmenter, names, region_colours(clusters), size)
 
 
-def _of_classes(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
+def _class_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
     name, size = str(config.get("protocol")), _size(config, folder)
     if name not in PROTOCOLS:
         raise InputError(
@@ -115,21 +115,21 @@ def _of_classes(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
 
 
 def _size(section: Any, folder: Path) -> tuple[int, int]:
-    """(H, W) of that part of a checkpoint's configuration which holds the ``size``."""
+    """(H, W) from the section of a checkpoint's configuration with a ``size``."""
     match section:
         case {"size": [int(height), int(width)]} if min(height, width) > 0:
             return height, width
     raise InputError(
-        f"{folder / CONFIG}: has no size of two positive numbers, height and width, so it is "
-        "damaged; copy the checkpoint again, or train it again."
+        f"{folder / CONFIG}: has no size of two positive numbers, height and width: it is "
+        "damaged; copy the checkpoint again or retrain."
     )
 
 
 def find_checkpoint(model: str) -> Path:
-    """The folder of a checkpoint; that of an MLflow address is downloaded.
+    """The folder of a checkpoint, downloaded if it is an MLflow address.
 
     Raises:
-        InputError: there is none.
+        InputError: it does not exist.
     """
     if not model.startswith(("runs:/", "models:/")):
         folder = Path(model).expanduser()
@@ -146,14 +146,14 @@ def find_checkpoint(model: str) -> Path:
     if model.startswith("runs:/") and model.count("/") == 1:
         address = f"{model}/checkpoint"
     try:
-        found = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
+        downloaded = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
     except Exception as error:  # MLflow raises what its stores raise
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{model}: MLflow at {tracking_uri()} has no such model ({reason}); set "
             "MLFLOW_TRACKING_URI to where it was recorded."
         ) from error
-    inside = next(iter(sorted(found.rglob(CONFIG))), None)
+    inside = next(iter(sorted(downloaded.rglob(CONFIG))), None)
     if inside is None:
-        raise InputError(f"{model}: holds no checkpoint; give a run of pretrain.py or finetune.py.")
+        raise InputError(f"{model}: holds no checkpoint; give a run of pretrain or finetune.")
     return inside.parent

@@ -1,7 +1,7 @@
-"""What ``mlflow.pyfunc.load_model("models:/NAME@ALIAS")`` calls for a registered network.
+"""The MLflow loader behind ``mlflow.pyfunc.load_model("models:/NAME@ALIAS")``.
 
-The model names this module, and MLflow imports it from the installed package: nothing that comes
-with the model is run or unpickled.
+The registered model names this module and MLflow imports it from the installed package: no code of
+the model is run, nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cpcdr.segment.load import CLUSTERS, LoadedNetwork, load_network_for_use
 
 
 class ImagesToClasses:
-    """A network as MLflow wants it: batches in, batches out."""
+    """A network with MLflow's interface: batches in, batches out."""
 
     def __init__(self, network: LoadedNetwork) -> None:
         self.network = network
@@ -24,8 +24,8 @@ class ImagesToClasses:
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Classes uint8 [N, H, W] of images uint8 [N, H, W, 3] RGB."""
         classes = np.zeros(images.shape[:3], np.uint8)
-        for found, image in zip(classes, images, strict=True):
-            found[:] = self.network.segment(image)
+        for output, image in zip(classes, images, strict=True):
+            output[:] = self.network.segment(image)
         return classes
 
 

@@ -1,4 +1,4 @@
-"""What segmentation writes: overlay videos, or label maps as PNG files."""
+"""Output of segmentation: overlay videos, or label maps as PNG files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cpcdr.segment.config import SegmentConfig
 
 
 def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of a label map uint8 [H, W]: the ids are indices of a palette uint8 [K, 3] RGB."""
+    """PNG bytes of a label map uint8 [H, W] with a palette uint8 [K, 3] RGB."""
     picture = Image.fromarray(ids)
     picture.putpalette(colours.tobytes())
     encoded = io.BytesIO()
@@ -26,7 +26,7 @@ def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
 
 
 class OverlayVideos:
-    """One mp4 for everything, or one for each sequence in a folder; each appears when whole."""
+    """One mp4 in total, or one per sequence in a folder; files appear only when complete."""
 
     def __init__(self, config: SegmentConfig) -> None:
         self.config = config
@@ -34,7 +34,7 @@ class OverlayVideos:
         self.path, self.size = Path(), (0, 0)
 
     def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
-        """Append a frame; sequences come one after the other."""
+        """Append a frame; frames come sequence by sequence."""
         out = self.config.out
         path = out if self.config.one_video else out / f"{sequence.replace('/', '-')}.mp4"
         image = decode_image(picture, frame_id)
@@ -60,7 +60,7 @@ class OverlayVideos:
         return self.path.with_name(f".{self.path.stem}.partial.mp4")
 
     def close(self) -> None:
-        """Finish the open video and give it its name."""
+        """Finish the open video and move it to its final name."""
         if self.writer is not None:
             self.writer.release()
             self.writer = None
@@ -81,4 +81,4 @@ class LabelFiles:
         path.write_bytes(picture)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""

@@ -129,7 +129,7 @@ def test_impossible_settings_are_sentences(changes: dict[str, object], words: st
 )
 def test_a_checkpoint_that_does_not_say_how_it_was_trained(checkpoint: Path, config: str) -> None:
     (checkpoint / "config.yaml").write_text(f"kind: pretrain\nconfig: {config}\n")
-    with pytest.raises(InputError, match=r"config\.yaml: does not say the size"):
+    with pytest.raises(InputError, match=r"config\.yaml: lacks the frame size"):
         evaluate(settings(checkpoint))
 
 

@@ -73,5 +73,5 @@ def test_nothing_to_fit_or_score_on_is_a_sentence(checkpoint: Path, tmp_path: Pa
     with pytest.raises(InputError, match="--size 7 9 is too small"):
         ProbeConfig(size=(7, 9))
     (checkpoint / "config.yaml").write_text("kind: pretrain\nconfig: {}\n")
-    with pytest.raises(InputError, match=r"config\.yaml: does not say the size"):
+    with pytest.raises(InputError, match=r"config\.yaml: lacks the frame size"):
         probe(settings(checkpoint))

@@ -23,7 +23,7 @@ def flag(height=40, width=60):
     return image, labels
 
 
-def test_flat_colours_are_told_apart_at_any_size():
+def test_flat_colours_are_separated_at_any_size():
     image, labels = flag()
     model = fit_colour_position([image, flag(50, 70)[0]], 3, seed=0)
     predicted = model.predict(image)
@@ -47,7 +47,7 @@ def test_grey_images_have_no_colour_to_divide_by():
     assert len(np.unique(fit_colour_position([image], 3).predict(image))) == 3
 
 
-def test_bad_input_is_said():
+def test_bad_input_is_refused():
     with pytest.raises(InputError, match="at least one frame"):
         fit_colour_position([], 3)
     with pytest.raises(InputError, match="4 pixels cannot form 5"):
@@ -56,7 +56,7 @@ def test_bad_input_is_said():
 
 @pytest.mark.slow
 def test_camvid_baseline_is_far_from_solved():
-    """The number that an unsupervised network has to beat, on every tenth frame."""
+    """The score that an unsupervised network has to exceed, on every tenth frame."""
     files = sorted((CAMVID / "images").glob("*.png"))[::10]
     if not files:
         pytest.skip("CamVid clip absent")

@@ -15,19 +15,19 @@ def blobs(num_clusters, each, channels=16, noise=0.05):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_directions_are_found_whatever_the_length(method):
+def test_directions_are_recovered_for_any_length(method):
     prototypes, truth = blobs(6, 20)
-    found = cluster_prototypes(prototypes.astype(np.float32), 6, method)
-    assert found.dtype == np.int64 and adjusted_rand_score(truth, found) == 1.0
+    clusters = cluster_prototypes(prototypes.astype(np.float32), 6, method)
+    assert clusters.dtype == np.int64 and adjusted_rand_score(truth, clusters) == 1.0
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_clusters", [1, 7, 19, 40])
 def test_no_cluster_is_empty_and_a_seed_repeats(method, num_clusters):
     prototypes = np.random.default_rng(1).normal(size=(40, 8))
-    found = cluster_prototypes(prototypes, num_clusters, method, seed=3)
-    assert sorted(set(found.tolist())) == list(range(num_clusters))
-    np.testing.assert_array_equal(found, cluster_prototypes(prototypes, num_clusters, method, 3))
+    clusters = cluster_prototypes(prototypes, num_clusters, method, seed=3)
+    assert sorted(set(clusters.tolist())) == list(range(num_clusters))
+    np.testing.assert_array_equal(clusters, cluster_prototypes(prototypes, num_clusters, method, 3))
 
 
 def test_average_linkage_agrees_with_scipy():
@@ -45,7 +45,7 @@ def test_duplicates_still_fill_every_cluster():
     assert moved.tolist() == [0, 1, 2, 0]
 
 
-def test_bad_input_is_said():
+def test_bad_input_is_refused():
     prototypes = np.eye(4)
     with pytest.raises(InputError, match="4 prototypes cannot form 5"):
         cluster_prototypes(prototypes, 5)

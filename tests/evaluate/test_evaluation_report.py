@@ -1,4 +1,4 @@
-"""What is said of counts, against the same things computed one by one."""
+"""The report against the same scores computed one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cpcdr.evaluate.report import label_remarks, network_report, usage_report
 from cpcdr.frames import get_protocol
 
 
-def test_scores_of_prototypes_are_those_of_their_clusters() -> None:
+def test_prototype_counts_give_the_scores_of_their_clusters() -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 50, (6, 9, 3))  # 9 prototypes, 3 classes
     frames[4] = 0  # a frame without labels is not drawn from
@@ -20,21 +20,21 @@ def test_scores_of_prototypes_are_those_of_their_clusters() -> None:
     groups = np.stack([sum_clusters(frame, ways["one"], 3) for frame in frames])
     matched = match(groups.sum(0))
     used = frames.sum(0)
-    found = network_report(used, groups, matched, ways, ("a", "b", "c"))
+    report = network_report(used, groups, matched, ways, ("a", "b", "c"))
     direct = {
         name: scores(match(c := sum_clusters(used, way, 3)).fold(c)).miou
         for name, way in ways.items()
     }
-    assert found["miou_by_clustering"] == direct and found["miou"] == direct["one"]
-    assert found["miou_range"] == {"min": min(direct.values()), "max": max(direct.values())}
+    assert report["miou_by_clustering"] == direct and report["miou"] == direct["one"]
+    assert report["miou_range"] == {"min": min(direct.values()), "max": max(direct.values())}
     interval = miou_interval(np.delete(groups, 4, 0), matched)
-    assert found["miou_interval"] == {**vars(interval), "over": "5 frames"}
+    assert report["miou_interval"] == {**vars(interval), "over": "5 frames"}
     # By hand: each prototype its most frequent class.
     majority = np.zeros((3, 3), np.int64)
     for row in used:
         majority[row.argmax()] += row
-    assert found["majority_miou"] == scores(majority).miou
-    assert set(found["per_class_iou"]) == {"a", "b", "c"} and found["absent_classes"] == []
+    assert report["majority_miou"] == scores(majority).miou
+    assert set(report["per_class_iou"]) == {"a", "b", "c"} and report["absent_classes"] == []
 
 
 def test_one_frame_has_no_interval_and_many_are_drawn_in_groups() -> None:
@@ -44,10 +44,10 @@ def test_one_frame_has_no_interval_and_many_are_drawn_in_groups() -> None:
     assert "miou_interval" not in one
     groups = np.repeat(counts[None], MOST_GROUPS, axis=0)
     many = network_report(groups.sum(0), groups, match(counts), ways, ("a", "b"))
-    assert many["miou_interval"]["over"] == f"{MOST_GROUPS} groups of frames in a row"
+    assert many["miou_interval"]["over"] == f"{MOST_GROUPS} groups of consecutive frames"
 
 
-def test_remarks_name_what_is_absent() -> None:
+def test_remarks_name_absent_classes() -> None:
     camvid = get_protocol("camvid-11")
     pixels = np.ones(11, np.int64)
     assert label_remarks(pixels, camvid, "x") == []

@@ -23,16 +23,16 @@ def test_scores_agree_with_sklearn(seed, num_classes):
     random = np.random.default_rng(seed)
     labels = random.integers(0, num_classes, 300).astype(np.uint8)
     predicted = np.where(random.random(300) < 0.6, labels, random.integers(0, num_classes, 300))
-    found = scores(confusion(predicted, labels, num_classes, num_classes))
+    result = scores(confusion(predicted, labels, num_classes, num_classes))
     ious = jaccard_score(labels, predicted, average=None, labels=np.arange(num_classes))
     present = np.isin(np.arange(num_classes), labels)
-    np.testing.assert_allclose(found.per_class_iou[present], ious[present])
-    assert found.miou == pytest.approx(ious[present].mean())
-    assert found.accuracy == pytest.approx(accuracy_score(labels, predicted))
+    np.testing.assert_allclose(result.per_class_iou[present], ious[present])
+    assert result.miou == pytest.approx(ious[present].mean())
+    assert result.accuracy == pytest.approx(accuracy_score(labels, predicted))
     recall = [(predicted[labels == k] == k).mean() for k in np.flatnonzero(present)]
-    assert found.class_accuracy == pytest.approx(np.mean(recall))
+    assert result.class_accuracy == pytest.approx(np.mean(recall))
     if present.all():
-        assert found.class_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
+        assert result.class_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 @settings(max_examples=60)
@@ -41,7 +41,7 @@ def test_hungarian_finds_the_best_mean_iou(table):
     clusters, classes = table.shape
     if not table.any():
         return
-    # Every way to give clusters different classes, "no class" (= classes) as often as wanted.
+    # Every assignment of distinct classes to clusters; "no class" (= classes) may repeat.
     spare = [classes] * max(clusters - classes, 0)
     options = {p[:clusters] for p in permutations([*range(classes), *spare], clusters)}
     best = max(_miou(table, names) for names in options)
@@ -59,28 +59,28 @@ def _miou(table, names):
 
 @given(counts())
 def test_folding_keeps_every_pixel(table):
-    for found in (match(table), majority_vote(table)):
-        folded = found.fold(table)
+    for matched in (match(table), majority_vote(table)):
+        folded = matched.fold(table)
         np.testing.assert_array_equal(folded.sum(0), table.sum(0))
-        stack = found.fold(np.stack([table, 2 * table]))
+        stack = matched.fold(np.stack([table, 2 * table]))
         np.testing.assert_array_equal(stack, np.stack([folded, 2 * folded]))
 
 
 def test_a_permutation_is_undone():
     table = np.diag([5, 3, 9, 1])[[2, 0, 3, 1]]
-    found = match(table)
-    assert found.classes.tolist() == [2, 0, 3, 1]
-    assert scores(found.fold(table)).miou == 1.0
-    assert found.labels(np.array([[0, 1], [2, 3]])).tolist() == [[2, 0], [3, 1]]
+    matched = match(table)
+    assert matched.classes.tolist() == [2, 0, 3, 1]
+    assert scores(matched.fold(table)).miou == 1.0
+    assert matched.labels(np.array([[0, 1], [2, 3]])).tolist() == [[2, 0], [3, 1]]
 
 
 def test_pixels_of_unmatched_clusters_are_errors():
     table = np.array([[8, 0], [0, 8], [2, 0], [0, 2]])
-    found = match(table)
-    assert found.classes.tolist() == [0, 1, 2, 2]
-    result = scores(found.fold(table))
+    matched = match(table)
+    assert matched.classes.tolist() == [0, 1, 2, 2]
+    result = scores(matched.fold(table))
     assert result.accuracy == result.miou == result.class_accuracy == 0.8
-    assert found.labels(np.array([3])).tolist() == [255]
+    assert matched.labels(np.array([3])).tolist() == [255]
     assert scores(majority_vote(table).fold(table)).miou == 1.0
 
 
@@ -108,7 +108,7 @@ def test_majority_leaves_unused_clusters_without_class():
     assert majority_vote(np.array([[0, 0], [1, 3]])).classes.tolist() == [2, 1]
 
 
-def test_nothing_labelled_is_said():
+def test_no_labelled_pixel_is_refused():
     with pytest.raises(InputError, match="label maps"):
         scores(np.zeros((3, 3), np.int64))
 

@@ -1,4 +1,4 @@
-"""A linear probe as a checkpoint: it decides as the probe's weights do."""
+"""A linear probe as a checkpoint predicts like the probe's weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cpcdr.model.finetuned import load_finetuned
 from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork
 
 
-def test_it_decides_as_the_weights_do_and_replaces_what_was_there(tmp_path: Path) -> None:
+def test_predictions_agree_and_an_old_folder_is_replaced(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = SegmentationNetwork(ModelConfig("resnet10", 8, 16, 32, 16, 20)).eval()
     about = {"protocol": "synthetic", "size": [64, 128], "probe": {"frames": "street"}}

@@ -1,4 +1,4 @@
-"""Probes against what is known: scikit-learn's ridge, separable data, neighbours by hand."""
+"""Probes against references: scikit-learn's ridge, separable data, neighbours by hand."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def blobs(seed: int = 0, count: int = 900) -> tuple[np.ndarray, np.ndarray]:
     return corners[labels] + rng.normal(0, 0.7, (count, 4)), labels
 
 
-def test_ridge_in_parts_is_ridge_at_once() -> None:
+def test_ridge_in_batches_equals_ridge_at_once() -> None:
     features, labels = blobs()
     probe = RidgeProbe(4, 3, penalty=0.05)
-    with_unknown = labels.copy()
-    with_unknown[::7] = 255
+    partly_labelled = labels.copy()
+    partly_labelled[::7] = 255
     for part in np.array_split(np.arange(len(labels)), 5):
-        probe.add(features[part], with_unknown[part])
-    known = with_unknown != 255
-    x, y = features[known], np.eye(3)[labels[known]]
+        probe.add(features[part], partly_labelled[part])
+    labelled = partly_labelled != 255
+    x, y = features[labelled], np.eye(3)[labels[labelled]]
     model = Ridge(alpha=0.05 * (x**2).sum() / 4).fit(x, y)
     np.testing.assert_allclose(probe.solve()[:-1], model.coef_.T, atol=1e-6)
     np.testing.assert_allclose(probe.solve()[-1], model.intercept_, atol=1e-6)
@@ -57,8 +57,8 @@ def test_neighbours_vote() -> None:
     unit = torch.nn.functional.normalize(torch.from_numpy(features).float(), dim=1)
     neighbours = Neighbours(unit, torch.from_numpy(labels), 3)
     other, truth = blobs(1)
-    found = neighbours.classify(torch.from_numpy(other).float())
-    assert (found == truth).mean() > 0.97
+    predicted = neighbours.classify(torch.from_numpy(other).float())
+    assert (predicted == truth).mean() > 0.97
     few = Neighbours(torch.eye(2), torch.tensor([1, 0]), 2, k=20)
     assert few.classify(torch.tensor([[9.0, 1.0], [1.0, 9.0]])).tolist() == [1, 0]
 
