@@ -1,4 +1,4 @@
-"""The synthetic street: the same frame everywhere, and geometry that agrees with itself."""
+"""The synthetic street: reproducible frames, and consistent geometry."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_random_access_equals_sequential_reading_in_another_process() -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     here: dict[str, Any] = {}
-    exec(DIGEST, here)  # the same few lines in both processes
+    exec(DIGEST, here)  # the same code in both processes
     assert answer.stdout.decode().strip() == here["digest"](backwards[::-1])
 
 
@@ -108,7 +108,7 @@ def test_depth_pose_and_intrinsics_explain_the_next_frame(street: int) -> None:
         planes = torch.from_numpy(np.atleast_3d(values).astype(np.float32)).permute(2, 0, 1)
         return sample_pixels(planes[None], pixels[None])[0].permute(1, 2, 0).numpy()
 
-    # What the point's disparity is in the next camera, and what that camera sees there.
+    # The point's disparity in the next camera, and the disparity rendered there.
     rays = torch.linalg.inv(_matrix(now.intrinsics)) @ _grid(now.disparity.shape)
     points = pose[:3, :3] @ (rays / disparity.reshape(1, -1)) + pose[:3, 3:]
     expected = (1.0 / points[2]).reshape(disparity.shape).numpy()
@@ -143,7 +143,7 @@ def test_streets_differ_and_seeds_differ() -> None:
     assert len({f.encoded for f in images}) == 3
 
 
-def test_size_changes_nothing_but_the_resolution() -> None:
+def test_size_changes_only_the_resolution() -> None:
     small = frame(SMALL, 0, 0)
     large = frame("streets=2,frames=3,height=128,width=256,seed=5", 0, 0)
     assert small.labels is not None and large.labels is not None
@@ -174,6 +174,6 @@ def test_a_setting_that_is_too_small_is_refused(argument: str) -> None:
 
 @pytest.mark.parametrize("ref", [FrameRef("street-000-099", 0), FrameRef("street-000-000", 16),
                                  FrameRef("other", 0), FrameRef("street-001-000", 0)])  # fmt: skip
-def test_a_frame_that_does_not_exist_is_refused(ref: FrameRef) -> None:
+def test_a_missing_frame_is_refused(ref: FrameRef) -> None:
     with pytest.raises(FrameError, match="has no frame"):
         SyntheticStreet.parse("", FrameOptions()).read(ref)

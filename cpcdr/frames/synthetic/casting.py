@@ -1,8 +1,8 @@
-"""Visibility: which part each sample of the image sees, how far, and whether the sun reaches it.
+"""Visibility: the part that each image sample sees, its depth, and whether the sun reaches it.
 
 Each part is ray-cast only inside the rectangle that it covers on screen, into a z-buffer; shadows
 likewise, inside the rectangle of the part's shadow volume. Ray directions have unit depth in the
-camera, so that a ray parameter t is the sample's z in metres.
+camera, so a ray parameter t is the sample's z in metres.
 """
 
 # Numba infers the kernels' types.
@@ -120,7 +120,7 @@ def ray(camera, u, v):
 def cast(prims, ground, camera, depth, part):
     """Fill depth float32 [h, w] (z in metres, FAR = sky) and part int32 [h, w] of all samples.
 
-    Parts come nearest first, so that most of what is hidden is never intersected.
+    Parts come nearest first, so most hidden parts are never intersected.
     """
     height, width = depth.shape
     ox, oy, oz = camera.pose[0, 3], camera.pose[1, 3], camera.pose[2, 3]
@@ -158,7 +158,7 @@ def cast(prims, ground, camera, depth, part):
 def find_edges(part, mixed):
     """Set ``mixed`` (bool [h / 2, w / 2]) where the 2 × 2 samples of a pixel see several parts.
 
-    Only there are all samples lit and shaded: elsewhere textures are smooth at a pixel's scale.
+    Only there all samples are lit and shaded: elsewhere textures are smooth at pixel scale.
     """
     for v in range(mixed.shape[0]):
         for u in range(mixed.shape[1]):
@@ -192,7 +192,7 @@ def cast_shadows(prims, camera, sun, depth, part, mixed, reach, lit):
             for k in range(3):
                 points[8 + i, k] = points[i, k] - drop * sun[k]
         left, right, top, bottom, nearest = screen_bounds(points, 16, camera, height, width)
-        # Shadows of slender things are seen only near.
+        # Shadows of slender parts are visible only nearby.
         size = solid.wide + solid.tall + solid.deep - max(solid.wide, solid.tall, solid.deep)
         if nearest > min(reach, 60.0 * size):
             continue
@@ -213,7 +213,7 @@ def cast_shadows(prims, camera, sun, depth, part, mixed, reach, lit):
 
 @kernel
 def contact_shade(prims, camera, depth, part, shade):
-    """Darken ``shade`` (float32 [h, w]) on the ground just around and under what stands on it."""
+    """Darken ``shade`` (float32 [h, w]) on the ground around and under objects."""
     height, width = depth.shape
     points = np.empty((8, 3))
     for p in range(len(prims.codes)):

@@ -1,4 +1,4 @@
-"""Cars, pedestrians and cyclists, built of parts: each function draws one at random."""
+"""Cars, pedestrians and cyclists made of parts; each function generates a random one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cpcdr.frames.synthetic.primitives import (
     Parts,
     Vector,
     limb,
-    turned,
+    yaw_rotation,
 )
 
 RUBBER = (0.015, 0.015, 0.015)
@@ -97,7 +97,7 @@ def _raised(parts: Parts, height: float, z: float = 0.0) -> Parts:
 
 
 def person(rng: np.random.Generator, phase: float) -> Parts:
-    """A pedestrian walking to +z; ``phase`` in radians is the stride, 0 stands still."""
+    """A pedestrian walking to +z; ``phase`` in radians of the stride, 0 stands still."""
     height = float(rng.uniform(1.5, 1.92))
     legs, sleeve = paint(rng, 0.02, 0.5, 0.7), paint(rng, 0.02, 0.7, 0.9)
     hip, swing = 0.48 * height, 0.42 * math.sin(phase)
@@ -120,7 +120,7 @@ def person(rng: np.random.Generator, phase: float) -> Parts:
 
 
 def cyclist(rng: np.random.Generator, phase: float) -> Parts:
-    """A person on a bicycle riding to +z; ``phase`` in radians turns the wheels and the pedals."""
+    """A person on a bicycle riding to +z; ``phase`` in radians rotates wheels and pedals."""
     height = float(rng.uniform(1.55, 1.9))
     frame, legs = paint(rng, 0.02, 0.8, 0.95), paint(rng, 0.02, 0.5, 0.7)
     sleeve = paint(rng, 0.02, 0.7, 0.9)
@@ -130,7 +130,7 @@ def cyclist(rng: np.random.Generator, phase: float) -> Parts:
         wheel = (0.0, -0.35, z)
         shape = (0.0, phase, 0.0)
         half = (0.35, 0.35, 0.02)
-        upright = turned(math.pi / 2)
+        upright = yaw_rotation(math.pi / 2)
         parts.append(Part(PANEL, SPOKES, wheel, half, RUBBER, RUBBER, shape, rotation=upright))
     frame_ends: list[tuple[Vector, Vector]] = [
         ((0.0, -0.35, -0.54), saddle),

@@ -1,7 +1,7 @@
 """Procedural patterns in metres, each faded out where a sample is larger than its detail.
 
-A pattern that is finer than the sample it falls into would flicker from frame to frame and break
-photometric consistency, so every function here takes the sample's footprint in metres.
+Patterns finer than a sample would flicker from frame to frame and break photometric consistency, so
+every function takes the sample's footprint in metres.
 """
 
 # Numba infers the kernels' types.
@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 kernel = njit(cache=True, fastmath=True, nogil=True)
-"""Compiles a function once a machine; it then runs without the interpreter's lock."""
+"""Compiles a function once per machine; it releases the GIL."""
 
 _SIZE = 64
 _TABLE = np.random.Generator(np.random.Philox(2211)).random((_SIZE, _SIZE), dtype=np.float32)
@@ -53,7 +53,7 @@ def noise3(x, y, z):
 
 @kernel
 def visible(wavelength, footprint):
-    """How much of a detail of this size a sample of this footprint may show, in [0, 1]."""
+    """Fraction of a detail's contrast that a sample of this footprint resolves, in [0, 1]."""
     return min(1.0, max(0.0, 0.5 * (wavelength / footprint - 1.0)))
 
 

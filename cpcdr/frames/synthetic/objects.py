@@ -1,7 +1,7 @@
-"""What stands and moves in a street, built of parts: each function draws one object at random.
+"""Street objects made of parts; each function generates a random one.
 
-Sizes are metres and typical of the real thing; colours are drawn from the same wide range for every
-class (`paint`), so that a colour says little about what wears it.
+Sizes are realistic, in metres. Colours come from the same wide range for every class (`paint`), so
+colour hardly predicts the class.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def building(rng: np.random.Generator, width: float, depth: float, height: float
         eaves = (width / 2 + 0.3, rise, depth / 2 + 0.3)
         centre = (0.0, -height - rise, 0.0)
         parts.append(Part(BOX, ROOF, centre, eaves, paint(rng, 0.04, 0.45), shape=slopes))
-    for _ in range(rng.integers(0, 3)):  # balconies and oriels give the front depth
+    for _ in range(rng.integers(0, 3)):  # balconies and oriels add depth
         level = floor * rng.integers(1, max(2, int(height / floor)))
         spot = (float(rng.uniform(-0.4, 0.4) * width), -float(level) - 0.6, -depth / 2)
         if level + 1.2 < height:
@@ -90,7 +90,7 @@ def wall(rng: np.random.Generator, length: float) -> Parts:
 
 
 def fence(rng: np.random.Generator, length: float) -> Parts:
-    """A fence along x: pickets, rails or lattice that one sees through, between posts."""
+    """A fence along x: see-through pickets, rails or lattice between posts."""
     height = float(rng.uniform(1.0, 2.2))
     colour = paint(rng, 0.04, 0.75, 0.6)
     kind = int(rng.integers(0, 3))
@@ -178,7 +178,7 @@ def post(rng: np.random.Generator, height: float) -> Parts:
 
 
 def sign(rng: np.random.Generator) -> tuple[Parts, float]:
-    """A traffic sign facing -z, and the height of the post that it needs."""
+    """A traffic sign facing -z, and the height of its post."""
     mask = int(rng.integers(0, 4))
     face = paint(rng, 0.5, 0.9, 0.25) if rng.random() < 0.5 else paint(rng, 0.1, 0.7, 0.95)
     border = paint(rng, 0.15, 0.8, 0.95)
@@ -193,7 +193,7 @@ def sign(rng: np.random.Generator) -> tuple[Parts, float]:
 
 
 def traffic_light(rng: np.random.Generator, reach: float) -> tuple[Parts, Parts]:
-    """Lights facing -z and what carries them; ``reach`` > 0 hangs one over the road at -x."""
+    """Lights facing -z and their carrier; ``reach`` > 0 adds one over the road at -x."""
     shell = paint(rng, 0.01, 0.3, 0.4)
     half = (float(rng.uniform(0.26, 0.36)), float(rng.uniform(0.62, 0.85)), 0.16)
     low = float(rng.uniform(2.2, 2.6))
@@ -211,6 +211,6 @@ def traffic_light(rng: np.random.Generator, reach: float) -> tuple[Parts, Parts]
 
 
 def hill(rng: np.random.Generator) -> Parts:
-    """A far grassy hill."""
+    """A distant grassy hill."""
     half = (float(rng.uniform(40, 90)), float(rng.uniform(5, 14)), float(rng.uniform(30, 60)))
     return [Part(ELLIPSOID, TURF, (0.0, 0.0, 0.0), half, leaf_paint(rng), paint(rng, 0.1, 0.4))]

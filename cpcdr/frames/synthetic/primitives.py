@@ -1,4 +1,4 @@
-"""Solids that objects are made of, and the arrays that the ray caster reads.
+"""The solids that make up objects, and the arrays that the ray caster reads.
 
 A part is a unit solid (all coordinates in [-1, 1]) scaled by half sizes, rotated and moved. Rays
 are cast in the unit solid's own coordinates, where each kind is a few lines.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BOX, ELLIPSOID, CYLINDER, PANEL, LEAVES = range(5)
-"""Kinds, and what their ``shape`` means. BOX shrinks upwards by fractions (sides, front, back);
+"""Kinds, and the meaning of ``shape``: BOX tapers upwards by fractions (sides, front, back);
 PANEL is a plane z = 0 with a mask (which, period, fill); LEAVES is a volume with a ragged surface
 (1 for a clipped hedge or 0 for a crown, clump size in metres). The others have none."""
 
@@ -70,8 +70,8 @@ class Primitives(NamedTuple):
     codes: NDArray[np.int32]
 
 
-def turned(yaw: float) -> NDArray[np.float64]:
-    """Rotation about the vertical that takes z forward to the heading ``yaw`` (right positive)."""
+def yaw_rotation(yaw: float) -> NDArray[np.float64]:
+    """Rotation about the vertical axis that takes z to the heading ``yaw`` (right positive)."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
@@ -88,7 +88,7 @@ def limb(
     axis = [b - a for a, b in zip(start, end, strict=True)]
     length = max(math.hypot(*axis), 1e-9)
     ax, ay, az = (value / length for value in axis)
-    # Any direction across the axis will do: axis × z, or axis × x where the axis is along z.
+    # Any perpendicular direction: axis × z, or axis × x where the axis is along z.
     across = (ay, -ax, 0.0) if abs(az) < 0.9 else (0.0, az, -ay)
     norm = math.hypot(*across)
     sx, sy, sz = (value / norm for value in across)
@@ -100,16 +100,18 @@ def limb(
 
 
 def pack(objects: Sequence[Placed], seeds: Sequence[int]) -> Primitives:
-    """Objects as arrays; ``seeds`` holds one integer an object, which its textures depend on."""
+    """Objects as arrays; ``seeds`` holds one integer per object for its textures."""
     flat = [part for placed in objects for part in placed.parts]
     count = len(flat)
     owner = np.repeat(np.arange(len(objects)), [len(placed.parts) for placed in objects])
-    turns = np.array([turned(placed.heading) for placed in objects]).reshape(-1, 3, 3)[owner]
+    headings = np.array([yaw_rotation(placed.heading) for placed in objects]).reshape(-1, 3, 3)[
+        owner
+    ]
     feet = np.array([(o.x, -o.height, o.z) for o in objects], dtype=float).reshape(-1, 3)[owner]
     local = [IDENTITY if part.rotation is None else part.rotation for part in flat]
-    rotation = turns @ np.array(local).reshape(count, 3, 3)
+    rotation = headings @ np.array(local).reshape(count, 3, 3)
     centre = np.array([part.centre for part in flat], dtype=float).reshape(count, 3)
-    position = np.einsum("pij,pj->pi", turns, centre) + feet
+    position = np.einsum("pij,pj->pi", headings, centre) + feet
     half = np.array([part.half for part in flat], dtype=float).reshape(count, 3)
     linear = rotation.transpose(0, 2, 1) / half[:, :, None]
     shift = -np.einsum("pij,pj->pi", linear, position)
@@ -130,6 +132,6 @@ def pack(objects: Sequence[Placed], seeds: Sequence[int]) -> Primitives:
 
 
 def joined(first: Primitives, second: Primitives) -> Primitives:
-    """Both sets of parts in one."""
+    """Both sets of parts concatenated."""
     pairs = zip(first, second, strict=True)
     return Primitives._make(np.concatenate([a, b]) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""Furnishing a street: what stands along both sides, block by block, and who moves in it."""
+"""Furnishing a street with static objects along both sides, block by block."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ class Furnisher:
         self.seeds: list[int] = []
 
     def put(self, parts: Parts, label: int, x: float, z: float, heading: float) -> None:
-        """Stand an object on the kerb's level, or on the road where it is on the road."""
+        """Place an object at kerb level, or at road level on the road."""
         height = self.ground.kerb if road_distance(self.ground, x, z) >= 0.0 else 0.0
         self.objects.append(Placed(parts, label, x, z, heading, height))
         self.seeds.append(int(self.rng.integers(0, 1 << 20)))
 
     def fits(self, x: float, z: float, heading: float, width: float, depth: float) -> bool:
-        """Whether a footprint (metres along and across the heading's right) is clear of roads."""
+        """Whether a footprint (metres along the heading's right and forward) is clear of roads."""
         c, s = math.cos(heading), math.sin(heading)
         margin = 0.25
         for a in np.linspace(-0.5, 0.5, 5) * width:
@@ -171,7 +171,7 @@ class Furnisher:
     def upright(
         self, axis: Axis, side: int, along: float, across: float, parts: Parts, label: int
     ) -> None:
-        """Stand an object whose -x points to the road."""
+        """Place an object with -x towards the road."""
         x, z, heading = axis.place(along, side * across)
         if road_distance(self.ground, x, z) > 0.2:
             self.put(parts, label, x, z, heading + (0.0 if side > 0 else math.pi))
@@ -231,13 +231,13 @@ def crossings(ground: Ground, begin: float, end: float) -> list[float]:
 def scenery(
     rng: np.random.Generator, ground: Ground, start: float, length: float, turning: bool
 ) -> tuple[list[Placed], list[int]]:
-    """Everything that stands still in a street, and the seed of each object's textures.
+    """All static objects of a street, and the seed of each object's textures.
 
     Args:
-        rng: draws everything.
-        ground: the plan.
+        rng: for all random choices.
+        ground: plan of the street.
         start, length: z of the drive's first frame and metres driven.
-        turning: the drive turns into the first crossing road, which is then furnished far.
+        turning: the drive turns into the first crossing road, which is then furnished further.
     """
     site = Furnisher(rng, ground)
     begin, end = start - 12.0, start + length + AHEAD

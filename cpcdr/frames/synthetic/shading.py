@@ -47,7 +47,7 @@ class Light(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """Looks of the ground: linear colours, slab size, dash period and dash length in metres (0: no
+    """Appearance of the ground: linear colours, slab size, dash period and length in metres (0: no
     centre line), and 1.0 for edge lines."""
 
     asphalt: Vector
@@ -132,7 +132,7 @@ def part_normal(prims, p, x, y, z):
 @kernel
 def part_colour(prims, p, x, y, z, face, footprint):
     """Albedo of a part at unit coordinates x, y, z."""
-    # Tuples, not array slices: those are slow in inner loops.
+    # Tuples: array slices are slow in inner loops.
     half = (prims.half[p, 0], prims.half[p, 1], prims.half[p, 2])
     colours, pattern = prims.colours, prims.pattern
     colour = (colours[p, 0, 0], colours[p, 0, 1], colours[p, 0, 2])
@@ -233,7 +233,7 @@ def radiance(prims, ground, surface, light, camera, u, v, t, p, lit, contact):
 
 @kernel
 def shade(prims, ground, surface, light, camera, depth, part, mixed, lit, contact, out):
-    """Write linear RGB float32 [H, W, 3]: one look at pixels of one part, four at mixed ones."""
+    """Write linear RGB float32 [H, W, 3]: one sample per pixel, four where parts meet."""
     for v in range(mixed.shape[0]):
         for u in range(mixed.shape[1]):
             a, b = 2 * v, 2 * u

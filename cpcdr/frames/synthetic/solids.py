@@ -1,4 +1,4 @@
-"""Rays against single parts, in the unit solid's own coordinates: pure scalar functions."""
+"""Ray intersections with single parts, in the unit solid's coordinates: pure scalar functions."""
 
 # Numba infers the kernels' types.
 # mypy: disable-error-code="no-untyped-def"
@@ -14,7 +14,7 @@ from cpcdr.frames.synthetic.primitives import BOX, CYLINDER, ELLIPSOID, FENCE, L
 
 
 class Solid(NamedTuple):
-    """What a ray needs to know of one part, as scalars: array slices are slow in inner loops.
+    """One part as scalars for ray intersection: array slices are slow in inner loops.
 
     ``a, b, c`` are the part's shape; ``wide, tall, deep`` its half sizes in metres.
     """
@@ -43,7 +43,7 @@ def solid_of(prims, p):
 
 @kernel
 def slab(o, d):
-    """Where a ray is between -1 and 1 on one axis: (enter, leave)."""
+    """Interval in which a ray is between -1 and 1 on one axis: (enter, leave)."""
     if abs(d) < 1.0e-12:
         return (-FAR, FAR) if abs(o) <= 1.0 else (FAR, -FAR)
     a, b = (-1.0 - o) / d, (1.0 - o) / d
@@ -123,7 +123,7 @@ def hit_cylinder(ox, oy, oz, dx, dy, dz):
 
 @kernel
 def panel_covers(x, y, solid, footprint):
-    """Whether a panel has substance at unit coordinates: shape of signs, gaps of fences."""
+    """Whether a panel is solid at unit coordinates: outlines of signs, gaps of fences."""
     if abs(x) > 1.0 or abs(y) > 1.0:
         return False
     mask, material = int(solid.a), solid.material
@@ -159,7 +159,7 @@ def panel_covers(x, y, solid, footprint):
 
 @kernel
 def hit_leaves(ox, oy, oz, dx, dy, dz, solid, steps):
-    """March through a ragged volume: foliage is where its depth inside beats a noise."""
+    """March through a ragged volume: foliage is where the depth inside exceeds a noise."""
     hedge = solid.a > 0.5
     if hedge:
         begin = hit_cube(ox, oy, oz, dx, dy, dz)
@@ -186,7 +186,7 @@ def hit_leaves(ox, oy, oz, dx, dy, dz, solid, steps):
         if inside <= 0.0:
             continue
         x, y, z = x * solid.wide * scale + shift, y * solid.tall * scale, z * solid.deep * scale
-        # The fine octave is evaluated only where it decides.
+        # The fine octave is evaluated only where it matters.
         rag = 0.62 * 0.65 * noise3(x, y, z)
         if inside <= rag:
             continue

@@ -19,16 +19,18 @@ _KEYS = ("streets", "frames", "height", "width", "seed")
 
 @dataclass(frozen=True)
 class SyntheticStreet:
-    """Rendered drives through invented streets. A frame depends on its sequence's name, its number
-    and the source's settings alone, in whatever order and process frames are read.
+    """Rendered drives through procedural streets.
+
+    A frame depends only on its sequence, its index and the source's settings, not on the order or
+    process of reading.
 
     Attributes:
-        spec: the text that the user gave.
+        spec: the source as the user specified it.
         options: field of view or intrinsics of the camera, stride and limit.
         streets: number of sequences.
         frames: frames of each sequence, 0.4 to 0.9 m apart.
         height, width: size of the image in pixels.
-        seed: another seed, other streets.
+        seed: of the streets.
         protocol: ``synthetic`` (Cityscapes' 7 categories) or ``synthetic-14`` (its classes).
     """
 
@@ -47,12 +49,12 @@ class SyntheticStreet:
         for key, low in least.items():
             if getattr(self, key) < low:
                 raise InputError(
-                    f"{self.spec}: {key}={getattr(self, key)} is too small, give {low} or more."
+                    f"{self.spec}: {key}={getattr(self, key)} is too small; give {low} or more."
                 )
 
     @classmethod
     def parse(cls, argument: str, options: FrameOptions) -> SyntheticStreet:
-        """The source that ``streets=4,frames=8,height=128,width=256,seed=3`` describes.
+        """Parse a source such as ``streets=4,frames=8,height=128,width=256,seed=3``.
 
         Args:
             argument: any of those keys with whole numbers, separated by commas; ``""`` for the
@@ -85,12 +87,12 @@ class SyntheticStreet:
         """Render a frame: JPEG of quality 95, with exact disparity, pose and labels.
 
         Raises:
-            FrameError: there is no such frame.
+            FrameError: the frame does not exist.
         """
         number = ref.sequence.rpartition("-")[2]
-        known = number.isdecimal() and ref.sequence == self._name(int(number))
-        if not known or int(number) >= self.streets or not 0 <= ref.frame_index < self.frames:
-            raise FrameError(f"{self.spec} has no frame {ref.frame_id}: take one that it lists.")
+        listed = number.isdecimal() and ref.sequence == self._name(int(number))
+        if not listed or int(number) >= self.streets or not 0 <= ref.frame_index < self.frames:
+            raise FrameError(f"{self.spec} has no frame {ref.frame_id}: use one that it lists.")
         size = (self.height, self.width)
         intrinsics = given_or_assumed(self.options, size)
         street = build_street(self.seed, int(number), self.frames)

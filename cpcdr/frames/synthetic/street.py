@@ -1,4 +1,4 @@
-"""One street: its plan, light and cameras, and the rendering of one frame of it."""
+"""One street: its plan, light and camera path, and the rendering of one frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ZONE_LABELS = np.array(
 SHADOW_REACH = 70.0
 MOVERS_REACH = 90.0
 OVERCAST = 0.3
-"""Sunlight below this throws no shadows."""
+"""Sunlight below this casts no shadows."""
 SENSOR_NOISE = 1.6
 """Standard deviation of the sensor's noise in grey values of 255."""
 
@@ -48,7 +48,7 @@ class Drive:
 
 @dataclass(frozen=True, eq=False)
 class Street:
-    """Everything about a street that does not change with the frame."""
+    """Everything in a street that is constant over the frames."""
 
     ground: Ground
     surface: Surface
@@ -95,7 +95,7 @@ def draw_ground(rng: np.random.Generator) -> Ground:
 
 
 def draw_drive(rng: np.random.Generator, ground: Ground) -> Drive:
-    """A random drive, in the right or left lane; some turn into a crossing road."""
+    """A random drive in the right or left lane, in some cases turning into a crossing road."""
     side = 1.0 if rng.random() < 0.5 else -1.0
     room = ground.half_width - (3.6 if ground.half_width > PARKING_WIDTH else 1.2)
     lane = side * room * float(rng.uniform(0.3, 1.0))
@@ -118,7 +118,7 @@ def draw_drive(rng: np.random.Generator, ground: Ground) -> Drive:
 
 
 def draw_surface(rng: np.random.Generator) -> Surface:
-    """Random looks of the ground: any of its parts may be light or dark, warm or cold."""
+    """Random appearance of the ground: any part may be light or dark, warm or cold."""
     dashed = rng.random() < 0.8
     period = float(rng.uniform(4.0, 9.0)) if dashed else 0.0
     return Surface(
@@ -180,10 +180,10 @@ def camera_pose(ground: Ground, drive: Drive, frame: int) -> NDArray[np.float64]
     pitch = drive.pitch + 0.004 * math.sin(1.3 * frame + 1.0)
     c, s = math.cos(heading), math.sin(heading)
     a, b = math.cos(pitch), math.sin(pitch)
-    turn = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
-    nod = np.array([[1.0, 0.0, 0.0], [0.0, a, -b], [0.0, b, a]])
+    yaw = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+    tilt = np.array([[1.0, 0.0, 0.0], [0.0, a, -b], [0.0, b, a]])
     pose = np.eye(4)
-    pose[:3, :3] = turn @ nod
+    pose[:3, :3] = yaw @ tilt
     pose[:3, 3] = (x, -drive.height, z)
     return pose
 
@@ -252,7 +252,7 @@ def render(
 
 
 def _with_movers(street: Street, frame: int, pose: NDArray[np.float64]) -> Primitives:
-    """The street's parts and those of everyone who moves near the camera at this frame."""
+    """Parts of the street and of all moving objects near the camera at this frame."""
     placed = [(mover.at(frame, street.ground), mover.seed) for mover in street.moving
               if mover.near(frame, street.ground, pose, MOVERS_REACH)]  # fmt: skip
     if not placed:
@@ -261,7 +261,7 @@ def _with_movers(street: Street, frame: int, pose: NDArray[np.float64]) -> Primi
 
 
 def _in_view(prims: Primitives, pose: NDArray[np.float64], reach: float = 190.0) -> Primitives:
-    """Parts that may be seen or throw a shadow into view, nearest first."""
+    """Parts that may be visible or cast a shadow into view, nearest first."""
     centre = prims.to_world[:, :, 3] - pose[:3, 3]
     radius = np.sqrt((prims.half**2).sum(axis=1))
     ahead = centre @ pose[:3, 2]

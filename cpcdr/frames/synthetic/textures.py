@@ -1,6 +1,6 @@
-"""What each material looks like: a factor on, or a replacement of, a part's colour.
+"""The texture of each material: a factor on a part's colour, or a replacement.
 
-Colours vary freely between objects of a class; structure does not. Each pattern has its real-world
+Colours vary freely between objects of a class; structure does not. Each pattern has real-world
 scale and takes u, v in metres on the surface (v upwards from the foot of the part), the sample's
 footprint in metres and the part's seed.
 """
@@ -64,7 +64,7 @@ def facade(u, v, top, colour, accent, bays, seed, footprint):
 
 @kernel
 def windows(u, v, r, g, b, accent, bays, seed, footprint):
-    """Lay the grid of windows, doors and shop fronts over a front of colour r, g, b."""
+    """Draw the grid of windows, doors and shop fronts on a front of colour r, g, b."""
     bay, floor = bays[0], bays[1]
     column, storey = math.floor(u / bay), math.floor(v / floor)
     x = u - (column + 0.5) * bay
@@ -272,7 +272,7 @@ def cloth(x, y, z, colour, accent, seed, footprint):
 
 @kernel
 def plain(material, x, y, z, u, v, half, face, footprint):
-    """The simple materials: (brightness factor, how much of the accent colour)."""
+    """The simple materials: (brightness factor, fraction of the accent colour)."""
     if material == ROOF:
         tiles = 1.0 - 0.45 * lines(v, 0.33, 0.05, footprint)
         return tiles + 0.3 * grain(u, v, 0.4, footprint), 0.0

@@ -1,4 +1,4 @@
-"""Who moves in a street: pedestrians, cyclists and cars, each a function of the frame's number."""
+"""Moving objects of a street: pedestrians, cyclists and cars as functions of the frame index."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ GAIT = 8
 
 @dataclass(frozen=True)
 class Mover:
-    """Someone on the way: ``along`` metres at frame 0, ``across`` the road, ``speed`` in metres a
-    frame along the road, ``drift`` across it (pedestrians who cross)."""
+    """A moving object: ``along`` metres at frame 0, ``across`` the road, ``speed`` in metres per
+    frame along the road, ``drift`` across it (crossing pedestrians)."""
 
     kind: str
     seed: int
@@ -44,7 +44,7 @@ class Mover:
         return -4.0 < ahead < reach and abs(beside) < 1.2 * max(ahead, 0.0) + 8.0
 
     def at(self, frame: int, ground: Ground) -> Placed:
-        """The object where it is at a frame."""
+        """The object at its place at a frame."""
         x, z, heading = self.where(frame, ground)
         heading += math.atan2(self.drift, self.speed) if self.drift or self.speed else 0.0
         height = ground.kerb if road_distance(ground, x, z) >= 0.0 else 0.0
@@ -52,15 +52,15 @@ class Mover:
         if self.kind == "car":
             return Placed(_figure("car", self.seed, 0), CAR, x, z, heading, height)
         rider = self.kind == "cyclist"
-        turns = (2.2 if rider else 4.0) * travelled / (2.0 * math.pi)
-        pose = int(GAIT * (self.seed % 7 / 7 + turns)) % GAIT
+        cycles = (2.2 if rider else 4.0) * travelled / (2.0 * math.pi)
+        pose = int(GAIT * (self.seed % 7 / 7 + cycles)) % GAIT
         label = RIDER if rider else PERSON
         return Placed(_figure(self.kind, self.seed, pose), label, x, z, heading, height)
 
 
 @lru_cache(maxsize=4096)
 def _figure(kind: str, seed: int, pose: int) -> Parts:
-    """A mover's parts in one of the ``GAIT`` poses of a stride or a turn of the pedals."""
+    """A mover's parts in one of the ``GAIT`` poses of a stride or pedal cycle."""
     rng = np.random.Generator(np.random.Philox(seed))
     phase = 2.0 * math.pi * pose / GAIT
     if kind == "car":
@@ -72,12 +72,12 @@ def movers(
     rng: np.random.Generator, ground: Ground, start: float, length: float, step: float, lane: float
 ) -> list[Mover]:
     """Pedestrians, cyclists and moving cars of a street."""
-    found: list[Mover] = []
+    result: list[Mover] = []
     begin, end = start + 4.0, start + length + 90.0
     busy = float(rng.uniform(0.5, 1.6))
 
     def add(kind: str, along: float, across: float, speed: float, drift: float = 0.0) -> None:
-        found.append(Mover(kind, int(rng.integers(0, 1 << 20)), along, across, speed, drift))
+        result.append(Mover(kind, int(rng.integers(0, 1 << 20)), along, across, speed, drift))
 
     parking = ground.half_width >= PARKING_WIDTH
     for along in scattered(rng, begin, end, 0.13 * busy):
@@ -101,4 +101,4 @@ def movers(
         add("car", along, opposite, -step * float(rng.uniform(0.7, 1.3)))
     if rng.random() < 0.45:
         add("car", start + float(rng.uniform(9.0, 22.0)), lane, step)
-    return found
+    return result
