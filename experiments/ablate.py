@@ -6,7 +6,8 @@ with more variants or seeds. Examples:
   python experiments/ablate.py --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
 """
 
-from cpcdr.commands.ablate import AblateConfig, ablate
+from cpcdr.ablate.config import AblateConfig
+from cpcdr.commands.ablate import ablate
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Examples:
 import sys
 
 from cpcdr.commands.benchmark import benchmark
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

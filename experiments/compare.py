@@ -5,7 +5,8 @@ Examples:
   python experiments/compare.py --parent RUN_ID_OF_A_SEARCH --out runs/search.html
 """
 
-from cpcdr.commands.compare import CompareConfig, compare
+from cpcdr.commands.compare import compare
+from cpcdr.commands.config import CompareConfig
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Without arguments: the synthetic street on this machine. Examples:
   python experiments/demo.py --frames video:drive.mp4 --depth network:runs/depth/checkpoint
 """
 
-from cpcdr.commands.demo import DemoConfig, demo
+from cpcdr.commands.config import DemoConfig
+from cpcdr.commands.demo import demo
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ Examples:
 
 from typing import Any
 
-from cpcdr.commands.evaluate import EvaluateConfig, evaluate
+from cpcdr.commands.evaluate import evaluate
+from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.report import table
 from cpcdr.runtime.cli import main
 

@@ -8,7 +8,8 @@ Examples:
       --frames video:drive.mp4 --options.window=-40: --truth ''
 """
 
-from cpcdr.commands.evaluate_depth import EvaluateDepthConfig, evaluate_depth
+from cpcdr.commands.evaluate_depth import evaluate_depth
+from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Examples:
       --depth network:runs/depth/checkpoint
 """
 
-from cpcdr.commands.evaluate_regions import EvaluateRegionsConfig, evaluate_regions
+from cpcdr.commands.evaluate_regions import evaluate_regions
+from cpcdr.evaluate.config import EvaluateRegionsConfig
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ Example:
   python experiments/export.py --model runs/finetune/checkpoint --out model.onnx --register cpcdr
 """
 
-from cpcdr.commands.export import ExportConfig, export
+from cpcdr.commands.export import export
 from cpcdr.runtime.cli import main
+from cpcdr.segment.config import ExportConfig
 
 if __name__ == "__main__":
     main(ExportConfig, export, __doc__)

@@ -4,7 +4,8 @@ Example:
   python experiments/export_png.py --data runs/dataset --out runs/png
 """
 
-from cpcdr.commands.export_png import ExportPngConfig, export_png
+from cpcdr.commands.export_png import export_png
+from cpcdr.prepare.config import ExportPngConfig
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

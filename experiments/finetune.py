@@ -6,8 +6,9 @@ Examples:
       --finetune.init runs/pretrain/checkpoint --finetune.fraction 0.125
 """
 
-from cpcdr.commands.finetune import FinetuneConfig, finetune
+from cpcdr.commands.finetune import finetune
 from cpcdr.runtime.cli import main
+from cpcdr.train.config import FinetuneConfig
 
 if __name__ == "__main__":
     main(FinetuneConfig, finetune, __doc__)

@@ -7,7 +7,7 @@ Examples:
 
 from cpcdr.commands.pretrain import pretrain
 from cpcdr.runtime.cli import main
-from cpcdr.train.pretrain_task import PretrainConfig
+from cpcdr.train.config import PretrainConfig
 
 if __name__ == "__main__":
     main(PretrainConfig, pretrain, __doc__)

@@ -5,7 +5,8 @@ Example:
       --frames camvid:CamVid/train --evaluate camvid:CamVid/val
 """
 
-from cpcdr.commands.probe import ProbeConfig, probe
+from cpcdr.commands.probe import probe
+from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.runtime.cli import main
 
 if __name__ == "__main__":

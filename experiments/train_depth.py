@@ -6,8 +6,9 @@ Examples:
   python experiments/train_depth.py --preset paper --frames video:a.mp4,video:b.mp4
 """
 
-from cpcdr.commands.train_depth import TrainDepthConfig, train_depth
+from cpcdr.commands.train_depth import train_depth
 from cpcdr.runtime.cli import main
+from cpcdr.train.config import TrainDepthConfig
 
 if __name__ == "__main__":
     main(TrainDepthConfig, train_depth, __doc__)

@@ -9,8 +9,9 @@ Examples:
   python experiments/tune_pretrain.py --data runs/camvid --evaluate camvid:CamVid/val --trials 40
 """
 
-from cpcdr.commands.tune_pretrain import TunePretrainConfig, tune_pretrain
+from cpcdr.commands.tune_pretrain import tune_pretrain
 from cpcdr.runtime.cli import main
+from cpcdr.tune.config import TunePretrainConfig
 
 if __name__ == "__main__":
     main(TunePretrainConfig, tune_pretrain, __doc__)

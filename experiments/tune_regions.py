@@ -12,8 +12,9 @@ Examples:
   python experiments/tune_regions.py --data runs/data --evaluate video:other.mp4 --space space.yaml
 """
 
-from cpcdr.commands.tune_regions import TuneConfig, tune_regions
+from cpcdr.commands.tune_regions import tune_regions
 from cpcdr.runtime.cli import main
+from cpcdr.tune.config import TuneConfig
 
 if __name__ == "__main__":
     main(TuneConfig, tune_regions, __doc__)

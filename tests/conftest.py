@@ -74,8 +74,8 @@ def shared_data() -> Path:
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A checkpoint folder of a tiny network that was never trained."""
-    from cpcdr.loss import LossConfig
-    from cpcdr.model.segmentation import ModelConfig
+    from cpcdr.loss.config import LossConfig
+    from cpcdr.model.config import ModelConfig
     from cpcdr.runtime.checkpoint import write_checkpoint
     from cpcdr.runtime.config import to_plain
     from cpcdr.train.pretrain_task import PretrainModule

@@ -9,7 +9,8 @@ from ray.tune import Callback
 from cpcdr.ablate.trials import StudyPlan, StudyTrial
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.history import read_history
 
 

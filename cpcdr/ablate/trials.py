@@ -25,9 +25,10 @@ from cpcdr.ablate.variants import Variant, pretraining
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.session import logical_cpus
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import train_loop
-from cpcdr.train.pretrain_task import PretrainConfig
+from cpcdr.train.pretrain_task import task_of
 
 LAST = ("loss_over_lnK", "prototypes_used", "pasted_share", "points_with_positive")
 """Metrics of the training whose last values are part of a trial's result."""
@@ -146,7 +147,7 @@ def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
     final = folder / "checkpoint"
     if final.exists():
         return final
-    result = train_loop(settings.task(), settings.train, folder, TuneReporter())
+    result = train_loop(task_of(settings), settings.train, folder, TuneReporter())
     if result["alarm"]:
         raise RuntimeError(f"{trial.name}: {result['alarm']}")
     newest = newest_checkpoint(folder / "checkpoints")
@@ -159,7 +160,7 @@ def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
 def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
     """A checkpoint of what the trainings of this seed start from."""
     settings, folder = plan.settings(trial), plan.folder(trial)
-    task = settings.task()
+    task = task_of(settings)
     torch.manual_seed(trial.seed)
     weights = task.build().state_dict()
     values = {"kind": task.kind, "config": task.config(), "metrics": {}}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.pretrain_task import PretrainConfig
+from cpcdr.train.config import PretrainConfig
 
 FULL, NO_PASTE, UNTRAINED = "full", "no-copy-paste", "untrained"
 FACTORS: dict[str, dict[str, Any]] = {

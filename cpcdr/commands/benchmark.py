@@ -12,9 +12,10 @@ from cpcdr.commands.benchmarks.depth import time_depth, time_depth_step
 from cpcdr.commands.benchmarks.preparation import time_prepare
 from cpcdr.commands.benchmarks.regions import time_regions
 from cpcdr.commands.benchmarks.scale import time_scale
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig, resident_mib
+from cpcdr.commands.benchmarks.timing import resident_mib
 from cpcdr.commands.benchmarks.training import time_ingest, time_loss, time_step
 from cpcdr.commands.benchmarks.tune import time_tune
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.runtime.errors import InputError
 
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {

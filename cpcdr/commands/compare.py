@@ -7,7 +7,6 @@ import html
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from cpcdr.commands.config import CompareConfig
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
@@ -33,29 +33,6 @@ font-variant-numeric:tabular-nums}.best{background:#e8f1e4}img{max-width:100%;bo
 .figures{display:flex;gap:1rem;flex-wrap:wrap}.figures figure{margin:0;flex:1 1 30%}
 figcaption{color:#666}h2{margin-top:2rem}
 """
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """Compare runs of an MLflow experiment.
-
-    Attributes:
-        experiment: name of the experiment.
-        parent: MLflow id of a search: compare its trials; empty: all runs.
-        kinds: kinds of runs, such as pretrain, evaluate, finetune; empty: all.
-        limit: newest runs that are compared.
-        metrics: metrics in the table and as curves; empty: all that several runs have.
-        figures: names of figures that are shown side by side.
-        out: the page, one file that opens without a server.
-    """
-
-    experiment: str = "cpcdr"
-    parent: str = ""
-    kinds: tuple[str, ...] = ()
-    limit: int = 20
-    metrics: tuple[str, ...] = ()
-    figures: tuple[str, ...] = field(default=("predictions", "mosaic", "regions", "depth"))
-    out: Path = Path("runs/comparison.html")
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cpcdr.evaluate.clusters import (
     cluster_prototypes,
     sum_clusters,
 )
+from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.counting import NETWORK, count_all
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import match, scores
@@ -27,13 +27,11 @@ from cpcdr.evaluate.segmenters import (
     ColourSegmenter,
     PrototypeSegmenter,
     Segmenter,
-    check_size,
     open_network,
     prototype_segmenter,
     trained_with,
 )
 from cpcdr.frames import (
-    FrameOptions,
     FrameSource,
     Protocol,
     get_protocol,
@@ -45,50 +43,10 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.visualize.pictures import save_png
 
 UNTRAINED, COLOUR = "untrained", "colour"
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """A checkpoint against labelled frames (or, without labels, what can be said without).
-
-    Attributes:
-        checkpoint: folder written by pretrain.py, ``OUT/checkpoint``.
-        frames: ``KIND:PATH`` of frames that the training has not seen.
-        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
-        size: height and width of evaluation; 0 0: those of the training. Protocol cityscapes-27
-            is of 320×320 pixels and takes no other.
-        clustering: how prototypes become the classes that are reported in full: average, ward,
-            kmeans, spherical; the mIoU is reported of all four.
-        out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
-        engine: ``ray`` or ``local``.
-        baselines: score the untrained network and colour k-means as well.
-        seed: of the colour baseline and of k-means clusterings.
-    """
-
-    checkpoint: Path = Path("runs/pretrain/checkpoint")
-    frames: str = "synthetic:seed=1000,streets=6"
-    protocol: str = ""
-    size: tuple[int, int] = (0, 0)
-    clustering: str = "average"
-    out: Path = Path()
-    engine: str = "ray"
-    baselines: bool = True
-    seed: int = 0
-    options: FrameOptions = field(default_factory=FrameOptions)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        if self.engine not in ("ray", "local"):
-            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
-        if self.clustering not in METHODS:
-            raise InputError(
-                f"--clustering '{self.clustering}' is unknown; choose {', '.join(METHODS)}."
-            )
-        check_size(self.size)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

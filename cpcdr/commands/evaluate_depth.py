@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,49 +14,17 @@ from cpcdr.depth.metrics import DepthErrors, depth_errors, eigen_crop, mean_erro
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.depth.sources import open_depth
+from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.evaluate.depth_network import motion, photometry
-from cpcdr.frames import Frame, FrameOptions, FrameRef, FrameSource, fit, open_frames
+from cpcdr.frames import Frame, FrameRef, FrameSource, fit, open_frames
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.visualize.pictures import colour_disparity, contact_sheet, save_png
 
 _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
-
-
-@dataclass(frozen=True)
-class EvaluateDepthConfig:
-    """Measure a depth source where the truth is known, and a network's motion and photometry.
-
-    Attributes:
-        depth: what is measured, as in prepare.py.
-        frames: ``KIND:PATH`` of frames that the training has not seen.
-        truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (KITTI's depth
-            PNGs, say); empty: there is none, only photometry and motion are measured.
-        guess: frames with the same kind of truth whose mean disparity map is the guess that a
-            source has to beat; empty: the evaluated frames' own, the best such guess there is.
-        size: height and width of the frames; 0 0 keeps their own.
-        crop: ``none``, or ``eigen``: the part of a KITTI image that published numbers count.
-        max_depth: farther truth does not count, in metres.
-        out: folder for report.json and figures.
-    """
-
-    depth: str = "network:runs/depth/checkpoint"
-    frames: str = "synthetic:seed=1000,streets=6,frames=8,height=96,width=192"
-    truth: str = "ground-truth"
-    guess: str = ""
-    size: tuple[int, int] = (0, 0)
-    crop: str = "none"
-    max_depth: float = 80.0
-    out: Path = Path("runs/depth-evaluation")
-    options: FrameOptions = field(default_factory=FrameOptions)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        if self.crop not in ("none", "eigen"):
-            raise InputError(f"--crop {self.crop} is unknown; choose none or eigen.")
 
 
 def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:

@@ -5,47 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.depth.sources import open_depth
-from cpcdr.frames import Frame, FrameOptions, fit, open_frames
-from cpcdr.regions import RegionConfig, regions_of_frame
+from cpcdr.evaluate.config import EvaluateRegionsConfig
+from cpcdr.frames import Frame, fit, open_frames
 from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
+from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import label_quality, shape_quality
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.run import open_run
 from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet, save_png
 
 OURS = "depth regions"
-
-
-@dataclass(frozen=True)
-class EvaluateRegionsConfig:
-    """Measure regions on frames, with labels where there are any.
-
-    Attributes:
-        frames: ``KIND:PATH``.
-        depth: as in prepare.py.
-        size: height and width of the frames; 0 0 keeps their own.
-        alternatives: measure SLIC, Felzenszwalb and depth components as well.
-        out: folder for report.json and the figure.
-    """
-
-    frames: str = "synthetic:seed=1000,streets=8,frames=2,height=192,width=384"
-    depth: str = "ground-truth"
-    size: tuple[int, int] = (0, 0)
-    alternatives: bool = True
-    out: Path = Path("runs/regions")
-    options: FrameOptions = field(default_factory=FrameOptions)
-    regions: RegionConfig = field(default_factory=RegionConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +17,14 @@ from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.runtime.checkpoint import publish_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
 from cpcdr.segment import pyfunc
-from cpcdr.segment.load import CLUSTERS, LoadedNetwork, find_checkpoint, load_network_for_use
+from cpcdr.segment.config import ExportConfig
+from cpcdr.segment.load import LoadedNetwork, find_checkpoint, load_network_for_use
 
 _TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Write a checkpoint as ONNX and register it.
-
-    Attributes:
-        model: checkpoint folder of pretrain.py, probe.py or finetune.py, ``runs:/RUN_ID`` or
-            ``models:/...``.
-        out: the ONNX file.
-        clusters: how many clusters a network has that has seen no label.
-        register: name in MLflow's model registry; empty: none.
-        alias: given to the registered version, so that ``models:/NAME@ALIAS`` is this one.
-    """
-
-    model: str = "runs/pretrain/checkpoint"
-    out: Path = Path("runs/model.onnx")
-    clusters: int = CLUSTERS
-    register: str = ""
-    alias: str = "champion"
-
-    def __post_init__(self) -> None:
-        # MLflow's own rules, and no '?' or '@', which mean something else in models:/NAME@ALIAS.
-        if self.register and not re.fullmatch(r"\w[\w .-]*", self.register):
-            raise InputError(
-                f"--register '{self.register}' cannot be a model's name: take letters, digits, "
-                "'_', '-', '.' and spaces."
-            )
-        reserved = re.fullmatch(r"(?i)latest|v\d+", self.alias)
-        if reserved or not re.fullmatch(r"[\w-]{1,255}", self.alias):
-            raise InputError(
-                f"--alias '{self.alias}' cannot be an alias: take letters, digits, '_' and '-', "
-                "and neither 'latest' nor a version such as v1."
-            )
 
 
 class ScoringNetwork(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,9 @@ import pyarrow.parquet as pq
 
 from cpcdr.dataset import read_manifest
 from cpcdr.frames.decode import decode_image
+from cpcdr.prepare.config import ExportPngConfig
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.progress import Progress
-
-
-@dataclass(frozen=True)
-class ExportPngConfig:
-    """A prepared dataset as a tree of PNG files.
-
-    Attributes:
-        data: dataset folder made by prepare.py.
-        out: folder for ``rgb/``, ``disp/`` and ``region/``; files that are there stay.
-    """
-
-    data: Path = Path("runs/dataset")
-    out: Path = Path("runs/png")
 
 
 def export_png(config: ExportPngConfig) -> dict[str, Any]:

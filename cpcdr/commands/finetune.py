@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,9 @@ from cpcdr.evaluate.counting import count_all
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.evaluate.report import label_remarks
-from cpcdr.evaluate.segmenters import check_size
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import (
     Frame,
-    FrameOptions,
     FrameSource,
     Protocol,
     get_protocol,
@@ -29,70 +27,14 @@ from cpcdr.frames import (
 )
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.model.segmentation import SMALLEST_SIDE
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
-from cpcdr.train.engine import EngineConfig, train
-from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
+from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.train.config import FinetuneConfig
+from cpcdr.train.engine import train
+from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.labelled import chosen_refs, require_labels
-from cpcdr.train.loop import TrainConfig
-from cpcdr.train.pretrain_task import SMALL
 from cpcdr.visualize.pictures import Image, save_png
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """Train a segmentation network on labelled frames, from any start, and score it.
-
-    Attributes:
-        frames: labelled frames to train on.
-        evaluate: labelled frames of the same protocol to score on; empty: no score.
-        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
-        out: run folder; run the same command again to continue.
-        evaluate_size: height and width of evaluation; 0 0: those of the training crops. Protocol
-            cityscapes-27 is of 320×320 pixels and takes no other.
-        window: height and width of sliding windows in evaluation; 0 0: the whole frame at once.
-        flip: average the scores of a frame and its mirror image.
-        seed: of weights, order and augmentation.
-    """
-
-    frames: str = "synthetic:seed=0,streets=48,frames=4,height=96,width=192"
-    evaluate: str = "synthetic:seed=1000,streets=64,frames=1,height=96,width=192"
-    protocol: str = ""
-    out: Path = Path("runs/finetune")
-    evaluate_size: tuple[int, int] = (0, 0)
-    window: tuple[int, int] = (0, 0)
-    flip: bool = True
-    seed: int = 0
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
-    options: FrameOptions = field(default_factory=FrameOptions)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(epochs=100, lr=0.01, final_lr=0.0, schedule="poly")
-    )
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        check_size(self.evaluate_size, "--evaluate-size", "those of the training crops")
-        if any(side and side < SMALLEST_SIDE for side in self.window):
-            raise InputError(
-                f"--window {self.window[0]} {self.window[1]} is too small: give a height and a "
-                f"width of at least {SMALLEST_SIDE} pixels, or 0 0 for the whole frame at once."
-            )
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed} must be at least 0.")
-
-    @staticmethod
-    def presets() -> dict[str, FinetuneConfig]:
-        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        settings = FinetuneSettings(
-            model=SMALL.model, size=(96, 192), scales=(0.75, 1.5), batch_size=8
-        )
-        train = TrainConfig(
-            steps=100, optimizer="adamw", lr=1e-3, final_lr=0.0, schedule="poly", clip_norm=1.0
-        )
-        return {"small": FinetuneConfig(finetune=settings, train=train), "paper": FinetuneConfig()}
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from cpcdr.prepare.stages import (
     Stage,
     WriteParts,
 )
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import Progress

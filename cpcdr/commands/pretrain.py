@@ -14,9 +14,10 @@ from cpcdr.dataset import PreparedDataset
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.tracking.run import open_run
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
-from cpcdr.train.pretrain_task import PretrainConfig, PretrainTask
+from cpcdr.train.pretrain_task import PretrainTask, task_of
 from cpcdr.visualize.pictures import as_pictures, colour_features, colour_regions, contact_sheet
 
 
@@ -29,7 +30,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     Raises:
         InputError: the dataset cannot be used, or the training had to stop.
     """
-    start, task = time.perf_counter(), config.task()
+    start, task = time.perf_counter(), task_of(config)
     settings = replace(config.train, seed=config.seed)
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     manifest = PreparedDataset(config.data).manifest

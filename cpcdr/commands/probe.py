@@ -5,55 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.evaluate.probe_head import save_probe
 from cpcdr.evaluate.probes import (
     NetworkProbes,
     grid_labels,
 )
-from cpcdr.evaluate.segmenters import check_size, open_network, trained_with
-from cpcdr.frames import IGNORE, FrameOptions, FrameSource, fit, get_protocol, open_frames
+from cpcdr.evaluate.segmenters import open_network, trained_with
+from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol, open_frames
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.run import open_run
 
 _PER_FRAME, _PIXELS = 400, 200_000  # pixels that SGD sees: of a frame, and of all at most
-
-
-@dataclass(frozen=True)
-class ProbeConfig:
-    """What the frozen features of a pre-trained network know, beside the untrained network's.
-
-    Attributes:
-        checkpoint: folder written by pretrain.py.
-        frames: labelled frames that the probes are fitted on.
-        evaluate: labelled frames of the same protocol that they are scored on.
-        size: height and width; 0 0: those of the training.
-        out: folder for probes.json and ``probe``, the linear probe as a checkpoint for segment.py;
-            empty: beside the checkpoint.
-        seed: of the sampled pixels and of SGD.
-    """
-
-    checkpoint: Path = Path("runs/demo/seed-0/pretrain/checkpoint")
-    frames: str = "synthetic:seed=0,streets=48,frames=1,height=96,width=192"
-    evaluate: str = "synthetic:seed=1000,streets=32,frames=1,height=96,width=192"
-    size: tuple[int, int] = (0, 0)
-    out: Path = Path()
-    seed: int = 0
-    options: FrameOptions = field(default_factory=FrameOptions)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
 
 
 def probe(config: ProbeConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,47 +17,19 @@ from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.triplets import refuse_single_frames
-from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.frames import FrameSource, open_frames
 from cpcdr.prepare.checks import depth_alarms, some_frames
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
-from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
-from cpcdr.train.depth_task import TINY, DepthConfig, DepthTask
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.train.config import TrainConfig, TrainDepthConfig
+from cpcdr.train.depth_task import DepthTask
+from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
-from cpcdr.train.loop import TrainConfig
 from cpcdr.visualize.pictures import as_pictures, colour_disparity, contact_sheet, save_png
 
 _FEW_TURNS = 0.02
 """Share of the triplets that turn, below which a learned focal length rests on next to nothing."""
-
-
-@dataclass(frozen=True)
-class TrainDepthConfig:
-    """Depth and pose networks, self-supervised on consecutive frames of video.
-
-    Attributes:
-        frames: ``KIND:PATH`` of video or frame sequences; several joined by commas.
-        out: run folder; run the same command again to continue.
-        seed: of weights, order and augmentation.
-    """
-
-    frames: str = "synthetic:"
-    out: Path = Path("runs/depth")
-    seed: int = 0
-    depth: DepthConfig = field(default_factory=DepthConfig)
-    options: FrameOptions = field(default_factory=FrameOptions)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(epochs=20, optimizer="adamw", lr=1e-4, final_lr=1e-6)
-    )
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    @staticmethod
-    def presets() -> dict[str, TrainDepthConfig]:
-        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        train = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
-        return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
 
 
 def train_depth(config: TrainDepthConfig) -> dict[str, Any]:

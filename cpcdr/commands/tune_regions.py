@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import read_manifest
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.tune.config import STREET, SearchConfig, TuneConfig
 from cpcdr.tune.datasets import region_settings
 from cpcdr.tune.ledger import Ledger
 from cpcdr.tune.region_stage import (
@@ -27,7 +28,7 @@ from cpcdr.tune.region_stage import (
     score_sets,
 )
 from cpcdr.tune.report import Known, report, write_csv
-from cpcdr.tune.search import STREET, Search, SearchConfig, claim, objective_of, setup_of
+from cpcdr.tune.search import Search, claim, objective_of, setup_of
 from cpcdr.tune.space import (
     PLACES,
     REGION_SPACE,
@@ -39,30 +40,6 @@ from cpcdr.tune.space import (
     read_space,
     space_from,
 )
-
-
-@dataclass(frozen=True)
-class TuneConfig(SearchConfig):
-    """Find the regions, the number of prototypes and the temperatures that segment best.
-
-    Attributes:
-        region_sets: region settings that the cheap stage tries without any training; 0 leaves the
-            stage out.
-        region_frames: frames that it looks at.
-        region_keep: share of these settings, the best, whose bounds the trials search within.
-    """
-
-    region_sets: int = 300
-    region_frames: int = 8
-    region_keep: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.region_sets < 0 or self.region_frames < 1 or not 0 < self.region_keep <= 1:
-            raise InputError(
-                "--region-sets must be at least 0, --region-frames at least 1, --region-keep in "
-                "0..1."
-            )
 
 
 def tune_regions(config: TuneConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.runtime.errors import InputError
+from cpcdr.copy_paste.config import ColourConfig
 
 COLOUR_DRAWS = 8
 """Uniform random numbers per colour augmentation."""
@@ -24,37 +24,6 @@ COLOUR_DRAWS = 8
 LUMA = np.array([0.299, 0.587, 0.114])
 _RGB_TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
-
-
-@dataclass(frozen=True)
-class ColourConfig:
-    """How colours vary, of a pasted region or of a whole mixed image.
-
-    Attributes:
-        jitter: largest relative change of brightness, contrast and saturation, and the largest hue
-            shift in turns of the colour circle.
-        jitter_probability: share of sprites (or images) that are jittered.
-        blur_probability: share that is blurred.
-        blur_sigma: range of the Gaussian's sigma, pixels at a frame height of 384.
-        grey_probability: share that loses its colour.
-    """
-
-    jitter: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.2)
-    jitter_probability: float = 0.8
-    blur_probability: float = 0.2
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    grey_probability: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("jitter_probability", "blur_probability", "grey_probability"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} {getattr(self, name)} must lie in 0..1.")
-        if min(self.jitter) < 0.0 or max(self.jitter[:3]) > 1.0 or self.jitter[3] > 0.5:
-            raise InputError(
-                f"jitter {self.jitter}: give three numbers in 0..1 and a hue in 0..0.5."
-            )
-        if not 0.0 <= self.blur_sigma[0] <= self.blur_sigma[1] <= 8.0:
-            raise InputError(f"blur_sigma {self.blur_sigma} must be an ascending range in 0..8.")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.copy_paste.appearance import chained
+from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.shading import LEVELS, level_sizes
-from cpcdr.copy_paste.sprites import REFERENCE_HEIGHT, CopyPasteConfig, Pastes, draw_pastes
+from cpcdr.copy_paste.sprites import REFERENCE_HEIGHT, Pastes, draw_pastes
 from cpcdr.copy_paste.views import Views, draw_views
 from cpcdr.copy_paste.zbuffer import Sprites, tile_grid
 

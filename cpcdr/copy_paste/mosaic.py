@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpcdr.copy_paste.appearance import LUMA, blur_images
+from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
 from cpcdr.copy_paste.shading import build_pyramid, shade
-from cpcdr.copy_paste.sprites import CopyPasteConfig, bounding_boxes
+from cpcdr.copy_paste.sprites import bounding_boxes
 from cpcdr.copy_paste.zbuffer import Sprites, visible_sprites
 from cpcdr.runtime.device import move
 from cpcdr.runtime.errors import InputError

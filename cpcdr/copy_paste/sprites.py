@@ -6,77 +6,18 @@ not on batch or device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.copy_paste.appearance import COLOUR_DRAWS, ColourConfig, Colours, colours
-from cpcdr.copy_paste.views import ViewConfig
-from cpcdr.runtime.errors import InputError
+from cpcdr.copy_paste.appearance import COLOUR_DRAWS, Colours, colours
+from cpcdr.copy_paste.config import CopyPasteConfig
 
 REFERENCE_HEIGHT = 384
 """Frame height in pixels at which the configured pixel counts hold; others scale with it."""
-
-
-@dataclass(frozen=True)
-class CopyPasteConfig:
-    """Copy-paste of coherent depth regions. Pixel counts hold at a frame height of 384.
-
-    Attributes:
-        enabled: False makes the same number of mixed images without any paste: the originals under
-            independent augmentations.
-        pastes: pastes of each region in each round; a round makes one mixed image per frame.
-        min_height: lower regions are not pasted.
-        min_width: narrower regions are not pasted.
-        min_side: regions below it in height and in width are not pasted.
-        frame_margin: regions that fill the frame to within this margin both ways are not pasted.
-        scale: range of a paste's scale, uniform in 1/scale.
-        min_pasted: a paste's scale is raised until both sides have this many pixels.
-        max_pasted: a paste is at most this many frames high and wide.
-        vertical_jitter: largest vertical displacement from the place that the scale implies.
-        flip: probability of a mirrored paste.
-        colour: jitter, blur and grey of each paste.
-        view: augmentation of each mixed image.
-    """
-
-    enabled: bool = True
-    pastes: tuple[int, ...] = (2, 4)
-    min_height: float = 16.0
-    min_width: float = 6.0
-    min_side: float = 32.0
-    frame_margin: float = 16.0
-    scale: tuple[float, float] = (0.2, 2.0)
-    min_pasted: float = 8.0
-    max_pasted: float = 2.0
-    vertical_jitter: float = 16.0
-    flip: float = 0.5
-    colour: ColourConfig = field(default_factory=ColourConfig)
-    view: ViewConfig = field(default_factory=ViewConfig)
-
-    def __post_init__(self) -> None:
-        if not self.pastes or min(self.pastes) < 0 or self.appearances > 255:
-            raise InputError(f"pastes {self.pastes}: give one number >= 0 per round, 200 in all.")
-        if not 0.0 < self.scale[0] <= self.scale[1]:
-            raise InputError(f"scale {self.scale} must be an ascending range above 0.")
-        if not 0.0 <= self.flip <= 1.0:
-            raise InputError(f"flip {self.flip} must lie in 0..1.")
-        if self.min_pasted <= 0.0 or self.max_pasted <= 0.0 or self.vertical_jitter < 0.0:
-            raise InputError(
-                "min_pasted and max_pasted must be above 0, vertical_jitter at least 0."
-            )
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Pastes of each region in each round; zeros when switched off."""
-        return self.pastes if self.enabled else (0,) * len(self.pastes)
-
-    @property
-    def appearances(self) -> int:
-        """Appearances of a region in its item: one original per round, and its pastes."""
-        return len(self.counts) + sum(self.counts)
 
 
 @dataclass(frozen=True)

@@ -6,34 +6,13 @@ are resampled once, and nothing outside the crop is rendered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.copy_paste.appearance import COLOUR_DRAWS, ColourConfig, Colours, colours
-from cpcdr.runtime.errors import InputError
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """Augmentation of each mixed image.
-
-    Attributes:
-        zoom: range of the magnification, uniform, at least 1; the frame's size is cropped from it.
-        flip: probability of a mirror image.
-        colour: jitter, blur and grey of the whole image.
-    """
-
-    zoom: tuple[float, float] = (1.0, 2.0)
-    flip: float = 0.5
-    colour: ColourConfig = field(default_factory=ColourConfig)
-
-    def __post_init__(self) -> None:
-        if not 1.0 <= self.zoom[0] <= self.zoom[1]:
-            raise InputError(f"view zoom {self.zoom} must be an ascending range from at least 1.")
-        if not 0.0 <= self.flip <= 1.0:
-            raise InputError(f"view flip {self.flip} must lie in 0..1.")
+from cpcdr.copy_paste.appearance import COLOUR_DRAWS, Colours, colours
+from cpcdr.copy_paste.config import ViewConfig
 
 
 @dataclass(frozen=True)

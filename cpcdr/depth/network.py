@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cpcdr.depth.camera import LearnedCamera
-from cpcdr.depth.model import DepthConfig, DepthModel
+from cpcdr.depth.config import DepthConfig
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import read_checkpoint

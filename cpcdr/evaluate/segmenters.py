@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cpcdr.evaluate.baselines import ColourPosition
 from cpcdr.evaluate.clusters import cluster_prototypes
-from cpcdr.model.segmentation import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
+from cpcdr.model.config import ModelConfig
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.checkpoint import CONFIG
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
@@ -94,26 +95,6 @@ def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, i
             f"{checkpoint / CONFIG}: lacks the frame size (dataset: size) or the seed of the "
             "training; give a checkpoint folder written by pretrain."
         ) from error
-
-
-def check_size(
-    size: tuple[int, int], option: str = "--size", zeros: str = "those of the training"
-) -> None:
-    """Refuse a size that is too small for the network.
-
-    Args:
-        size: height and width; 0 0 means ``zeros``.
-        option: the flag it was given with.
-        zeros: meaning of 0 0.
-
-    Raises:
-        InputError: a side below the largest stride of the network, unless both are 0.
-    """
-    if any(size) and min(size) < SMALLEST_SIDE:
-        raise InputError(
-            f"{option} {size[0]} {size[1]} is too small: give a height and a width of at least "
-            f"{SMALLEST_SIDE} pixels, or 0 0 for {zeros}."
-        )
 
 
 def prototype_segmenter(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cpcdr.loss.config import LossConfig
 from cpcdr.loss.correspondences import (
     Points,
     features_at,
@@ -16,29 +16,6 @@ from cpcdr.loss.correspondences import (
     region_correspondences,
 )
 from cpcdr.loss.sinkhorn import Scales, exponentials, sinkhorn_scales
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """The swapped-prediction loss (DESIGN: released code's constants).
-
-    Attributes:
-        pixel_points: random points an image whose appearances are pixel positives.
-        region_points: random points an image that are positives within their region.
-        pixel_weight: weight of the pixel loss.
-        region_weight: weight of the region loss.
-        temperature: of the prediction's softmax.
-        epsilon: of Sinkhorn.
-        sinkhorn_iterations: rounds of Sinkhorn.
-    """
-
-    pixel_points: int = 4000
-    region_points: int = 7200
-    pixel_weight: float = 0.5
-    region_weight: float = 0.5
-    temperature: float = 0.1
-    epsilon: float = 0.05
-    sinkhorn_iterations: int = 3
 
 
 def swapped_prediction(

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from cpcdr.frames.frame import IGNORE
 from cpcdr.frames.protocols import get_protocol
-from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork
+from cpcdr.model.config import ModelConfig
+from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError

@@ -6,7 +6,6 @@ Networks", CVPR 2019. Prototypes: Caron et al., "SwAV", NeurIPS 2020.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cpcdr.model.resnet import BACKBONES, Encoder
+from cpcdr.model.config import ModelConfig
+from cpcdr.model.resnet import Encoder
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
-
-SMALLEST_SIDE = 32
-"""Pixels of an image that are one place at the network's largest stride."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the network.
-
-    Attributes:
-        backbone: a ResNet, randomly initialised: resnet10, 18, 34, 50 or 101.
-        width: channels of its first layer; 64 is the published network.
-        fpn_channels: channels of the feature pyramid.
-        head_channels: channels of the semantic head, a multiple of 32.
-        feature_dim: length of the projected, L2-normalised feature of a pixel.
-        prototypes: number of prototypes K.
-    """
-
-    backbone: str = "resnet50"
-    width: int = 64
-    fpn_channels: int = 256
-    head_channels: int = 128
-    feature_dim: int = 128
-    prototypes: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise InputError(
-                f"backbone '{self.backbone}' is unknown; choose {', '.join(BACKBONES)}."
-            )
-        if self.head_channels % 32:
-            raise InputError("head_channels must be a multiple of 32 (GroupNorm of 32 groups).")
-        for name in ("width", "fpn_channels", "head_channels", "feature_dim", "prototypes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 class FeaturePyramid(nn.Module):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.frames.frame import FrameOptions
-from cpcdr.regions.graph import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,16 @@ class PrepareConfig:
         names = ["frames", "depth", "size", "options", "regions"]
         names += ["region_maps"] if self.region_maps != Path() else []
         return {name: to_plain(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True)
+class ExportPngConfig:
+    """A prepared dataset as a tree of PNG files.
+
+    Attributes:
+        data: dataset folder made by prepare.py.
+        out: folder for ``rgb/``, ``disp/`` and ``region/``; files that are there stay.
+    """
+
+    data: Path = Path("runs/dataset")
+    out: Path = Path("runs/png")

@@ -9,7 +9,9 @@ import numpy as np
 
 from cpcdr.dataset import decode_png16, encode_png16, read_manifest
 from cpcdr.prepare.derive import derive
-from cpcdr.regions import RegionConfig, SuperpixelGraph, group
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import SuperpixelGraph
+from cpcdr.regions.grouping import group
 from cpcdr.runtime.config import config_hash, overlay, to_plain
 from cpcdr.runtime.errors import InputError
 

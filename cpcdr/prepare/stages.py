@@ -31,7 +31,9 @@ from cpcdr.frames.row import REF_SCHEMA, frame_from_row, frame_row
 from cpcdr.prepare.compile_once import first_alone, if_nobody_else
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.png_tree import read_region_map
-from cpcdr.regions import RegionConfig, regions_of_frame, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import superpixel_graph
+from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.runtime.errors import FrameError
 
 Row = dict[str, Any]

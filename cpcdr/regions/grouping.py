@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from cpcdr.regions.graph import RegionConfig, SuperpixelGraph, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import SuperpixelGraph, superpixel_graph
 from cpcdr.regions.map_equation import cluster
 
 _LEAST_DISSIMILARITY = 1e-6  # keeps link weights 1 / w finite for any gain and bias

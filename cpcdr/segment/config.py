@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from cpcdr.frames.frame import FrameOptions
 from cpcdr.frames.stored import IMAGE_SUFFIXES
 from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.runtime.errors import InputError
-from cpcdr.segment.load import CLUSTERS
+
+CLUSTERS = 19
+"""Default number of clusters of a network trained without labels."""
 
 _MEDIA = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".gif")
 
@@ -60,3 +63,37 @@ class SegmentConfig:
     def one_video(self) -> bool:
         """Whether all goes into one file; a folder may have any other name, such as ``seg-1.5``."""
         return self.out.suffix.lower() == ".mp4"
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a checkpoint as ONNX and register it.
+
+    Attributes:
+        model: checkpoint folder of pretrain.py, probe.py or finetune.py, ``runs:/RUN_ID`` or
+            ``models:/...``.
+        out: the ONNX file.
+        clusters: how many clusters a network has that has seen no label.
+        register: name in MLflow's model registry; empty: none.
+        alias: given to the registered version, so that ``models:/NAME@ALIAS`` is this one.
+    """
+
+    model: str = "runs/pretrain/checkpoint"
+    out: Path = Path("runs/model.onnx")
+    clusters: int = CLUSTERS
+    register: str = ""
+    alias: str = "champion"
+
+    def __post_init__(self) -> None:
+        # MLflow's own rules, and no '?' or '@', which mean something else in models:/NAME@ALIAS.
+        if self.register and not re.fullmatch(r"\w[\w .-]*", self.register):
+            raise InputError(
+                f"--register '{self.register}' cannot be a model's name: take letters, digits, "
+                "'_', '-', '.' and spaces."
+            )
+        reserved = re.fullmatch(r"(?i)latest|v\d+", self.alias)
+        if reserved or not re.fullmatch(r"[\w-]{1,255}", self.alias):
+            raise InputError(
+                f"--alias '{self.alias}' cannot be an alias: take letters, digits, '_' and '-', "
+                "and neither 'latest' nor a version such as v1."
+            )

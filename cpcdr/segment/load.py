@@ -18,10 +18,8 @@ from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.segment.config import CLUSTERS
 from cpcdr.visualize.pictures import region_colours
-
-CLUSTERS = 19
-"""Default number of clusters of a network trained without labels."""
 
 
 @dataclass(frozen=True, eq=False)

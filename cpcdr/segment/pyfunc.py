@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.segment.load import CLUSTERS, LoadedNetwork, load_network_for_use
+from cpcdr.segment.config import CLUSTERS
+from cpcdr.segment.load import LoadedNetwork, load_network_for_use
 
 
 class ImagesToClasses:

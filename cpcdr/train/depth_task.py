@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
-from cpcdr.depth.model import TINY, DepthConfig, DepthModel
+from cpcdr.depth.config import TINY, DepthConfig
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.triplets import (
     FrameMotion,
     FrameReader,

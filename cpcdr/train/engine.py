@@ -19,36 +19,10 @@ from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
+from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.history import HistoryTail
-from cpcdr.train.loop import TrainConfig, train_loop
+from cpcdr.train.loop import train_loop
 from cpcdr.train.task import Task
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """Where the workers run.
-
-    Attributes:
-        engine: ``ray`` (Ray Train, DDP) or ``local`` (this process; imports no Ray).
-        workers: DDP workers under Ray; 0: one for each GPU that Ray has, two without GPUs. Give
-            the number on a cluster that starts its machines on demand.
-        gpu: ``auto`` (where Ray has GPUs), ``yes`` or ``no``.
-        cpus_per_worker: logical CPUs that a worker reserves.
-        max_failures: failures that a run survives, not counting machines that were taken away with
-            notice.
-    """
-
-    engine: str = "ray"
-    workers: int = 0
-    gpu: str = "auto"
-    cpus_per_worker: float = 1.0
-    max_failures: int = 3
-
-    def __post_init__(self) -> None:
-        if self.engine not in ("ray", "local"):
-            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
-        if self.gpu not in ("auto", "yes", "no"):
-            raise InputError(f"--engine.gpu '{self.gpu}' is unknown; choose auto, yes or no.")
 
 
 @dataclass

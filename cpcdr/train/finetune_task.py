@@ -6,9 +6,8 @@ import math
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,81 +16,16 @@ from torch import nn
 
 from cpcdr.depth.augment import apply_colour, colour_matrices
 from cpcdr.frames import FrameSource, get_protocol
+from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
-from cpcdr.model.segmentation import SMALLEST_SIDE, ModelConfig, SegmentationNetwork, load_network
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move
 from cpcdr.runtime.errors import InputError
+from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, survey
 
 _READERS = 2
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """What is trained on which labels.
-
-    Attributes:
-        init: ``scratch``; a checkpoint folder of pretrain.py; or ``torchvision:FILE``, a ResNet's
-            weights on disk for the backbone (safetensors, or .pth of plain tensors).
-        transfer: what is taken of a checkpoint: ``backbone``, under a new pyramid and head as is
-            usual in the field, or the whole ``network``. A head that has learned to tell
-            prototypes apart holds a short fine-tuning back.
-        model: sizes of the network where ``init`` does not bring them.
-        fraction: share of the labelled frames that is used, 1/30 to 1; a smaller share is part of
-            every larger one.
-        size: height and width of the training crops.
-        scales: range of random magnification of the frames before the crop.
-        batch_size: crops a worker and step.
-        balanced: weigh classes by 1 / log(1.02 + frequency) (Paszke et al. 2016).
-        jitter: share of the crops with changed colours.
-        head_lr: learning rate of the classifier relative to that of the network.
-        cache_mib: memory for decoded frames.
-        seed: of order and augmentation.
-    """
-
-    init: str = "scratch"
-    transfer: Literal["backbone", "network"] = "backbone"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    fraction: float = 1.0
-    size: tuple[int, int] = (384, 768)
-    scales: tuple[float, float] = (0.5, 2.0)
-    batch_size: int = 8
-    balanced: bool = False
-    jitter: float = 0.5
-    head_lr: float = 10.0
-    cache_mib: int = 1024
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.transfer not in ("backbone", "network"):
-            raise InputError(
-                f"--finetune.transfer {self.transfer} is unknown: take backbone or network."
-            )
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"--finetune.fraction {self.fraction} must be above 0 and at most 1.")
-        if not 0 < self.scales[0] <= self.scales[1]:
-            raise InputError(
-                "--finetune.scales must be two positive numbers, the smaller one first."
-            )
-        if min(self.size) < SMALLEST_SIDE:
-            raise InputError(
-                f"--finetune.size {self.size[0]} {self.size[1]} is too small: give a height and a "
-                f"width of at least {SMALLEST_SIDE} pixels."
-            )
-        if self.batch_size < 1:
-            raise InputError(f"--finetune.batch-size {self.batch_size} must be at least 1.")
-        if self.batch_size == 1 and max(self.size) == SMALLEST_SIDE:
-            raise InputError(
-                "--finetune.batch-size 1 with the smallest --finetune.size leaves batch "
-                "normalisation a single value: make either larger."
-            )
-        if not 0 <= self.jitter <= 1:
-            raise InputError(f"--finetune.jitter {self.jitter} is a share: give 0 to 1.")
-        if not self.head_lr > 0 or self.cache_mib < 0:
-            raise InputError(
-                "--finetune.head-lr must be above 0, and --finetune.cache-mib at least 0."
-            )
 
 
 class FinetuneTask:

@@ -18,7 +18,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,65 +36,10 @@ from cpcdr.runtime.checkpoint import (
 )
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
-from cpcdr.train.schedule import SHAPES, learning_rate
+from cpcdr.train.schedule import learning_rate
 from cpcdr.train.task import Task
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The optimisation, for every task.
-
-    Attributes:
-        epochs: passes over the data.
-        steps: optimiser steps in all; 0 takes ``epochs``.
-        optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
-        lr: peak learning rate.
-        final_lr: learning rate at the end.
-        schedule: ``cosine`` or ``poly``, how it gets there.
-        warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
-        weight_decay: of weight matrices and kernels.
-        clip_norm: largest gradient norm; 0 switches clipping off.
-        accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
-        precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32), ``float32``,
-            ``bf16``, ``fp16``.
-        channels_last: memory format of the network.
-        compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
-        log_every: steps between two lines of metrics.
-        checkpoint_every: steps between two checkpoints; 0: once an epoch.
-        seed: of weights, data order and every random draw.
-    """
-
-    epochs: int = 25
-    steps: int = 0
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    final_lr: float = 1e-5
-    schedule: str = "cosine"
-    warmup: float = 0.08
-    weight_decay: float = 1e-4
-    clip_norm: float = 0.0
-    accumulate: int = 1
-    precision: str = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    log_every: int = 10
-    checkpoint_every: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adamw"):
-            raise InputError(f"optimizer '{self.optimizer}' is unknown; choose sgd or adamw.")
-        if self.schedule not in SHAPES:
-            raise InputError(f"schedule '{self.schedule}' is unknown; choose cosine or poly.")
-        if self.precision not in ("auto", "float32", "bf16", "fp16"):
-            raise InputError(
-                f"precision '{self.precision}' is unknown; choose auto, float32, bf16 or fp16."
-            )
-        if min(self.epochs, self.log_every, self.accumulate) < 1 or self.steps < 0:
-            raise InputError(
-                "epochs, log_every and accumulate must be at least 1, and steps at least 0."
-            )
 
 
 class Reporter(Protocol):

@@ -11,20 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpcdr.copy_paste import CopyPasteConfig, Frames, Plan, draw, render
-from cpcdr.copy_paste.appearance import ColourConfig
-from cpcdr.copy_paste.views import ViewConfig
+from cpcdr.copy_paste.config import CopyPasteConfig
+from cpcdr.copy_paste.mosaic import Frames, Plan, draw, render
 from cpcdr.dataset import PreparedDataset, Sample, epoch_items
-from cpcdr.loss import LossConfig, copy_paste_loss
-from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork
-from cpcdr.regions.graph import RegionConfig
+from cpcdr.loss.config import LossConfig
+from cpcdr.loss.swapped_prediction import copy_paste_loss
+from cpcdr.model.config import ModelConfig
+from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location
-from cpcdr.runtime.tracking.run import TrackingConfig
-from cpcdr.train.engine import EngineConfig
-from cpcdr.train.loop import TrainConfig
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.prefetch import prefetch
 
 _GPU_READERS = 8
@@ -198,61 +196,8 @@ def stack_frames(samples: list[Sample], items: int, pin: bool) -> Frames:
     )
 
 
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Dense SwAV on a prepared dataset, with on-the-fly copy-paste of its regions.
-
-    Attributes:
-        data: dataset folder made by prepare.py, or an address such as ``s3://bucket/dataset``.
-        out: run folder; run the same command again to continue.
-        frames_per_item: M, frames of a mosaic; 2M mixed images.
-        items: mosaics a worker and step.
-        seed: of weights, data order and every random draw.
-    """
-
-    data: Path = Path("runs/dataset")
-    out: Path = Path("runs/pretrain")
-    frames_per_item: int = 8
-    items: int = 1
-    seed: int = 0
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    @staticmethod
-    def presets() -> dict[str, PretrainConfig]:
-        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        return {"small": SMALL, "paper": PretrainConfig()}
-
-    def task(self) -> PretrainTask:
-        """The task that the workers run."""
-        names = ("data", "model", "loss", "copy_paste", "frames_per_item", "items", "seed")
-        task = PretrainTask(**{name: getattr(self, name) for name in names})
-        return replace(task, data=location(self.data))
-
-
-_MILD = ColourConfig(
-    jitter=(0.3, 0.3, 0.3, 0.1), jitter_probability=0.5, blur_probability=0.0, grey_probability=0.05
-)
-
-
-# Sized for minutes on two cores, where the paper's settings have hardly left ln K: sharper codes
-# and milder colours make the few steps count.
-SMALL = PretrainConfig(
-    frames_per_item=4,
-    model=ModelConfig(
-        "resnet18", width=32, fpn_channels=64, head_channels=64, feature_dim=64, prototypes=200
-    ),
-    loss=LossConfig(pixel_points=200, region_points=400, epsilon=0.015),
-    copy_paste=CopyPasteConfig(colour=_MILD, view=ViewConfig(zoom=(1.0, 1.5), colour=_MILD)),
-    train=TrainConfig(
-        steps=160, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
-    ),
-)
-
-
-SMALL_REGIONS = RegionConfig(superpixels=40000, plane_weight=1.0)
-"""Frames 200 pixels wide need finer superpixels for objects that are a few pixels wide."""
+def task_of(config: PretrainConfig) -> PretrainTask:
+    """The task that the workers of a pre-training run."""
+    names = ("data", "model", "loss", "copy_paste", "frames_per_item", "items", "seed")
+    task = PretrainTask(**{name: getattr(config, name) for name in names})
+    return replace(task, data=location(config.data))

@@ -19,7 +19,7 @@ from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.derive import derive
 from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, regroup
 from cpcdr.prepare.stages import GroupRegions
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import config_hash, overlay, to_plain
 from cpcdr.runtime.errors import InputError
 

@@ -13,7 +13,8 @@ from typing import Any
 from ray.tune import Callback
 
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.tracking.run import Run, TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.tune.ledger import DONE, FAILED, STOPPED, Ledger, Trial
 
 _ABOUT = ("number", "reported")

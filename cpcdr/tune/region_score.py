@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.frames.frame import IGNORE
-from cpcdr.regions import RegionConfig, SuperpixelGraph, group, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import SuperpixelGraph, superpixel_graph
+from cpcdr.regions.grouping import group
 from cpcdr.regions.quality import label_segments
 
 POINTS = 5000  # pixels of a frame that are looked at, on a regular grid

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cpcdr.dataset import PreparedDataset, decode_sample
 from cpcdr.frames import FrameOptions, fit, open_frames
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress

@@ -15,12 +15,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from cpcdr.dataset import read_manifest
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import newest_checkpoint
 from cpcdr.runtime.config import write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run
-from cpcdr.train.pretrain_task import PretrainConfig
+from cpcdr.train.config import PretrainConfig
 from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure
 from cpcdr.tune.ledger import DONE, FAILED, Trial
 from cpcdr.tune.propose import study_of

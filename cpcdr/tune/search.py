@@ -13,94 +13,23 @@ import random
 import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
-from cpcdr.frames import FrameOptions, get_protocol, open_frames
+from cpcdr.frames import get_protocol, open_frames
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.session import logical_cpus, on_cluster, refuse_what_never_fits
-from cpcdr.runtime.tracking.run import Run, TrackingConfig
-from cpcdr.train.pretrain_task import SMALL, PretrainConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import Run
+from cpcdr.tune.config import SearchConfig
 from cpcdr.tune.ledger import FAILED, OPEN, Ledger, Trial
 from cpcdr.tune.propose import propose
 from cpcdr.tune.space import Parameters, Space
 from cpcdr.tune.trial import TrialSetup, run_trial
-
-STREET = "synthetic:seed=2000,streets=16,frames=6,height=96,width=192"
-HELD_OUT = "synthetic:seed=3000,streets=32,frames=1,height=96,width=192"
-UNSEEN = "synthetic:seed=4000,streets=32,frames=1,height=96,width=192"
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """What every search needs.
-
-    Attributes:
-        data: a prepared dataset; empty: one of the synthetic street is made.
-        evaluate: frames that score a trial, not those of ``data``; without labels the score is
-            ``label_free``.
-        test: frames that no trial is scored on: winner and default configuration are compared on
-            them; empty: unseen synthetic streets where ``evaluate`` is not given either, else none.
-        space: a YAML file of ranges, ``NAME: {uniform|loguniform|int: [low, high]}``,
-            ``NAME: {choice: [...]}`` or ``NAME: value``; empty: the default space.
-        trials: how many settings to try, the default configuration among them; more may be asked
-            for later.
-        concurrent: trials at the same time; they share the CPU threads, whose number changes sums
-            in their last digits: repeat a search with the same.
-        gpus_per_trial: GPUs of a trial, also a part of one; -1 shares what there is.
-        steps: optimiser steps of a full trial.
-        objective: ``miou``, ``label_free``, or ``auto``: mIoU where there are labels.
-        frames: most frames of ``evaluate`` (and of ``test``) that are looked at.
-        clusters: clusters of prototypes for the scores that need no labels.
-        out: folder of the search; run the same command again to continue.
-        seed: of the search and of every trial.
-        options: how frames of ``evaluate`` and ``test`` are read.
-        pretrain: the training that parameters change.
-        tracking: where runs are recorded.
-    """
-
-    data: Path = Path()
-    evaluate: str = HELD_OUT
-    test: str = ""
-    space: Path = Path()
-    trials: int = 12
-    concurrent: int = 2
-    gpus_per_trial: float = -1.0
-    steps: int = 75
-    objective: str = "auto"
-    frames: int = 64
-    clusters: int = CLUSTERS_WITHOUT_LABELS
-    out: Path = Path("runs/tune")
-    seed: int = 0
-    options: FrameOptions = field(default_factory=FrameOptions)
-    pretrain: PretrainConfig = field(default_factory=lambda: SMALL)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        if min(self.trials, self.concurrent, self.frames) < 1 or self.steps < 3:
-            raise InputError(
-                "--trials, --concurrent and --frames must be at least 1, --steps at least 3."
-            )
-        if self.objective not in ("auto", "miou", "label_free"):
-            raise InputError(
-                f"--objective '{self.objective}' is unknown; choose auto, miou or label_free."
-            )
-        if self.clusters < 2:
-            raise InputError("--clusters must be at least 2.")
-
-    def test_frames(self) -> str:
-        """The spec of the test frames; "" for none."""
-        return self.test or (UNSEEN if self.evaluate == HELD_OUT else "")
-
-    def identity(self) -> dict[str, Any]:
-        """What may not change between two starts of one search."""
-        free = ("trials", "concurrent", "gpus_per_trial", "tracking", "test")
-        return {k: v for k, v in to_plain(self).items() if k not in free}
 
 
 def objective_of(config: SearchConfig, space: Space) -> str:

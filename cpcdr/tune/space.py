@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml
 from cpcdr.runtime.errors import InputError
 
 if TYPE_CHECKING:  # tasks that only group regions start without PyTorch
-    from cpcdr.train.pretrain_task import PretrainConfig
+    from cpcdr.train.config import PretrainConfig
 
 Parameters = dict[str, Any]
 """A value for each name of a space."""

@@ -17,12 +17,13 @@ import torch
 
 from cpcdr.dataset import read_manifest
 from cpcdr.frames import FrameOptions
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, step_folder
 from cpcdr.runtime.config import read_yaml
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import append_history, cut_history, read_history
 from cpcdr.train.loop import train_loop
-from cpcdr.train.pretrain_task import PretrainConfig
+from cpcdr.train.pretrain_task import task_of
 from cpcdr.tune.datasets import dataset_with
 from cpcdr.tune.score import held_out, region_frames, score_network
 from cpcdr.tune.space import settings
@@ -181,7 +182,7 @@ def train_trial(
     reporter = ScoringReporter(setup, out, known, tell)
     reporter.catch_up(reported)
     train = replace(chosen.train, steps=setup.steps, checkpoint_every=setup.every, seed=setup.seed)
-    task = replace(chosen, data=shared, seed=setup.seed).task()
+    task = task_of(replace(chosen, data=shared, seed=setup.seed))
     result = train_loop(task, train, out, reporter)
     if result["alarm"]:
         raise RuntimeError(result["alarm"])

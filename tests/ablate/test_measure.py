@@ -16,17 +16,18 @@ from cpcdr.ablate.datasets import label_components, with_regions
 from cpcdr.ablate.labelled import load_frames, store_frames
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.outcome import label_notes
-from cpcdr.commands.evaluate import EvaluateConfig, evaluate
+from cpcdr.commands.evaluate import evaluate
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.frames import FrameOptions, open_frames, with_protocol
-from cpcdr.loss import LossConfig
-from cpcdr.model.segmentation import ModelConfig
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.pretrain_task import PretrainModule
 
 SPEC = "synthetic:seed=11,streets=6,frames=1,height=64,width=128"

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cpcdr.ablate.variants import FACTORS, FULL, UNTRAINED, pretraining, variant, variants_of
-from cpcdr.copy_paste import Mosaic, compose_item
+from cpcdr.copy_paste.mosaic import Mosaic, compose_item
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.pretrain_task import SMALL
+from cpcdr.train.config import SMALL
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 import test_engine_ray as tiny
 
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.train.config import EngineConfig
+from cpcdr.train.engine import train
 
 if __name__ == "__main__":
     out, workers, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

@@ -26,8 +26,10 @@ from two_ranks import train_in_two_processes
 from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, read_state
 from cpcdr.runtime.cli import main
 from cpcdr.runtime.errors import InputError, no_room
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
+from cpcdr.train.config import EngineConfig
+from cpcdr.train.engine import train
 
 LOCAL = EngineConfig("local")
 CONFIG = replace(tiny.CONFIG, checkpoint_every=5)

@@ -15,8 +15,9 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime import session
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.session import how_many_fit, machines_of_file, refuse_what_never_fits
-from cpcdr.runtime.tracking.run import TrackingConfig
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import EngineConfig
+from cpcdr.train.engine import train
 
 
 def test_a_bundle_never_spans_two_machines() -> None:

@@ -12,8 +12,8 @@ from one_machine import ROOT, local_file, make_home, run_on_it, why_not
 
 from cpcdr.commands.prepare import prepare
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

@@ -19,8 +19,10 @@ import test_engine_ray as tiny
 from mlflow import MlflowClient
 
 from cpcdr.runtime.tracking import run as tracking
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
+from cpcdr.train.config import EngineConfig
+from cpcdr.train.engine import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

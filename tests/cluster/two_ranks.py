@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint
-from cpcdr.train.loop import TrainConfig, train_loop
+from cpcdr.train.config import TrainConfig
+from cpcdr.train.loop import train_loop
 from cpcdr.train.task import Task
 
 

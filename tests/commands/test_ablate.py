@@ -13,12 +13,13 @@ import pytest
 from labelled_tree import camvid_tree, cityscapes_tree
 from mlflow import MlflowClient
 
-from cpcdr.commands.ablate import AblateConfig, ablate, with_labels_of
+from cpcdr.ablate.config import AblateConfig
+from cpcdr.commands.ablate import ablate, scored_frames, with_labels_of
 from cpcdr.frames import FrameOptions, open_frames
-from cpcdr.loss import LossConfig
-from cpcdr.model.segmentation import ModelConfig
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.pretrain_task import SMALL
+from cpcdr.train.config import SMALL
 
 STREET = "synthetic:seed=7,streets=4,frames=2,height=64,width=128"
 UNSEEN = "synthetic:seed=11,streets=6,frames=1,height=64,width=128"
@@ -175,7 +176,7 @@ def test_labels_that_cannot_be_read_are_refused_before_anything_is_made(tmp_path
 def test_the_protocol_of_the_scores_is_that_of_the_probe_too(tmp_path: Path) -> None:
     cities = cityscapes_tree(tmp_path)
     config = study(tmp_path, evaluate=cities.spec, protocol="cityscapes-27")
-    scored = config.scored()
+    scored = scored_frames(config)
     assert scored.protocol == "cityscapes-27"
     probed = with_labels_of(scored, cities)
     assert probed is not None and probed.protocol == "cityscapes-27"

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpcdr.commands.compare import CompareConfig, compare
+from cpcdr.commands.compare import compare
+from cpcdr.commands.config import CompareConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
 
 
 def record(name: str, lr: float, miou: float, parent: str = "") -> str:

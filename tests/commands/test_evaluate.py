@@ -12,13 +12,14 @@ import torch
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from cpcdr.commands.evaluate import EvaluateConfig, evaluate
+from cpcdr.commands.evaluate import evaluate
 from cpcdr.evaluate.clusters import METHODS
+from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.report import table
 from cpcdr.evaluate.segmenters import open_network
 from cpcdr.frames import open_frames
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 STREET = "synthetic:streets=2,frames=2,height=64,width=128,seed=7"
 

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from cpcdr.commands.evaluate_depth import EvaluateDepthConfig, _mean_map, evaluate_depth
+from cpcdr.commands.evaluate_depth import _mean_map, evaluate_depth
+from cpcdr.depth.config import TINY
 from cpcdr.depth.metrics import eigen_crop
-from cpcdr.depth.model import TINY, DepthModel
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.sources import open_depth
+from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.frames import open_frames
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 STREET = "synthetic:seed=5,streets=1,frames=6,height=64,width=128"
 QUIET = TrackingConfig("none")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cpcdr.commands.evaluate_regions import OURS, EvaluateRegionsConfig, evaluate_regions
-from cpcdr.regions import RegionConfig
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.commands.evaluate_regions import OURS, evaluate_regions
+from cpcdr.evaluate.config import EvaluateRegionsConfig
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 
 @pytest.mark.slow

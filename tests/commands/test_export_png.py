@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpcdr.commands.export_png import ExportPngConfig, export_png
+from cpcdr.commands.export_png import export_png
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset, read_manifest
-from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.prepare.config import ExportPngConfig, PrepareConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 QUIET = TrackingConfig("none")
 

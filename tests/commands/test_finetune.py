@@ -12,13 +12,11 @@ import pytest
 from labelled_tree import camvid_tree, cityscapes_tree
 
 import cpcdr
-from cpcdr.commands.finetune import FinetuneConfig, finetune
-from cpcdr.model.segmentation import ModelConfig
+from cpcdr.commands.finetune import finetune
+from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
-from cpcdr.train.engine import EngineConfig
-from cpcdr.train.finetune_task import FinetuneSettings
-from cpcdr.train.loop import TrainConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import EngineConfig, FinetuneConfig, FinetuneSettings, TrainConfig
 
 TRAINING = TrainConfig(steps=2, optimizer="adamw", lr=1e-3, schedule="poly", log_every=1)
 

@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
-from cpcdr.depth.model import TINY, DepthModel
+from cpcdr.depth.config import TINY
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
 from cpcdr.frames.row import REF_SCHEMA
@@ -32,11 +33,11 @@ from cpcdr.prepare.stages import (
     WriteParts,
     frame_of_row,
 )
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.store import tracking_uri
 
 STREET = "synthetic:streets=2,frames=3,height=64,width=128,seed=7"

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cpcdr.commands.probe import ProbeConfig, probe
+from cpcdr.commands.probe import probe
+from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 FITTED = "synthetic:streets=2,frames=2,height=64,width=128,seed=7"
 SCORED = "synthetic:streets=2,frames=1,height=64,width=128,seed=8"

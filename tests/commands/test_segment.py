@@ -15,24 +15,25 @@ import torch
 from PIL import Image
 
 import cpcdr
-from cpcdr.commands.export import ExportConfig, export, register
-from cpcdr.commands.probe import ProbeConfig, probe
+from cpcdr.commands.export import export, register
+from cpcdr.commands.probe import probe
 from cpcdr.commands.segment import segment
+from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import scores
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.frames.decode import read_label_map
-from cpcdr.loss import LossConfig
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule, load_finetuned
-from cpcdr.model.segmentation import ModelConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.segment.config import SegmentConfig
+from cpcdr.segment.config import ExportConfig, SegmentConfig
 from cpcdr.segment.load import load_network_for_use
-from cpcdr.train.finetune_task import FinetuneSettings
+from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.pretrain_task import PretrainModule
 
 MODEL = ModelConfig("resnet10", 8, 16, 32, 16, 40)

@@ -13,15 +13,15 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from cpcdr.commands.train_depth import TrainDepthConfig, _say_camera, train_depth
+from cpcdr.commands.train_depth import _say_camera, train_depth
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.network import load_depth_network
 from cpcdr.frames import FrameOptions, open_frames
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.train.config import EngineConfig, TrainConfig, TrainDepthConfig
 from cpcdr.train.depth_task import TINY, DepthTask
-from cpcdr.train.engine import EngineConfig
-from cpcdr.train.loop import TrainConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "train_depth.py"
 NO_COMPILER = {"CXX": "/not/a/compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cpcdr.copy_paste import ColourConfig, CopyPasteConfig, Frames, ViewConfig
+from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
+from cpcdr.copy_paste.mosaic import Frames
 
 PLAIN = ColourConfig(jitter_probability=0.0, blur_probability=0.0, grey_probability=0.0)
 UNCHANGED = ViewConfig(zoom=(1.0, 1.0), flip=0.0, colour=PLAIN)

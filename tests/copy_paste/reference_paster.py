@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from cpcdr.copy_paste import CopyPasteConfig, Frames
+from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.layout import Layout, draw_layout
+from cpcdr.copy_paste.mosaic import Frames
 from cpcdr.copy_paste.sprites import bounding_boxes
 
 LUMA = np.array([0.299, 0.587, 0.114])

@@ -11,16 +11,8 @@ from copy_paste_scenes import PLAIN, SHARP, UNCHANGED, coordinates, plain, scene
 from reference_paster import paste_one_by_one
 from scipy.ndimage import minimum_filter
 
-from cpcdr.copy_paste import (
-    CopyPasteConfig,
-    Frames,
-    Mosaic,
-    ViewConfig,
-    compose,
-    compose_item,
-    draw,
-    render,
-)
+from cpcdr.copy_paste.config import CopyPasteConfig, ViewConfig
+from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose, compose_item, draw, render
 from cpcdr.runtime.errors import InputError
 
 CAMVID = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"

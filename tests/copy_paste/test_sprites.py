@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpcdr.copy_paste import ColourConfig, CopyPasteConfig
 from cpcdr.copy_paste import cpu as cpu_kernels
 from cpcdr.copy_paste.appearance import LUMA, blur_images, chained, colour_matrix, colours
+from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
 from cpcdr.copy_paste.shading import build_pyramid
 from cpcdr.copy_paste.sprites import bounding_boxes, eligible, place
-from cpcdr.copy_paste.views import ViewConfig, draw_views
+from cpcdr.copy_paste.views import draw_views
 from cpcdr.runtime.errors import InputError
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cpcdr.depth.alignment import align
-from cpcdr.depth.model import TINY, DepthModel
+from cpcdr.depth.config import TINY
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.photometric import photometric_loss
 from cpcdr.geometry import pose_matrix
 

@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cpcdr.depth.model import TINY, DepthModel
+from cpcdr.depth.config import TINY
+from cpcdr.depth.model import DepthModel
 
 META = torch.device("meta")
 

@@ -9,8 +9,9 @@ import torch
 
 from cpcdr.evaluate.probe_head import save_probe
 from cpcdr.evaluate.probes import linear_classes
+from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import load_finetuned
-from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork
+from cpcdr.model.segmentation import SegmentationNetwork
 
 
 def test_predictions_agree_and_an_old_folder_is_replaced(tmp_path: Path) -> None:

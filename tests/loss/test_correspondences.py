@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.copy_paste import CopyPasteConfig, Frames, compose
+from cpcdr.copy_paste.config import CopyPasteConfig
+from cpcdr.copy_paste.mosaic import Frames, compose
 from cpcdr.loss.correspondences import (
     Points,
     features_at,

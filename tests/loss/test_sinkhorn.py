@@ -14,8 +14,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from cpcdr.loss import LossConfig, swapped_prediction
+from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import sinkhorn
+from cpcdr.loss.swapped_prediction import swapped_prediction
 
 SPLITS = [(40, 24), (63, 1), (64, 0)]
 """Samples of rank 0 and of rank 1."""

@@ -12,10 +12,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.copy_paste import CopyPasteConfig, compose_item
-from cpcdr.loss import LossConfig, copy_paste_loss, swapped_prediction
+from cpcdr.copy_paste.config import CopyPasteConfig
+from cpcdr.copy_paste.mosaic import compose_item
+from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import sinkhorn, sinkhorn_scales
-from cpcdr.loss.swapped_prediction import _CrossEntropy, group_means
+from cpcdr.loss.swapped_prediction import (
+    _CrossEntropy,
+    copy_paste_loss,
+    group_means,
+    swapped_prediction,
+)
 
 CONFIG = LossConfig(pixel_points=60, region_points=90)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cpcdr.model.segmentation import ModelConfig, SegmentationNetwork, load_network
+from cpcdr.model.config import ModelConfig
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError

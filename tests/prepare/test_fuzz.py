@@ -12,8 +12,8 @@ import pytest
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 H, W, FRAMES = 48, 96, 200
 KINDS = (

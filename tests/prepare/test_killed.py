@@ -18,8 +18,8 @@ import pytest
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PREPARED_SCHEMA, read_table
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

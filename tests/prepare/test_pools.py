@@ -11,7 +11,7 @@ from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pools import actor_pools, actors_on
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage, WriteParts
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
 
 STAGES: list[Stage] = [

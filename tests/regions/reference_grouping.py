@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 
 
 def reference_distances(ids, disparity, intrinsics):

@@ -11,8 +11,9 @@ from reference_grouping import reference_group
 from scipy.ndimage import label as components
 from sklearn.metrics import adjusted_rand_score
 
-from cpcdr.regions import RegionConfig, group, regions_of_frame, superpixel_graph
-from cpcdr.regions.grouping import group_nodes
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import superpixel_graph
+from cpcdr.regions.grouping import group, group_nodes, regions_of_frame
 
 CLIP = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
 

@@ -7,7 +7,8 @@ from scipy.special import expit
 
 from cpcdr.frames import open_frames
 from cpcdr.frames.resize import fit
-from cpcdr.regions import RegionConfig, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import superpixel_graph
 from cpcdr.regions.map_equation import cluster, code_length
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from reference_grouping import reference_distances
 
-from cpcdr.regions import RegionConfig, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import superpixel_graph
 from cpcdr.runtime.errors import FrameError, InputError
 
 INTRINSICS = np.array([60.0, 55.0, 32.0, 20.0], np.float32)

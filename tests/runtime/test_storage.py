@@ -11,11 +11,12 @@ import pytest
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location, open_storage, read_file
-from cpcdr.runtime.tracking.run import TrackingConfig
-from cpcdr.train.pretrain_task import SMALL, PretrainTask
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import SMALL
+from cpcdr.train.pretrain_task import PretrainTask
 
 
 def test_addresses() -> None:

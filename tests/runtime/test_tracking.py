@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = TrackingConfig()

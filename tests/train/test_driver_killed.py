@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from cpcdr.commands.prepare import prepare
 from cpcdr.commands.pretrain import pretrain
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.cli import parse
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import read_history
-from cpcdr.train.pretrain_task import PretrainConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.train.config import EngineConfig, TrainConfig
+from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
-from cpcdr.train.loop import TrainConfig, hash_seed
+from cpcdr.train.loop import hash_seed
 
 pytestmark = pytest.mark.slow
 

@@ -14,14 +14,15 @@ from labelled_tree import camvid_tree
 from safetensors.torch import save_file
 
 from cpcdr.frames import open_frames
-from cpcdr.loss import LossConfig
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.resnet import Encoder
-from cpcdr.model.segmentation import ModelConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
+from cpcdr.train.config import FinetuneSettings
+from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.pretrain_task import PretrainModule
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")

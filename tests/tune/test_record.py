@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from mlflow import MlflowClient
 
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.tune.ledger import DONE, FAILED, STOPPED, Ledger
 
 pytestmark = pytest.mark.slow  # Ray's and MLflow's imports

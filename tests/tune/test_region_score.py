@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from cpcdr.frames import Frame, open_frames
-from cpcdr.regions import RegionConfig, group, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import superpixel_graph
+from cpcdr.regions.grouping import group
 from cpcdr.regions.quality import label_quality
 from cpcdr.tune.region_score import (
     FrameGraph,

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.commands.tune_pretrain import TunePretrainConfig
-from cpcdr.commands.tune_regions import TuneConfig
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
-from cpcdr.train.pretrain_task import PretrainConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import PretrainConfig
+from cpcdr.tune.config import SearchConfig, TuneConfig, TunePretrainConfig
 from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure, unit
 from cpcdr.tune.ledger import DONE, STOPPED, Ledger
 from cpcdr.tune.report import (
@@ -32,7 +31,7 @@ from cpcdr.tune.report import (
     write_best,
     write_csv,
 )
-from cpcdr.tune.search import Search, SearchConfig, claim, objective_of, setup_of
+from cpcdr.tune.search import Search, claim, objective_of, setup_of
 from cpcdr.tune.space import REGION_SPACE, Range, settings
 
 SPACE = {"gain": Range("loguniform", (16.0, 144.0)), "separation": Range("uniform", (0.05, 0.5))}

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from cpcdr.commands.evaluate import EvaluateConfig, evaluate
+from cpcdr.commands.evaluate import evaluate
 from cpcdr.dataset import Sample
+from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.frames import open_frames
-from cpcdr.loss import LossConfig
-from cpcdr.model.segmentation import ModelConfig
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.pretrain_task import PretrainModule
 from cpcdr.tune.score import information, magnified, score_network, within
 

@@ -16,17 +16,17 @@ import yaml
 from mlflow import MlflowClient
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.commands.tune_pretrain import TunePretrainConfig, tune_pretrain
-from cpcdr.commands.tune_regions import TuneConfig, tune_regions
+from cpcdr.commands.tune_pretrain import tune_pretrain
+from cpcdr.commands.tune_regions import tune_regions
 from cpcdr.dataset import read_manifest
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.cli import parse
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import SMALL, TrainConfig
 from cpcdr.train.history import read_history
-from cpcdr.train.loop import TrainConfig
-from cpcdr.train.pretrain_task import SMALL
+from cpcdr.tune.config import TuneConfig, TunePretrainConfig
 from cpcdr.tune.ledger import DONE, OPEN, STOPPED, Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
@@ -168,7 +168,8 @@ def test_a_trial_goes_on_from_the_checkpoint_it_is_given(data: Path, tmp_path: P
     """Without Ray: the taken checkpoint's weights are where the next step starts."""
     from dataclasses import replace
 
-    from cpcdr.tune.search import SearchConfig, setup_of
+    from cpcdr.tune.config import SearchConfig
+    from cpcdr.tune.search import setup_of
     from cpcdr.tune.trial import take_over, train_trial
 
     model = replace(SMALL.model, backbone="resnet10", width=8, head_channels=32, prototypes=64)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.pretrain_task import SMALL
+from cpcdr.train.config import SMALL
 from cpcdr.tune.propose import distribution
 from cpcdr.tune.space import (
     PLACES,

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig, median_seconds
-from cpcdr.copy_paste import CopyPasteConfig, Frames, draw, render
+from cpcdr.commands.benchmarks.timing import median_seconds
+from cpcdr.commands.config import BenchmarkConfig
+from cpcdr.copy_paste.config import CopyPasteConfig
+from cpcdr.copy_paste.mosaic import Frames, draw, render
 from cpcdr.frames import FrameOptions, fit, open_frames
-from cpcdr.regions import RegionConfig, regions_of_frame
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.grouping import regions_of_frame
 
 FINE = RegionConfig(separation=0.085, gain=80.0)
 """Thresholds that leave about 1 800 regions in eight synthetic streets of 384x768."""

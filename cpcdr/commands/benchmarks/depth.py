@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig, median_seconds
-from cpcdr.depth.model import TINY, DepthConfig, DepthModel
+from cpcdr.commands.benchmarks.timing import median_seconds
+from cpcdr.commands.config import BenchmarkConfig
+from cpcdr.depth.config import TINY, DepthConfig
+from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import DepthSource
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameSource, open_frames

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
@@ -26,7 +26,7 @@ from cpcdr.prepare.stages import (
     Stage,
     WriteParts,
 )
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.session import ray_session
 
 _PART = 16

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig, median_seconds
+from cpcdr.commands.benchmarks.timing import median_seconds
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.frames import open_frames
-from cpcdr.regions import RegionConfig, group, regions_of_frame, superpixel_graph
+from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.graph import superpixel_graph
+from cpcdr.regions.grouping import group, regions_of_frame
 from cpcdr.regions.superpixels import superpixels
 
 _SIZES = ((224, 448), (384, 768), (512, 1024), (1024, 2048))

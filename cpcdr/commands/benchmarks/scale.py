@@ -21,19 +21,21 @@ from torch.multiprocessing import spawn
 
 from cpcdr.commands.benchmarks.depth import stored_frames, stored_network
 from cpcdr.commands.benchmarks.preparation import on_ray, work
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.commands.prepare import prepare
-from cpcdr.depth.model import TINY, DepthModel
+from cpcdr.depth.config import TINY
+from cpcdr.depth.model import DepthModel
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pipeline import blocks_of
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage, WriteParts
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.session import ray_session
-from cpcdr.runtime.tracking.run import TrackingConfig
-from cpcdr.train.engine import EngineConfig, train
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import SMALL, EngineConfig, PretrainConfig
+from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
-from cpcdr.train.pretrain_task import SMALL, PretrainConfig
+from cpcdr.train.pretrain_task import task_of
 
 NODES = (1, 2, 4)
 _STEPS, _FRAMES, _SIZE = 30, 16, (384, 768)
@@ -106,7 +108,7 @@ def _dataset(folder: Path) -> Path:
 
 def _step_seconds(data: Path, out: Path, workers: int) -> float:
     """Of the last steps of a training; a worker has a CPU, and the same batch however many."""
-    task = replace(SMALL, data=data).task()
+    task = task_of(replace(SMALL, data=data))
     settings = replace(SMALL.train, steps=_STEPS, log_every=10, checkpoint_every=_STEPS)
     train(task, settings, EngineConfig(workers=workers), out, lambda *_: None)
     return float(read_history(out / "history.jsonl")[-1]["seconds_per_step"])
@@ -140,7 +142,7 @@ def _stage_costs() -> dict[str, Any]:
 
 def _gradient_mib(config: PretrainConfig) -> float:
     """What each worker contributes to a step's all-reduce, in float32."""
-    module = config.task().build()
+    module = task_of(config).build()
     return round(sum(p.numel() for p in module.parameters()) * 4 / 2**20, 1)
 
 

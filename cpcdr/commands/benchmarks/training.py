@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig, median_seconds
+from cpcdr.commands.benchmarks.timing import median_seconds
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.commands.prepare import prepare
-from cpcdr.loss import copy_paste_loss
+from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.run import TrackingConfig
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.loop import amp, make_optimizer
-from cpcdr.train.pretrain_task import PretrainConfig, PretrainModule
+from cpcdr.train.pretrain_task import PretrainModule, task_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def _bench(config: BenchmarkConfig) -> Iterator[_Bench]:
     size = (384, 768) if config.preset == "paper" else (96, 192)
     with TemporaryDirectory() as folder:
         data = _dataset(Path(folder), size, 8 * chosen.frames_per_item)
-        task = replace(chosen, data=data).task()
+        task = task_of(replace(chosen, data=data))
         module = task.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         assert isinstance(module, PretrainModule)
         batches = (b for epoch in range(10**6) for b in task.batches(epoch, 0, 0, 1, device))

@@ -8,16 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cpcdr.commands.benchmarks.timing import BenchmarkConfig
+from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.commands.prepare import prepare
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.regions import RegionConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.session import ray_session
-from cpcdr.runtime.tracking.run import TrackingConfig, open_run
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
+from cpcdr.tune.config import HELD_OUT, STREET, SearchConfig
 from cpcdr.tune.ledger import Ledger
 from cpcdr.tune.region_score import frame_graph, partition
 from cpcdr.tune.region_stage import REFERENCES, draw_sets, sample_frames, score_sets
-from cpcdr.tune.search import HELD_OUT, STREET, Search, SearchConfig, setup_of
+from cpcdr.tune.search import Search, setup_of
 from cpcdr.tune.space import REGION_SPACE, Range, present
 from cpcdr.tune.trial import train_trial
 

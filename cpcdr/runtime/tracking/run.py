@@ -12,7 +12,6 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking import store
+from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.outbox import Entry, Outbox
 
 if TYPE_CHECKING:
@@ -32,27 +32,6 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_ENTRIES, _FLUSH_SECONDS = 500, 5.0
 _FIRST_RETRY_SECONDS = 60.0  # doubles with each failure: a dead server must not slow a training
-
-
-@dataclass(frozen=True)
-class TrackingConfig:
-    """Where runs are recorded. The store itself is MLFLOW_TRACKING_URI, or mlflow.db right here.
-
-    Attributes:
-        tracking: ``mlflow`` or ``none``.
-        experiment: MLflow experiment.
-        run_name: name shown in MLflow; empty: made from the command.
-        parent: MLflow id of the run that this one belongs to, such as the sweep of a trial.
-    """
-
-    tracking: str = "mlflow"
-    experiment: str = "cpcdr"
-    run_name: str = ""
-    parent: str = ""
-
-    def __post_init__(self) -> None:
-        if self.tracking not in ("mlflow", "none"):
-            raise InputError(f"--tracking {self.tracking} is unknown: choose mlflow or none.")
 
 
 def open_run(

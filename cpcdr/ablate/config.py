@@ -1,0 +1,132 @@
+"""What a study compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cpcdr.ablate.variants import FACTORS, variants_of
+from cpcdr.dataset import read_manifest
+from cpcdr.evaluate.clusters import METHODS
+from cpcdr.frames.frame import FrameOptions
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainConfig
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Pre-trainings under equal optimiser steps that differ in one factor each, over seeds.
+
+    The folder ``out`` can be continued with more variants and seeds.
+
+    Attributes:
+        frames: ``KIND:PATH`` to pre-train on; empty: the synthetic street.
+        depth: as in prepare.py, for your own frames.
+        data: a prepared dataset instead of frames and depth.
+        evaluate: labelled frames to score on, none of those pre-trained on; empty: streets that
+            the training has not seen.
+        protocol: of the scores, such as cityscapes-27; empty: that of the evaluation frames.
+        size: height and width of the prepared frames.
+        variants: some of full, no-copy-paste, slic, felzenszwalb, objects, pixel-only, region-only,
+            or several joined by ``+``, such as no-copy-paste+slic.
+        seeds: each of weights, data order and every draw together, the same for all variants.
+        steps: optimiser steps of every pre-training, of one worker.
+        concurrent: trials at the same time; they share the CPU threads, whose number changes sums
+            in their last digits: repeat a study with the same.
+        clustering: how prototypes become classes: average, ward, kmeans, spherical.
+        cars: objects of the context test.
+        scenes: scenes that each of them is pasted into.
+        out: folder of datasets, trials, tables and figures.
+        options: how the frames to pre-train on are read.
+        evaluate_options: how the frames to score on are read.
+        regions: thresholds of the depth regions.
+        pretrain: what all pre-trainings share.
+        tracking: where runs are recorded.
+    """
+
+    frames: str = ""
+    depth: str = ""
+    data: Path = Path()
+    evaluate: str = ""
+    protocol: str = ""
+    size: tuple[int, int] = (96, 192)
+    variants: tuple[str, ...] = tuple(FACTORS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 160
+    concurrent: int = 2
+    clustering: str = METHODS[0]
+    cars: int = 8
+    scenes: int = 8
+    out: Path = Path("runs/ablate")
+    options: FrameOptions = field(default_factory=FrameOptions)
+    evaluate_options: FrameOptions = field(default_factory=FrameOptions)
+    regions: RegionConfig = field(default_factory=lambda: SMALL_REGIONS)
+    pretrain: PretrainConfig = field(default_factory=lambda: SMALL)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        variants_of(self.variants)
+        if min(self.steps, self.concurrent) < 1:
+            raise InputError("--steps and --concurrent must be at least 1.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise InputError("--seeds needs one or more different numbers, 0 or larger.")
+        if self.cars < 1 or self.scenes < 2:
+            raise InputError("--cars must be at least 1, --scenes at least 2.")
+        if self.clustering not in METHODS:
+            raise InputError(f"--clustering '{self.clustering}': choose {', '.join(METHODS)}.")
+        if not self.pretrain.copy_paste.enabled:
+            raise InputError("--pretrain.copy-paste.enabled is a factor: leave it to --variants.")
+        self._check_data()
+
+    @staticmethod
+    def presets() -> dict[str, AblateConfig]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        small = AblateConfig()
+        large = replace(small, size=(384, 768), steps=2000)
+        paper = replace(large, regions=RegionConfig(), pretrain=PretrainConfig())
+        return {"small": small, "paper": paper}
+
+    def _check_data(self) -> None:
+        given = self.data != Path()
+        if given and (self.frames or self.depth):
+            raise InputError("--data is a prepared dataset: leave --frames and --depth out.")
+        if self.frames and not self.depth:
+            raise InputError(
+                f"{self.frames}: needs --depth as well; train a network on it with "
+                "experiments/train_depth.py and give --depth network:OUT/checkpoint."
+            )
+        if (self.frames or given) and not self.evaluate:
+            raise InputError("--evaluate is missing: give labelled frames that are not trained on.")
+
+    def preparation(self) -> PrepareConfig:
+        """How the dataset of depth regions is made."""
+        street = f"synthetic:seed=0,streets=48,frames=4,{self.shape}"
+        return PrepareConfig(
+            frames=self.frames or street,
+            depth=self.depth or "ground-truth",
+            out=self.out / "dataset",
+            size=self.size,
+            options=self.options,
+            regions=self.regions,
+            tracking=self.tracking,
+        )
+
+    @property
+    def shape(self) -> str:
+        """The size, as the synthetic street takes it."""
+        return f"height={self.size[0]},width={self.size[1]}"
+
+    def shared(self) -> dict[str, Any]:
+        """What is the same in every trial; variants and seeds may be added to a study."""
+        own = ("variants", "seeds", "concurrent", "out", "tracking")
+        plain = {k: v for k, v in to_plain(self).items() if k not in own}
+        unused = ("data", "out", "seed", "engine", "tracking")
+        plain["pretrain"] = {k: v for k, v in plain["pretrain"].items() if k not in unused}
+        if self.data != Path():
+            plain["data"] = read_manifest(self.data)["hash"]
+        return plain

@@ -1,0 +1,136 @@
+"""The configurations of commands that belong to no single stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cpcdr.evaluate.config import UNSEEN_STREETS, EvaluateConfig
+from cpcdr.frames.frame import FrameOptions
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainConfig
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The whole chain on the synthetic street, or on your own frames.
+
+    Attributes:
+        frames: ``KIND:PATH``; empty: the synthetic street.
+        depth: as in prepare.py; empty: the street's ground truth.
+        evaluate: frames to score on; empty: streets that the training has not seen, or, for your
+            own frames, those frames themselves.
+        size: height and width of the prepared frames.
+        steps: optimiser steps of the pre-training.
+        out: folder of dataset, checkpoint, report and figures.
+        seed: of streets, weights, data order and every random draw.
+        options: how your frames are read.
+        regions: thresholds of the grouping.
+        tracking: where runs are recorded.
+    """
+
+    frames: str = ""
+    depth: str = ""
+    evaluate: str = ""
+    size: tuple[int, int] = (96, 192)
+    steps: int = SMALL.train.steps
+    out: Path = Path("runs/demo")
+    seed: int = 0
+    options: FrameOptions = field(default_factory=FrameOptions)
+    regions: RegionConfig = field(default_factory=lambda: SMALL_REGIONS)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def stages(self) -> tuple[PrepareConfig, PretrainConfig, EvaluateConfig]:
+        """The configurations of prepare, pretrain and evaluate.
+
+        Raises:
+            InputError: own frames without a depth source.
+        """
+        if self.frames and not self.depth:
+            raise InputError(
+                f"{self.frames}: needs --depth as well; train a network on it with "
+                "experiments/train_depth.py and give --depth network:OUT/checkpoint."
+            )
+        shape = f"height={self.size[0]},width={self.size[1]}"
+        street = f"synthetic:seed={self.seed},streets=48,frames=4,{shape}"
+        unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=64,frames=1,{shape}"
+        out = self.out / (f"seed-{self.seed}" if not self.frames else "own")
+        preparation = PrepareConfig(
+            frames=self.frames or street,
+            depth=self.depth or "ground-truth",
+            out=out / "dataset",
+            size=self.size,
+            options=self.options,
+            regions=self.regions,
+            tracking=self.tracking,
+        )
+        training = replace(
+            SMALL,
+            data=out / "dataset",
+            out=out / "pretrain",
+            seed=self.seed,
+            train=replace(SMALL.train, steps=self.steps),
+            tracking=self.tracking,
+        )
+        evaluation = EvaluateConfig(
+            checkpoint=out / "pretrain" / "checkpoint",
+            frames=self.evaluate or self.frames or unseen,
+            options=self.options if self.frames else FrameOptions(),
+            out=out / "evaluation",
+            seed=self.seed,
+            tracking=self.tracking,
+        )
+        return preparation, training, evaluation
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare runs of an MLflow experiment.
+
+    Attributes:
+        experiment: name of the experiment.
+        parent: MLflow id of a search: compare its trials; empty: all runs.
+        kinds: kinds of runs, such as pretrain, evaluate, finetune; empty: all.
+        limit: newest runs that are compared.
+        metrics: metrics in the table and as curves; empty: all that several runs have.
+        figures: names of figures that are shown side by side.
+        out: the page, one file that opens without a server.
+    """
+
+    experiment: str = "cpcdr"
+    parent: str = ""
+    kinds: tuple[str, ...] = ()
+    limit: int = 20
+    metrics: tuple[str, ...] = ()
+    figures: tuple[str, ...] = field(default=("predictions", "mosaic", "regions", "depth"))
+    out: Path = Path("runs/comparison.html")
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What to time: the name comes first on the command line.
+
+    Attributes:
+        name: ``regions``, ``prepare``, ``depth``, ``depth-step``, ``copy-paste``, ``loss``,
+            ``step``, ``ingest``, ``tune`` or ``scale``.
+        repeats: timed repetitions after one warm-up; the median is reported.
+        threads: CPU threads.
+        workers: processes (prepare).
+        frames: frames that are prepared (prepare, scale); prepare also measures memory at a fifth
+            and at four times as many.
+        device: ``cpu`` or ``cuda`` (depth, depth-step, copy-paste, loss, step and ingest).
+        compile: as ``--train.compile`` does (depth-step); the floor stays as it is.
+        preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
+    """
+
+    name: str = "copy-paste"
+    repeats: int = 5
+    threads: int = 1
+    workers: int = 2
+    frames: int = 1000
+    device: str = "cpu"
+    compile: bool = False
+    preset: str = "small"

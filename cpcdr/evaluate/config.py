@@ -1,0 +1,138 @@
+"""What is measured: networks, probes, depth, regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cpcdr.evaluate.clusters import METHODS
+from cpcdr.frames.frame import FrameOptions
+from cpcdr.model.config import check_size
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.config import TrackingConfig
+
+UNSEEN_STREETS = 1000
+"""Networks are scored on streets whose seed is this much larger: none is in the training."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """A checkpoint against labelled frames (or, without labels, what can be said without).
+
+    Attributes:
+        checkpoint: folder written by pretrain.py, ``OUT/checkpoint``.
+        frames: ``KIND:PATH`` of frames that the training has not seen.
+        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
+        size: height and width of evaluation; 0 0: those of the training. Protocol cityscapes-27
+            is of 320×320 pixels and takes no other.
+        clustering: how prototypes become the classes that are reported in full: average, ward,
+            kmeans, spherical; the mIoU is reported of all four.
+        out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
+        engine: ``ray`` or ``local``.
+        baselines: score the untrained network and colour k-means as well.
+        seed: of the colour baseline and of k-means clusterings.
+    """
+
+    checkpoint: Path = Path("runs/pretrain/checkpoint")
+    frames: str = "synthetic:seed=1000,streets=6"
+    protocol: str = ""
+    size: tuple[int, int] = (0, 0)
+    clustering: str = "average"
+    out: Path = Path()
+    engine: str = "ray"
+    baselines: bool = True
+    seed: int = 0
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.clustering not in METHODS:
+            raise InputError(
+                f"--clustering '{self.clustering}' is unknown; choose {', '.join(METHODS)}."
+            )
+        check_size(self.size)
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What the frozen features of a pre-trained network know, beside the untrained network's.
+
+    Attributes:
+        checkpoint: folder written by pretrain.py.
+        frames: labelled frames that the probes are fitted on.
+        evaluate: labelled frames of the same protocol that they are scored on.
+        size: height and width; 0 0: those of the training.
+        out: folder for probes.json and ``probe``, the linear probe as a checkpoint for segment.py;
+            empty: beside the checkpoint.
+        seed: of the sampled pixels and of SGD.
+    """
+
+    checkpoint: Path = Path("runs/demo/seed-0/pretrain/checkpoint")
+    frames: str = "synthetic:seed=0,streets=48,frames=1,height=96,width=192"
+    evaluate: str = "synthetic:seed=1000,streets=32,frames=1,height=96,width=192"
+    size: tuple[int, int] = (0, 0)
+    out: Path = Path()
+    seed: int = 0
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+
+
+@dataclass(frozen=True)
+class EvaluateDepthConfig:
+    """Measure a depth source where the truth is known, and a network's motion and photometry.
+
+    Attributes:
+        depth: what is measured, as in prepare.py.
+        frames: ``KIND:PATH`` of frames that the training has not seen.
+        truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (KITTI's depth
+            PNGs, say); empty: there is none, only photometry and motion are measured.
+        guess: frames with the same kind of truth whose mean disparity map is the guess that a
+            source has to beat; empty: the evaluated frames' own, the best such guess there is.
+        size: height and width of the frames; 0 0 keeps their own.
+        crop: ``none``, or ``eigen``: the part of a KITTI image that published numbers count.
+        max_depth: farther truth does not count, in metres.
+        out: folder for report.json and figures.
+    """
+
+    depth: str = "network:runs/depth/checkpoint"
+    frames: str = "synthetic:seed=1000,streets=6,frames=8,height=96,width=192"
+    truth: str = "ground-truth"
+    guess: str = ""
+    size: tuple[int, int] = (0, 0)
+    crop: str = "none"
+    max_depth: float = 80.0
+    out: Path = Path("runs/depth-evaluation")
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.crop not in ("none", "eigen"):
+            raise InputError(f"--crop {self.crop} is unknown; choose none or eigen.")
+
+
+@dataclass(frozen=True)
+class EvaluateRegionsConfig:
+    """Measure regions on frames, with labels where there are any.
+
+    Attributes:
+        frames: ``KIND:PATH``.
+        depth: as in prepare.py.
+        size: height and width of the frames; 0 0 keeps their own.
+        alternatives: measure SLIC, Felzenszwalb and depth components as well.
+        out: folder for report.json and the figure.
+    """
+
+    frames: str = "synthetic:seed=1000,streets=8,frames=2,height=192,width=384"
+    depth: str = "ground-truth"
+    size: tuple[int, int] = (0, 0)
+    alternatives: bool = True
+    out: Path = Path("runs/regions")
+    options: FrameOptions = field(default_factory=FrameOptions)
+    regions: RegionConfig = field(default_factory=RegionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

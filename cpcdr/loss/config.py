@@ -1,0 +1,28 @@
+"""Settings of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The swapped-prediction loss (DESIGN: released code's constants).
+
+    Attributes:
+        pixel_points: random points an image whose appearances are pixel positives.
+        region_points: random points an image that are positives within their region.
+        pixel_weight: weight of the pixel loss.
+        region_weight: weight of the region loss.
+        temperature: of the prediction's softmax.
+        epsilon: of Sinkhorn.
+        sinkhorn_iterations: rounds of Sinkhorn.
+    """
+
+    pixel_points: int = 4000
+    region_points: int = 7200
+    pixel_weight: float = 0.5
+    region_weight: float = 0.5
+    temperature: float = 0.1
+    epsilon: float = 0.05
+    sinkhorn_iterations: int = 3

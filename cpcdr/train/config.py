@@ -1,0 +1,303 @@
+"""How networks are trained: the optimisation, the engine, and each of the three tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
+from cpcdr.depth.config import TINY, DepthConfig
+from cpcdr.frames.frame import FrameOptions
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import SMALLEST_SIDE, ModelConfig, check_size
+from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.train.schedule import SHAPES
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation, for every task.
+
+    Attributes:
+        epochs: passes over the data.
+        steps: optimiser steps in all; 0 takes ``epochs``.
+        optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
+        lr: peak learning rate.
+        final_lr: learning rate at the end.
+        schedule: ``cosine`` or ``poly``, how it gets there.
+        warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
+        weight_decay: of weight matrices and kernels.
+        clip_norm: largest gradient norm; 0 switches clipping off.
+        accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
+        precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32), ``float32``,
+            ``bf16``, ``fp16``.
+        channels_last: memory format of the network.
+        compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
+        log_every: steps between two lines of metrics.
+        checkpoint_every: steps between two checkpoints; 0: once an epoch.
+        seed: of weights, data order and every random draw.
+    """
+
+    epochs: int = 25
+    steps: int = 0
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    final_lr: float = 1e-5
+    schedule: str = "cosine"
+    warmup: float = 0.08
+    weight_decay: float = 1e-4
+    clip_norm: float = 0.0
+    accumulate: int = 1
+    precision: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    log_every: int = 10
+    checkpoint_every: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("sgd", "adamw"):
+            raise InputError(f"optimizer '{self.optimizer}' is unknown; choose sgd or adamw.")
+        if self.schedule not in SHAPES:
+            raise InputError(f"schedule '{self.schedule}' is unknown; choose cosine or poly.")
+        if self.precision not in ("auto", "float32", "bf16", "fp16"):
+            raise InputError(
+                f"precision '{self.precision}' is unknown; choose auto, float32, bf16 or fp16."
+            )
+        if min(self.epochs, self.log_every, self.accumulate) < 1 or self.steps < 0:
+            raise InputError(
+                "epochs, log_every and accumulate must be at least 1, and steps at least 0."
+            )
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where the workers run.
+
+    Attributes:
+        engine: ``ray`` (Ray Train, DDP) or ``local`` (this process; imports no Ray).
+        workers: DDP workers under Ray; 0: one for each GPU that Ray has, two without GPUs. Give
+            the number on a cluster that starts its machines on demand.
+        gpu: ``auto`` (where Ray has GPUs), ``yes`` or ``no``.
+        cpus_per_worker: logical CPUs that a worker reserves.
+        max_failures: failures that a run survives, not counting machines that were taken away with
+            notice.
+    """
+
+    engine: str = "ray"
+    workers: int = 0
+    gpu: str = "auto"
+    cpus_per_worker: float = 1.0
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "local"):
+            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
+        if self.gpu not in ("auto", "yes", "no"):
+            raise InputError(f"--engine.gpu '{self.gpu}' is unknown; choose auto, yes or no.")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Dense SwAV on a prepared dataset, with on-the-fly copy-paste of its regions.
+
+    Attributes:
+        data: dataset folder made by prepare.py, or an address such as ``s3://bucket/dataset``.
+        out: run folder; run the same command again to continue.
+        frames_per_item: M, frames of a mosaic; 2M mixed images.
+        items: mosaics a worker and step.
+        seed: of weights, data order and every random draw.
+    """
+
+    data: Path = Path("runs/dataset")
+    out: Path = Path("runs/pretrain")
+    frames_per_item: int = 8
+    items: int = 1
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @staticmethod
+    def presets() -> dict[str, PretrainConfig]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        return {"small": SMALL, "paper": PretrainConfig()}
+
+
+_MILD = ColourConfig(
+    jitter=(0.3, 0.3, 0.3, 0.1), jitter_probability=0.5, blur_probability=0.0, grey_probability=0.05
+)
+
+
+# Sized for minutes on two cores, where the paper's settings have hardly left ln K: sharper codes
+# and milder colours make the few steps count.
+SMALL = PretrainConfig(
+    frames_per_item=4,
+    model=ModelConfig(
+        "resnet18", width=32, fpn_channels=64, head_channels=64, feature_dim=64, prototypes=200
+    ),
+    loss=LossConfig(pixel_points=200, region_points=400, epsilon=0.015),
+    copy_paste=CopyPasteConfig(colour=_MILD, view=ViewConfig(zoom=(1.0, 1.5), colour=_MILD)),
+    train=TrainConfig(
+        steps=160, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
+    ),
+)
+
+
+SMALL_REGIONS = RegionConfig(superpixels=40000, plane_weight=1.0)
+"""Frames 200 pixels wide need finer superpixels for objects that are a few pixels wide."""
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What is trained on which labels.
+
+    Attributes:
+        init: ``scratch``; a checkpoint folder of pretrain.py; or ``torchvision:FILE``, a ResNet's
+            weights on disk for the backbone (safetensors, or .pth of plain tensors).
+        transfer: what is taken of a checkpoint: ``backbone``, under a new pyramid and head as is
+            usual in the field, or the whole ``network``. A head that has learned to tell
+            prototypes apart holds a short fine-tuning back.
+        model: sizes of the network where ``init`` does not bring them.
+        fraction: share of the labelled frames that is used, 1/30 to 1; a smaller share is part of
+            every larger one.
+        size: height and width of the training crops.
+        scales: range of random magnification of the frames before the crop.
+        batch_size: crops a worker and step.
+        balanced: weigh classes by 1 / log(1.02 + frequency) (Paszke et al. 2016).
+        jitter: share of the crops with changed colours.
+        head_lr: learning rate of the classifier relative to that of the network.
+        cache_mib: memory for decoded frames.
+        seed: of order and augmentation.
+    """
+
+    init: str = "scratch"
+    transfer: Literal["backbone", "network"] = "backbone"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    fraction: float = 1.0
+    size: tuple[int, int] = (384, 768)
+    scales: tuple[float, float] = (0.5, 2.0)
+    batch_size: int = 8
+    balanced: bool = False
+    jitter: float = 0.5
+    head_lr: float = 10.0
+    cache_mib: int = 1024
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.transfer not in ("backbone", "network"):
+            raise InputError(
+                f"--finetune.transfer {self.transfer} is unknown: take backbone or network."
+            )
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"--finetune.fraction {self.fraction} must be above 0 and at most 1.")
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise InputError(
+                "--finetune.scales must be two positive numbers, the smaller one first."
+            )
+        if min(self.size) < SMALLEST_SIDE:
+            raise InputError(
+                f"--finetune.size {self.size[0]} {self.size[1]} is too small: give a height and a "
+                f"width of at least {SMALLEST_SIDE} pixels."
+            )
+        if self.batch_size < 1:
+            raise InputError(f"--finetune.batch-size {self.batch_size} must be at least 1.")
+        if self.batch_size == 1 and max(self.size) == SMALLEST_SIDE:
+            raise InputError(
+                "--finetune.batch-size 1 with the smallest --finetune.size leaves batch "
+                "normalisation a single value: make either larger."
+            )
+        if not 0 <= self.jitter <= 1:
+            raise InputError(f"--finetune.jitter {self.jitter} is a share: give 0 to 1.")
+        if not self.head_lr > 0 or self.cache_mib < 0:
+            raise InputError(
+                "--finetune.head-lr must be above 0, and --finetune.cache-mib at least 0."
+            )
+
+
+@dataclass(frozen=True)
+class TrainDepthConfig:
+    """Depth and pose networks, self-supervised on consecutive frames of video.
+
+    Attributes:
+        frames: ``KIND:PATH`` of video or frame sequences; several joined by commas.
+        out: run folder; run the same command again to continue.
+        seed: of weights, order and augmentation.
+    """
+
+    frames: str = "synthetic:"
+    out: Path = Path("runs/depth")
+    seed: int = 0
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    options: FrameOptions = field(default_factory=FrameOptions)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=20, optimizer="adamw", lr=1e-4, final_lr=1e-6)
+    )
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @staticmethod
+    def presets() -> dict[str, TrainDepthConfig]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        train = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
+        return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Train a segmentation network on labelled frames, from any start, and score it.
+
+    Attributes:
+        frames: labelled frames to train on.
+        evaluate: labelled frames of the same protocol to score on; empty: no score.
+        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
+        out: run folder; run the same command again to continue.
+        evaluate_size: height and width of evaluation; 0 0: those of the training crops. Protocol
+            cityscapes-27 is of 320×320 pixels and takes no other.
+        window: height and width of sliding windows in evaluation; 0 0: the whole frame at once.
+        flip: average the scores of a frame and its mirror image.
+        seed: of weights, order and augmentation.
+    """
+
+    frames: str = "synthetic:seed=0,streets=48,frames=4,height=96,width=192"
+    evaluate: str = "synthetic:seed=1000,streets=64,frames=1,height=96,width=192"
+    protocol: str = ""
+    out: Path = Path("runs/finetune")
+    evaluate_size: tuple[int, int] = (0, 0)
+    window: tuple[int, int] = (0, 0)
+    flip: bool = True
+    seed: int = 0
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    options: FrameOptions = field(default_factory=FrameOptions)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(epochs=100, lr=0.01, final_lr=0.0, schedule="poly")
+    )
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        check_size(self.evaluate_size, "--evaluate-size", "those of the training crops")
+        if any(side and side < SMALLEST_SIDE for side in self.window):
+            raise InputError(
+                f"--window {self.window[0]} {self.window[1]} is too small: give a height and a "
+                f"width of at least {SMALLEST_SIDE} pixels, or 0 0 for the whole frame at once."
+            )
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed} must be at least 0.")
+
+    @staticmethod
+    def presets() -> dict[str, FinetuneConfig]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        settings = FinetuneSettings(
+            model=SMALL.model, size=(96, 192), scales=(0.75, 1.5), batch_size=8
+        )
+        train = TrainConfig(
+            steps=100, optimizer="adamw", lr=1e-3, final_lr=0.0, schedule="poly", clip_norm=1.0
+        )
+        return {"small": FinetuneConfig(finetune=settings, train=train), "paper": FinetuneConfig()}
