@@ -184,7 +184,8 @@ def normal_equations(
     epipolar line: near pixels, which move far, constrain rotation poorly, distant ones well.
 
     Args:
-        target, disparity: [B, H, W].
+        target: [B, H, W].
+        disparity: [B, H, W].
         sources: [F, B, H, W].
         jacobian: [B, 7, H, W], see `_jacobian`.
         shifts: [F, B, 3], translations in the target's coordinates, for the variance due to depth.

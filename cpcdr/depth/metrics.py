@@ -48,7 +48,8 @@ def depth_errors(
     Args:
         predicted: [H, W], positive.
         truth: [H, W].
-        min_depth, max_depth: evaluated range, in the truth's unit.
+        min_depth: smallest true depth that is evaluated, in the truth's unit.
+        max_depth: largest true depth that is evaluated.
         median_scaling: off for predictions with a known scale.
 
     Raises:
