@@ -15,6 +15,8 @@ METHODS = ("average", "ward", "kmeans", "spherical")
 CLUSTERS_WITHOUT_LABELS = 19
 """Default number of clusters for frames without labels."""
 
+_RESTARTS, _MAX_ROUNDS = 10, 300  # of spherical k-means
+
 
 def cluster_prototypes(
     prototypes: NDArray[np.floating], num_clusters: int, method: str = "average", seed: int = 0
@@ -74,11 +76,11 @@ def sum_clusters(
 
 
 def _spherical_kmeans(
-    directions: NDArray[np.float64], num_clusters: int, seed: int, restarts: int = 10
+    directions: NDArray[np.float64], num_clusters: int, seed: int
 ) -> NDArray[np.int64]:
     """The best of several runs of k-means with cosine similarity (Dhillon & Modha 2001, alg. 1)."""
     random = np.random.RandomState(seed)
-    runs = [_spherical_run(directions, num_clusters, random) for _ in range(restarts)]
+    runs = [_spherical_run(directions, num_clusters, random) for _ in range(_RESTARTS)]
     return max(runs, key=lambda run: run[0])[1]
 
 
@@ -86,13 +88,12 @@ def _spherical_run(
     directions: NDArray[np.float64],
     num_clusters: int,
     random: np.random.RandomState,
-    max_rounds: int = 300,
 ) -> tuple[float, NDArray[np.int64]]:
     from sklearn.cluster import kmeans_plusplus
 
     centres, _ = kmeans_plusplus(directions, num_clusters, random_state=random)
     assigned = np.full(len(directions), -1, np.int64)
-    for _ in range(max_rounds):
+    for _ in range(_MAX_ROUNDS):
         similarity = directions @ centres.T
         nearest = _without_empty(similarity.argmax(1), similarity.max(1), num_clusters)
         if np.array_equal(nearest, assigned):

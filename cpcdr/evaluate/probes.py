@@ -20,6 +20,8 @@ from cpcdr.evaluate.matching import scores
 from cpcdr.frames.frame import IGNORE
 from cpcdr.model.segmentation import SegmentationNetwork
 
+_SGD_EPOCHS, _SGD_RATE = 10, 0.1
+
 
 def grid_labels(labels: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
     """Labels [H, W] at the centres of a coarser grid [h, w].
@@ -81,8 +83,6 @@ def sgd_probe(
     labels: Tensor,
     classes: int,
     seed: int = 0,
-    epochs: int = 10,
-    lr: float = 0.1,
 ) -> NDArray[np.float64]:
     """Multinomial logistic regression by SGD on standardised features.
 
@@ -101,9 +101,9 @@ def sgd_probe(
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     batches = max(1, len(x) // 1024)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
-    for _ in range(epochs):
+    optimizer = torch.optim.SGD(layer.parameters(), lr=_SGD_RATE, momentum=0.9, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _SGD_EPOCHS * batches)
+    for _ in range(_SGD_EPOCHS):
         order = torch.randperm(len(x), generator=generator)
         for batch in order.tensor_split(batches):
             loss = functional.cross_entropy(layer(x[batch]), labels[batch])

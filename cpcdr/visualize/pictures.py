@@ -24,6 +24,7 @@ Image = NDArray[np.uint8]
 
 _GAP = 6  # pixels between the cells of a sheet
 _TEXT = (35, 35, 35)
+_OPACITY = 0.6  # of region colours over their image
 
 
 def save_png(path: Path, image: Image) -> None:
@@ -57,19 +58,16 @@ def colour_disparity(disparity: NDArray[np.floating]) -> Image:
     return image
 
 
-def colour_regions(
-    regions: NDArray[np.integer], image: Image | None = None, opacity: float = 0.6
-) -> Image:
+def colour_regions(regions: NDArray[np.integer], image: Image | None = None) -> Image:
     """Distinct colours, always the same for the same id, with thin white borders.
 
     Args:
         regions: int [H, W], ids from 0.
         image: blended under the colours where given.
-        opacity: of the colours over the image, 0..1.
     """
     colours: Image = region_colours(int(regions.max()) + 1)[regions]
     if image is not None:
-        colours = _mixed(colours, image, opacity)
+        colours = _mixed(colours, image, _OPACITY)
     border = np.zeros(regions.shape, bool)
     border[:, :-1] |= regions[:, :-1] != regions[:, 1:]
     border[:-1] |= regions[:-1] != regions[1:]
@@ -87,15 +85,12 @@ def region_colours(count: int) -> NDArray[np.uint8]:
     return np.rint(255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]).astype(np.uint8)
 
 
-def colour_labels(
-    labels: NDArray[np.uint8], palette: NDArray[np.uint8], image: Image | None = None
-) -> Image:
+def colour_labels(labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image:
     """Palette colours of a label map; 255 is black.
 
     Args:
         labels: uint8 [H, W], 0..K-1 or 255.
         palette: uint8 [K, 3] RGB.
-        image: blended under the colours where given.
 
     Raises:
         InputError: a label has no colour.
@@ -109,8 +104,7 @@ def colour_labels(
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     table[IGNORE] = 0
-    colours = table[labels]
-    return colours if image is None else _mixed(colours, image, 0.6)
+    return table[labels]
 
 
 def colour_features(features: NDArray[np.floating]) -> NDArray[np.uint8]:

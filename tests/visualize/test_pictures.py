@@ -57,8 +57,8 @@ def test_regions_show_borders_and_the_image_below():
     assert (plain[:, 0] == colours[0]).all() and (plain[:, 7] == colours[1]).all()
     assert (plain[:, 3] > 185).all()  # the border
     image = np.full((6, 8, 3), 200, np.uint8)
-    blended = visualize.colour_regions(regions, image, opacity=0.5)
-    expected = (colours[0].astype(float) + 200) / 2
+    blended = visualize.colour_regions(regions, image)
+    expected = 0.6 * colours[0].astype(float) + 0.4 * 200
     np.testing.assert_allclose(blended[0, 0], expected, atol=1)
 
 
