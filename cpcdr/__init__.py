@@ -46,7 +46,7 @@ def load(model: str | Path, clusters: int = 0) -> LoadedNetwork:
         model: a checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
         clusters: how many clusters a network has that has seen no label; 0: the usual number.
     """
-    from cpcdr.segment.config import CLUSTERS
+    from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
     from cpcdr.segment.load import load_network_for_use
 
-    return load_network_for_use(model, clusters or CLUSTERS)
+    return load_network_for_use(model, clusters or CLUSTERS_WITHOUT_LABELS)

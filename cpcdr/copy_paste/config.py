@@ -1,4 +1,4 @@
-"""How regions are pasted, and how pastes and mixed images vary."""
+"""Configuration of copy-paste and of the augmentation of pastes and mixed images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from cpcdr.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class ColourConfig:
-    """How colours vary, of a pasted region or of a whole mixed image.
+    """Colour augmentation of a pasted region or a whole mixed image.
 
     Attributes:
         jitter: largest relative change of brightness, contrast and saturation, and the largest hue
-            shift in turns of the colour circle.
-        jitter_probability: share of sprites (or images) that are jittered.
-        blur_probability: share that is blurred.
-        blur_sigma: range of the Gaussian's sigma, pixels at a frame height of 384.
-        grey_probability: share that loses its colour.
+            shift as a fraction of the colour circle.
+        jitter_probability: probability of jitter per paste or image.
+        blur_probability: probability of Gaussian blur.
+        blur_sigma: range of the blur's sigma, in pixels at a frame height of 384.
+        grey_probability: probability of conversion to grey.
     """
 
     jitter: tuple[float, float, float, float] = (0.5, 0.5, 0.5, 0.2)
@@ -43,8 +43,8 @@ class ViewConfig:
     """Augmentation of each mixed image.
 
     Attributes:
-        zoom: range of the magnification, uniform, at least 1; the frame's size is cropped from it.
-        flip: probability of a mirror image.
+        zoom: range of the uniform magnification, at least 1; a crop of the frame's size is taken.
+        flip: probability of a horizontal flip.
         colour: jitter, blur and grey of the whole image.
     """
 
@@ -64,18 +64,19 @@ class CopyPasteConfig:
     """Copy-paste of coherent depth regions. Pixel counts hold at a frame height of 384.
 
     Attributes:
-        enabled: False makes the same number of mixed images without any paste: the originals under
+        enabled: False renders the same number of images without pastes: the originals under
             independent augmentations.
-        pastes: pastes of each region in each round; a round makes one mixed image per frame.
-        min_height: lower regions are not pasted.
-        min_width: narrower regions are not pasted.
-        min_side: regions below it in height and in width are not pasted.
-        frame_margin: regions that fill the frame to within this margin both ways are not pasted.
+        pastes: pastes per region in each round; a round renders one mixed image per frame.
+        min_height: least height of a pasted region.
+        min_width: least width of a pasted region.
+        min_side: regions below this in both height and width are not pasted.
+        frame_margin: regions that fill the frame up to this margin in both directions are not
+            pasted.
         scale: range of a paste's scale, uniform in 1/scale.
-        min_pasted: a paste's scale is raised until both sides have this many pixels.
-        max_pasted: a paste is at most this many frames high and wide.
-        vertical_jitter: largest vertical displacement from the place that the scale implies.
-        flip: probability of a mirrored paste.
+        min_pasted: least side of a paste; smaller ones are scaled up to it.
+        max_pasted: largest height and width of a paste, in frames.
+        vertical_jitter: largest vertical displacement from the position that the scale implies.
+        flip: probability of a horizontally flipped paste.
         colour: jitter, blur and grey of each paste.
         view: augmentation of each mixed image.
     """
@@ -96,7 +97,7 @@ class CopyPasteConfig:
 
     def __post_init__(self) -> None:
         if not self.pastes or min(self.pastes) < 0 or self.appearances > 255:
-            raise InputError(f"pastes {self.pastes}: give one number >= 0 per round, 200 in all.")
+            raise InputError(f"pastes {self.pastes}: give one number >= 0 per round, 200 in total.")
         if not 0.0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"scale {self.scale} must be an ascending range above 0.")
         if not 0.0 <= self.flip <= 1.0:
@@ -108,7 +109,7 @@ class CopyPasteConfig:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Pastes of each region in each round; zeros when switched off."""
+        """Pastes per region in each round; zeros when disabled."""
         return self.pastes if self.enabled else (0,) * len(self.pastes)
 
     @property

@@ -1,4 +1,4 @@
-"""Sizes and settings of the self-supervised depth training."""
+"""Configuration of self-supervised depth training."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class DepthConfig:
         channels: channels of both networks' first layers; 64 is the published network.
         height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
             cropped about the centre.
-        batch_size: triplets a step on each GPU (or process).
-        intrinsics: ``known`` takes the frames' own; ``learn`` fits one focal length and principal
-            point for all frames together with the networks.
-        alignment_steps: Gauss-Newton steps, at each of some image sizes, that make the pose
-            network's motions fit the images, given depth; depth learns from these motions, and the
-            pose network learns them. 0: the network's motions as they are (Monodepth2).
+        batch_size: triplets per step on each GPU (or process).
+        intrinsics: ``known`` uses the frames' own; ``learn`` trains one focal length and principal
+            point for all frames with the networks.
+        alignment_steps: Gauss-Newton steps per pyramid level that refine the predicted motions
+            photometrically; depth trains on the refined motions, and the pose network is trained
+            towards them. 0 uses predicted motions (Monodepth2).
         smoothness: weight of the smoothness term at the finest scale, halved at each coarser one.
-        jitter: share of the triplets whose colours are jittered before the networks see them.
-        spacing: frames from one of a triplet's three to the next; several numbers make triplets of
-            each. What is far is told apart only by a wide view, what is near moves out of it: where
-            the camera moves little from frame to frame (slow, or more than some ten frames a
-            second), ``1 2`` or ``1 3`` learns both. A number that is given twice counts twice.
-        min_motion: triplets with less optical flow than this (mean length, as a share of the image
-            width) show no motion and are skipped.
-        cache_mib: memory for decoded frames in each process.
-        readers: threads that read frames.
+        jitter: fraction of triplets with colour jitter on the network inputs.
+        spacing: frames between neighbours of a triplet; several values yield triplets of each. Far
+            points need a wide baseline, near points leave the image under one: if the camera moves
+            little per frame (slow, or well above ten frames per second), use ``1 2`` or ``1 3``.
+            Repeating a spacing weights it.
+        min_motion: triplets with less mean optical flow, as a fraction of the image width, are
+            skipped.
+        cache_mib: memory for decoded frames per process, in MiB.
+        readers: reader threads.
         seed: of order and augmentation.
     """
 
@@ -62,7 +62,7 @@ class DepthConfig:
             )
         if self.height < 64 or self.width < 64 or self.height % 32 or self.width % 32:
             raise InputError(
-                f"A depth training size of {self.height}×{self.width} does not work: "
+                f"A depth training size of {self.height}×{self.width} is not supported: "
                 "give multiples of 32, at least 64."
             )
         if not self.spacing or min(self.spacing) < 1:

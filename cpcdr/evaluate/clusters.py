@@ -13,7 +13,7 @@ from cpcdr.runtime.errors import InputError
 METHODS = ("average", "ward", "kmeans", "spherical")
 
 CLUSTERS_WITHOUT_LABELS = 19
-"""Default number of clusters for frames without labels."""
+"""Default number of clusters where no label map determines it."""
 
 _RESTARTS, _MAX_ROUNDS = 10, 300  # of spherical k-means
 

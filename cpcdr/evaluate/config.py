@@ -1,4 +1,4 @@
-"""What is measured: networks, probes, depth, regions."""
+"""Configuration of the evaluation of networks, probes, depth and regions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 
 UNSEEN_STREETS = 1000
-"""Networks are scored on streets whose seed is this much larger: none is in the training."""
+"""Offset of the seed of held-out synthetic streets."""
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """A checkpoint against labelled frames (or, without labels, what can be said without).
+    """Score a checkpoint on labelled frames, or report its cluster usage without labels.
 
     Attributes:
         checkpoint: folder written by pretrain.py, ``OUT/checkpoint``.
-        frames: ``KIND:PATH`` of frames that the training has not seen.
+        frames: ``KIND:PATH`` of held-out frames.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
-        size: height and width of evaluation; 0 0: those of the training. Protocol cityscapes-27
-            is of 320×320 pixels and takes no other.
-        clustering: how prototypes become the classes that are reported in full: average, ward,
-            kmeans, spherical; the mIoU is reported of all four.
+        size: height and width of evaluation; 0 0 for the training size. Protocol cityscapes-27
+            requires 320×320.
+        clustering: of the prototypes, for the full report: average, ward, kmeans or spherical;
+            the mIoU is reported for all four.
         out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
         engine: ``ray`` or ``local``.
-        baselines: score the untrained network and colour k-means as well.
+        baselines: also score the untrained network and colour k-means.
         seed: of the colour baseline and of k-means clusterings.
     """
 
@@ -58,16 +58,16 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What the frozen features of a pre-trained network know, beside the untrained network's.
+    """Probe the frozen features of a pre-trained network and of the untrained network.
 
     Attributes:
         checkpoint: folder written by pretrain.py.
-        frames: labelled frames that the probes are fitted on.
-        evaluate: labelled frames of the same protocol that they are scored on.
-        size: height and width; 0 0: those of the training.
+        frames: labelled frames to fit the probes on.
+        evaluate: labelled frames of the same protocol to score them on.
+        size: height and width; 0 0 for the training size.
         out: folder for probes.json and ``probe``, the linear probe as a checkpoint for segment.py;
             empty: beside the checkpoint.
-        seed: of the sampled pixels and of SGD.
+        seed: of pixel sampling and SGD.
     """
 
     checkpoint: Path = Path("runs/demo/seed-0/pretrain/checkpoint")
@@ -85,18 +85,18 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class EvaluateDepthConfig:
-    """Measure a depth source where the truth is known, and a network's motion and photometry.
+    """Evaluate a depth source against ground truth, and a network's motion and photometry.
 
     Attributes:
-        depth: what is measured, as in prepare.py.
-        frames: ``KIND:PATH`` of frames that the training has not seen.
+        depth: the evaluated source, as for prepare.
+        frames: ``KIND:PATH`` of held-out frames.
         truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (KITTI's depth
             PNGs, say); empty: there is none, only photometry and motion are measured.
         guess: frames with the same kind of truth whose mean disparity map is the guess that a
             source has to beat; empty: the evaluated frames' own, the best such guess there is.
         size: height and width of the frames; 0 0 keeps their own.
-        crop: ``none``, or ``eigen``: the part of a KITTI image that published numbers count.
-        max_depth: farther truth does not count, in metres.
+        crop: ``none``, or ``eigen``: the part of a KITTI image that published results evaluate.
+        max_depth: largest evaluated depth, in metres.
         out: folder for report.json and figures.
     """
 
@@ -118,13 +118,13 @@ class EvaluateDepthConfig:
 
 @dataclass(frozen=True)
 class EvaluateRegionsConfig:
-    """Measure regions on frames, with labels where there are any.
+    """Evaluate regions, against labels if the frames have them.
 
     Attributes:
         frames: ``KIND:PATH``.
         depth: as in prepare.py.
         size: height and width of the frames; 0 0 keeps their own.
-        alternatives: measure SLIC, Felzenszwalb and depth components as well.
+        alternatives: also evaluate SLIC, Felzenszwalb and depth components.
         out: folder for report.json and the figure.
     """
 

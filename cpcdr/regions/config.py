@@ -1,4 +1,4 @@
-"""How frames are cut into regions."""
+"""Configuration of coherent depth regions."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from cpcdr.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class RegionConfig:
-    """How frames are cut into coherent depth regions.
+    """Segmentation of frames into coherent depth regions.
 
     Attributes:
-        superpixels: superpixels of a 384x768 frame; other sizes get as many as keeps a superpixel's
-            area, 29.5 pixels, up to 32767 (so that ids fit a 16-bit PNG).
-        compactness: SLIC's weight of distance against colour; larger is squarer.
-        sigma: Gaussian blur before SLIC in pixels.
+        superpixels: number for a 384x768 frame, 29.5 pixels each; other sizes keep the superpixel
+            area, up to 32767 superpixels (ids fit a 16-bit PNG).
+        compactness: SLIC's weight of distance relative to colour; larger is more square.
+        sigma: Gaussian blur before SLIC, in pixels.
         gain: slope of the edge dissimilarity w = sigmoid(gain * d - bias).
-        bias: offset of it; w = sigmoid(-bias) between superpixels in the same place.
-        separation: communities whose mean dissimilarity w along their border is below this may
-            still merge; larger gives fewer and larger regions.
-        preferred_modules: draws every level of clustering to this number of communities, one bit of
-            code length for each too many or too few; 0 for as many as the map equation finds.
-            The penalty dwarfs the gain of any single community: 10, for one, yields ten regions a
-            frame that cut across objects.
-        colour_weight: adds this times the distance of mean CIELAB colours / 100 to d.
-        plane_weight: adds this times the distance of each superpixel's centre from the plane
-            through the other, relative to depth as d is.
-        seed: order in which the clustering visits superpixels.
+        bias: offset of the dissimilarity: sigmoid(-bias) at distance 0.
+        separation: communities with a mean dissimilarity below this along their border may merge;
+            larger values yield fewer and larger regions.
+        preferred_modules: preferred number of communities at every level of clustering, with a
+            penalty of one bit of code length per community more or less; 0 for none. The penalty
+            exceeds the gain of any single community: 10 yields about ten regions per frame that cut
+            across objects.
+        colour_weight: weight in d of the distance of mean CIELAB colours / 100.
+        plane_weight: weight in d of the distance of superpixel centres from each other's plane,
+            relative to depth.
+        seed: of the order in which clustering visits superpixels.
     """
 
     superpixels: int = 10000
@@ -50,5 +50,5 @@ class RegionConfig:
             raise InputError("preferred_modules, colour_weight, plane_weight must be at least 0.")
 
     def superpixel_count(self, height: int, width: int) -> int:
-        """Superpixels to ask for in a frame of this size."""
+        """Number of superpixels for a frame of this size."""
         return min(max(1, round(self.superpixels * height * width / (384 * 768))), 32767)

@@ -1,4 +1,4 @@
-"""What is segmented with which network, and what is written."""
+"""Configuration of inference and export."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.frames.stored import IMAGE_SUFFIXES
 from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.runtime.errors import InputError
-
-CLUSTERS = 19
-"""Default number of clusters of a network trained without labels."""
 
 _MEDIA = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".gif")
 
@@ -23,12 +21,12 @@ class SegmentConfig:
 
     Attributes:
         model: checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
-        frames: ``KIND:PATH`` of what is segmented.
-        out: ``NAME.mp4`` for one overlay video, or a folder: an overlay video for each sequence.
-        labels: write the classes into the folder instead, as 8-bit PNG files: ids, with a palette.
-        clusters: how many clusters a network has that has seen no label.
+        frames: ``KIND:PATH`` of the video or images.
+        out: ``NAME.mp4`` for one overlay video, or a folder for one per sequence.
+        labels: write label maps to the folder instead: 8-bit PNG files of ids with a palette.
+        clusters: number of clusters of a network trained without labels.
         opacity: of the class colours over the frame.
-        fps: frames a second of the videos.
+        fps: frames per second of the videos.
         workers: actors; 0: one for each GPU, or for each core.
         engine: ``ray`` or ``local``.
     """
@@ -37,7 +35,7 @@ class SegmentConfig:
     frames: str = "synthetic:seed=1000,streets=1,frames=60,height=192,width=384"
     out: Path = Path("runs/segmented.mp4")
     labels: bool = False
-    clusters: int = CLUSTERS
+    clusters: int = CLUSTERS_WITHOUT_LABELS
     opacity: float = 0.5
     fps: float = 15.0
     workers: int = 0
@@ -61,31 +59,31 @@ class SegmentConfig:
 
     @property
     def one_video(self) -> bool:
-        """Whether all goes into one file; a folder may have any other name, such as ``seg-1.5``."""
+        """Whether ``out`` is one file; folders may have any other name, such as ``seg-1.5``."""
         return self.out.suffix.lower() == ".mp4"
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write a checkpoint as ONNX and register it.
+    """Export a checkpoint to ONNX and register it.
 
     Attributes:
         model: checkpoint folder of pretrain.py, probe.py or finetune.py, ``runs:/RUN_ID`` or
             ``models:/...``.
         out: the ONNX file.
-        clusters: how many clusters a network has that has seen no label.
-        register: name in MLflow's model registry; empty: none.
-        alias: given to the registered version, so that ``models:/NAME@ALIAS`` is this one.
+        clusters: number of clusters of a network trained without labels.
+        register: name in MLflow's model registry; empty: not registered.
+        alias: of the registered version, for ``models:/NAME@ALIAS``.
     """
 
     model: str = "runs/pretrain/checkpoint"
     out: Path = Path("runs/model.onnx")
-    clusters: int = CLUSTERS
+    clusters: int = CLUSTERS_WITHOUT_LABELS
     register: str = ""
     alias: str = "champion"
 
     def __post_init__(self) -> None:
-        # MLflow's own rules, and no '?' or '@', which mean something else in models:/NAME@ALIAS.
+        # MLflow's own rules, and no '?' or '@', which are special in models:/NAME@ALIAS.
         if self.register and not re.fullmatch(r"\w[\w .-]*", self.register):
             raise InputError(
                 f"--register '{self.register}' cannot be a model's name: take letters, digits, "

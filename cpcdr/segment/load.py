@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.evaluate.clusters import cluster_prototypes
+from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS, cluster_prototypes
 from cpcdr.evaluate.segmenters import PrototypeSegmenter, Segmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import IGNORE, PROTOCOLS
@@ -18,7 +18,6 @@ from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.store import tracking_uri
-from cpcdr.segment.config import CLUSTERS
 from cpcdr.visualize.pictures import region_colours
 
 
@@ -66,7 +65,9 @@ class LoadedNetwork:
         return cv2.addWeighted(colours, opacity, image, 1 - opacity, 0).astype(np.uint8)
 
 
-def load_network_for_use(model: str | Path, clusters: int = CLUSTERS) -> LoadedNetwork:
+def load_network_for_use(
+    model: str | Path, clusters: int = CLUSTERS_WITHOUT_LABELS
+) -> LoadedNetwork:
     """Load a trained network.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.segment.config import CLUSTERS
+from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.segment.load import LoadedNetwork, load_network_for_use
 
 
@@ -31,5 +31,5 @@ class ImagesToClasses:
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> ImagesToClasses:
-    clusters = (model_config or {}).get("clusters", CLUSTERS)
+    clusters = (model_config or {}).get("clusters", CLUSTERS_WITHOUT_LABELS)
     return ImagesToClasses(load_network_for_use(Path(path), clusters))
