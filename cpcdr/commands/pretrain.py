@@ -46,7 +46,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         last = read_history(config.out / "history.jsonl")[-1]
         if last["loss_over_lnK"] > 0.99:
             print(
-                "warning: the loss is still ln K, what a network that says nothing has; "
+                "warning: the loss is still ln K (chance level): nothing has been learned; "
                 "train longer, or raise --train.lr."
             )
             run.tags({"cpcdr.alarm": "loss at ln K"})

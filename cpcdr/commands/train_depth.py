@@ -28,18 +28,18 @@ from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
 from cpcdr.visualize.pictures import as_pictures, colour_disparity, contact_sheet, save_png
 
-_FEW_TURNS = 0.02
-"""Share of the triplets that turn, below which a learned focal length rests on next to nothing."""
+_MIN_ROTATING = 0.02
+"""Least fraction of rotating triplets that constrains a learned focal length."""
 
 
 def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     """Train, or go on; record the run and its figures.
 
     Returns:
-        ``checkpoint``, ``photometric`` and ``identity`` (the loss of doing nothing), ``triplets``,
+        ``checkpoint``, ``photometric`` and ``identity`` (the loss of identity reprojection), ``triplets``,
         ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
         ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
-        ``turning``, the share of the triplets (second half of the training) that told of it.
+        ``turning``, the fraction of triplets with rotation in the second half of training.
 
     Raises:
         InputError: the frames cannot be used, or the training had to stop.
@@ -117,22 +117,21 @@ def _say_camera(
     source = task.source
     if camera is None:
         return {"intrinsics": source.intrinsics_note}
-    # Of the second half: before, motions are not good enough to tell what turns.
+    # Over the second half: before, motions are too inaccurate.
     turning = fmean(row["turning"] for row in rows[len(rows) // 2 :])
     height, width = source.read(task.scan.triplets[0][1]).image.shape[:2]
     facts = camera.facts((height, width))
     print(
         f"learned intrinsics of {width}×{height} frames: --options.intrinsics "
         f"{facts['learned_intrinsics']} ({facts['learned_fov']} degrees horizontal field of view), "
-        f"from the {turning:.1%} of the triplets in which the camera turns."
+        f"from the {turning:.1%} of the triplets in which the camera rotates."
     )
     run.tags({"cpcdr.intrinsics": facts["learned_intrinsics"]})
-    if turning < _FEW_TURNS:
+    if turning < _MIN_ROTATING:
         print(
-            "warning: the camera hardly turns in this video, so that little tells of its focal "
-            "length, which may still be near the one assumed; if you know better, train with "
-            "--depth.intrinsics known and --options.intrinsics or --options.fov, or add video "
-            "with turns."
+            "warning: too little rotation in this video to estimate the focal length, which may "
+            "still be near its initial value; if you know it, train with --depth.intrinsics known "
+            "and --options.intrinsics or --options.fov, or add video with bends."
         )
     return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The swapped-prediction loss (DESIGN: released code's constants).
+    """The swapped-prediction loss; defaults are the released code's constants.
 
     Attributes:
-        pixel_points: random points an image whose appearances are pixel positives.
-        region_points: random points an image that are positives within their region.
+        pixel_points: random points per image whose appearances are pixel positives.
+        region_points: random points per image that are positives within their region.
         pixel_weight: weight of the pixel loss.
         region_weight: weight of the region loss.
         temperature: of the prediction's softmax.

@@ -152,9 +152,10 @@ class DepthTask:
         return (stacked[0].pin_memory(), stacked[1].pin_memory()) if pin else stacked
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The networks, and the learned intrinsics: thrice the step, once motions are known.
+        """The networks, and the learned intrinsics at 3× learning rate, frozen for the first 40 %
+        of training.
 
-        While depth and turns are wrong, photometry says nothing about the camera that is true.
+        While depth and rotation are wrong, the photometric loss does not constrain the intrinsics.
         """
         named = list(model.named_parameters())
         camera = [p for name, p in named if name.startswith("intrinsics.")]

@@ -191,7 +191,7 @@ def _leaving() -> bool:
 
 
 def _say_if_elastic(out: Path, workers: int) -> None:
-    """Another number of workers may go on, but the result is then another one."""
+    """Resuming with a different number of workers works but is not bit-equal: warn."""
     newest = newest_checkpoint(out / "checkpoints")
     values = read_yaml(newest / CONFIG) if newest else {}
     before = values.get("workers", workers)

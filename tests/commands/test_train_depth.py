@@ -81,7 +81,7 @@ def test_where_hardly_any_frame_turns_it_is_said(
     assert said["turning"] == turning
     printed = capsys.readouterr().out
     assert f"from the {turning:.1%} of the triplets" in printed
-    assert ("warning: the camera hardly turns" in printed) == (turning < 0.02)
+    assert ("warning: too little rotation in this video" in printed) == (turning < 0.02)
 
 
 @pytest.mark.slow

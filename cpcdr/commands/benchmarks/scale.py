@@ -107,7 +107,7 @@ def _dataset(folder: Path) -> Path:
 
 
 def _step_seconds(data: Path, out: Path, workers: int) -> float:
-    """Of the last steps of a training; a worker has a CPU, and the same batch however many."""
+    """Seconds per step over the last steps: one CPU per worker, fixed batch per worker."""
     task = task_of(replace(SMALL, data=data))
     settings = replace(SMALL.train, steps=_STEPS, log_every=10, checkpoint_every=_STEPS)
     train(task, settings, EngineConfig(workers=workers), out, lambda *_: None)
