@@ -36,9 +36,9 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     """Train, or go on; record the run and its figures.
 
     Returns:
-        ``checkpoint``, ``photometric`` and ``identity`` (the loss of identity reprojection), ``triplets``,
-        ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
-        ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
+        ``checkpoint``, ``photometric`` and ``identity`` (the loss of identity reprojection),
+        ``triplets``, ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is
+        learned, ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
         ``turning``, the fraction of triplets with rotation in the second half of training.
 
     Raises:
