@@ -55,19 +55,20 @@ def intrinsics_text(intrinsics: NDArray[np.floating]) -> str:
     return ",".join(f"{float(value):.2f}" for value in intrinsics)
 
 
-def intrinsics_from_fov(fov: float, size: tuple[int, int]) -> Intrinsics:
-    """Square pixels and a centred principal point.
+def intrinsics_from_fov(fov: float, size: tuple[int, int], aspect: float = 1.0) -> Intrinsics:
+    """A centred principal point.
 
     Args:
         fov: horizontal field of view in degrees.
         size: (H, W) of the image in pixels.
+        aspect: width of a pixel in units of its height.
 
     >>> intrinsics_from_fov(90, (100, 200)).round(3).tolist()
     [100.0, 100.0, 99.5, 49.5]
     """
     height, width = size
     focal = width / 2 / math.tan(math.radians(fov) / 2)
-    return np.array([focal, focal, (width - 1) / 2, (height - 1) / 2], np.float32)
+    return np.array([focal, focal * aspect, (width - 1) / 2, (height - 1) / 2], np.float32)
 
 
 def field_of_view(focal: float, side: float) -> float:
@@ -79,11 +80,13 @@ def field_of_view(focal: float, side: float) -> float:
     return math.degrees(2 * math.atan(side / 2 / focal))
 
 
-def given_or_assumed(options: FrameOptions, size: tuple[int, int]) -> Intrinsics:
+def given_or_assumed(
+    options: FrameOptions, size: tuple[int, int], aspect: float = 1.0
+) -> Intrinsics:
     """The intrinsics that the options give, else those of their field of view, for size (H, W)."""
     if options.intrinsics:
         return parse_intrinsics(options.intrinsics)
-    return intrinsics_from_fov(options.fov, size)
+    return intrinsics_from_fov(options.fov, size, aspect)
 
 
 def note(options: FrameOptions, calibration: str = "") -> str:

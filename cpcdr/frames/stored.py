@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import pairwise
@@ -14,6 +14,7 @@ from pathlib import Path
 from cpcdr.frames.decode import image_size, read_image, read_label_map
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, parse_window
 from cpcdr.frames.intrinsics import Intrinsics, check_inside
+from cpcdr.frames.names import readable
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.runtime.errors import FrameError, InputError
 
@@ -71,6 +72,21 @@ def list_files(
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     chosen = [n for n in names if n.lower().endswith(suffixes) and not n.startswith(".")]
     return [folder / name for name in sorted(chosen, key=natural_key)]
+
+
+def passed_over(files: list[Path], used: list[Path], what: str) -> list[str]:
+    """One sentence on the files of a folder that are not used, none if all are.
+
+    >>> passed_over([Path("a.mp4"), Path("a.txt"), Path("b.txt")], [Path("a.mp4")], "video")
+    ['2 of 3 files passed over: 2 .txt (no video)']
+    """
+    left = sorted(set(files) - set(used))
+    if not left:
+        return []
+    suffixes = Counter(readable(file.suffix.lower()) or file.name for file in left)
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(8))
+    more = ", ..." if len(suffixes) > 8 else ""
+    return [f"{len(left)} of {len(files)} files passed over: {kinds}{more} (no {what})"]
 
 
 def list_folders(folder: Path) -> list[Path]:

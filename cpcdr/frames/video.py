@@ -1,36 +1,31 @@
-"""Frames out of video files, one by one and exactly: ``video:FILE`` and ``video:FOLDER``.
-
-A container's own frame count and a decoder's seek are both guesses. Instead the file is read once
-without decoding (milliseconds a thousand frames): its packets' time stamps say how many frames
-there are, and which frame a decoder returned, wherever a seek put it. A frame's index is the rank
-of its time stamp.
-"""
+"""Frames out of video files, one by one and exactly: ``video:FILE`` and ``video:FOLDER``."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from cpcdr.frames.decode import decode_image, encode_jpeg, quiet_opencv
+from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import check_inside, given_or_assumed, note
-from cpcdr.frames.stored import select, walk_files
+from cpcdr.frames.names import readable, real_path
+from cpcdr.frames.stored import IMAGE_SUFFIXES, passed_over, select, walk_files
+from cpcdr.frames.video_index import VideoIndex, open_container, read_index, video_streams
+from cpcdr.frames.video_reader import open_reader
 from cpcdr.runtime.errors import FrameError, InputError
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
-
-_SAME_TIME_MS = 0.5
-
-_NEAR_FRAMES = 16
-"""A jump decodes about this many frames itself: nearer frames are reached by reading on."""
+VIDEO_SUFFIXES = (
+    *(".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"),
+    *(".mts", ".m2ts", ".3gp", ".3g2", ".flv", ".hevc", ".h265", ".h264", ".264", ".265"),
+    *(".dv", ".vob", ".asf", ".mxf", ".ogv", ".ivf", ".mjpeg", ".mjpg"),
+)
+"""What is meant as video: a file named so that cannot be read is rejected with a reason. Other
+files of a folder are looked into and read if they contain video."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,8 @@ class VideoFiles:
 
     Below a folder the name has the relative folder before it, and the suffix only where two files
     differ by nothing else. A broken video among others is listed with one frame that cannot be
-    read, so that it is rejected with a reason and the others are used.
+    read, so that it is rejected with a reason and the others are used. Where pictures of another
+    size begin, so does another sequence, ``NAME@WIDTHxHEIGHT``.
     """
 
     spec: str
@@ -52,31 +48,26 @@ class VideoFiles:
         root = Path(argument).expanduser().absolute()
         if not argument or not root.exists():
             raise InputError(
-                f"video:{argument} does not exist: give a video file or a folder of videos."
+                f"video:{readable(argument)} does not exist: give a video file or a folder of "
+                "videos."
             )
-        return cls(f"video:{argument}", root, options)
+        return cls(f"video:{readable(argument)}", root, options)
 
     @property
     def intrinsics_note(self) -> str:
         return note(self.options)
 
     def refs(self) -> list[FrameRef]:
-        if self.root.is_file():
-            frames = len(packet_index(self.root))
-            refs = [FrameRef(self.root.stem, i, str(self.root)) for i in range(frames)]
-            return select(refs, self.options)
-        files = [f for folder in walk_files(self.root, VIDEO_SUFFIXES).values() for f in folder]
-        stems = Counter(file.with_suffix("") for file in files)
         refs, broken = [], 0
-        for file in files:
-            named = file if stems[file.with_suffix("")] > 1 else file.with_suffix("")
-            sequence = named.relative_to(self.root).as_posix()
+        for name, file in self._named_files():
             try:
-                frames = len(packet_index(file))
+                refs += _refs(name, file)
             except InputError:
-                frames, broken = 1, broken + 1
-            refs += [FrameRef(sequence, i, str(file)) for i in range(frames)]
-        if broken == len(files):
+                if self.root.is_file():
+                    raise
+                refs.append(FrameRef(name, 0, readable(file)))
+                broken += 1
+        if broken == len(refs):
             raise InputError(
                 f"{self.spec} holds no readable video ({' '.join(VIDEO_SUFFIXES)}; {broken} "
                 "broken): give the folder that contains the recordings."
@@ -84,156 +75,114 @@ class VideoFiles:
         return select(refs, self.options)
 
     def read(self, ref: FrameRef) -> Frame:
-        path = Path(ref.path)
+        path = real_path(ref.path)
         try:
-            reader = _open_reader(path, *_stamp(path))
+            stamp = _stamp(path)
+            image, aspect = open_reader(path, *stamp).read(ref.frame_index)
         except FrameError:
             raise
         except InputError as error:
             raise FrameError(str(error)) from error
-        encoded = encode_jpeg(reader.read(ref.frame_index))
+        encoded = encode_jpeg(image)
         image = decode_image(encoded, ref.frame_id)
-        intrinsics = given_or_assumed(self.options, (image.shape[0], image.shape[1]))
-        check_inside(intrinsics, (image.shape[0], image.shape[1]), ref.path)
+        size = (image.shape[0], image.shape[1])
+        intrinsics = given_or_assumed(self.options, size, aspect)
+        check_inside(intrinsics, size, ref.path)
         return Frame(ref, encoded, image, intrinsics, self.spec)
 
+    def notes(self) -> list[str]:
+        """What a user should know of the files: what is passed over, and what is done to frames."""
+        found = []
+        files = self._files()
+        if self.root.is_dir():
+            every = walk_files(self.root, ("",))
+            found = passed_over([f for folder in every.values() for f in folder], files, "video")
+        for name, index in self._indices():
+            found += [f"{name}: {said}" for said in _notes(index)]
+        return found
 
-@dataclass(frozen=True, eq=False)
-class PacketIndex:
-    """What reading a video without decoding tells.
+    def frame_rates(self) -> dict[str, float]:
+        """Nominal frames a second by sequence, counting every ``stride``-th frame only."""
+        return {
+            sequence: round(index.rate / self.options.stride, 3)
+            for name, index in self._indices()
+            for sequence in {_sequence(name, index, packet) for packet, _ in index.changes}
+        }
 
-    Attributes:
-        times: float64 [frames] time stamps in ms, rising: a frame's index is its place here.
-            Empty where the container has no usable time stamps.
-        keys: int64, rising: indices of frames at which decoding can begin.
-        whole: frames whose data is known to be complete.
-        frames: frames that the video should have; those from ``whole`` on are lost.
-    """
+    def _indices(self) -> Iterator[tuple[str, VideoIndex]]:
+        for name, file in self._named_files():
+            with suppress(InputError):  # it is rejected with a reason
+                yield name, video_index(file)
 
-    times: NDArray[np.float64]
-    keys: NDArray[np.int64]
-    whole: int
-    frames: int
+    def _named_files(self) -> list[tuple[str, Path]]:
+        """(sequence, file) of every video."""
+        if self.root.is_file():
+            return [(readable(self.root.stem), self.root)]
+        files = self._files()
+        stems = Counter(file.with_suffix("") for file in files)
+        named = [
+            file if stems[file.with_suffix("")] > 1 else file.with_suffix("") for file in files
+        ]
+        names = [readable(name.relative_to(self.root).as_posix()) for name in named]
+        return list(zip(names, files, strict=True))
 
-    def __len__(self) -> int:
-        return self.frames
+    def _files(self) -> list[Path]:
+        """The videos below the folder: named so, or found to be."""
+        every = walk_files(self.root, ("",))
+        return [f for folder in every.values() for f in folder if _is_video(f)]
 
 
-def packet_index(path: Path) -> PacketIndex:
+def video_index(path: Path) -> VideoIndex:
     """The index of a video file, read once a process.
 
     Raises:
         InputError: the file is missing, empty, truncated beyond reading or not a video.
     """
-    return _packet_index(path, *_stamp(path))
+    return read_index(path, *_stamp(path))
 
 
-@lru_cache(maxsize=256)
-def _packet_index(path: Path, modified: int, size: int) -> PacketIndex:
-    capture = _capture(path, demux_only=True)
-    claimed = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    stamps, keys = [], []
-    while capture.grab():
-        stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC))
-        keys.append(capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0)
-    capture.release()
-    found = len(stamps)
-    if not found:
-        raise InputError(
-            f"{path} holds no video frame: it was cut off while copying or recording, or is no "
-            "video; copy it again or remove it."
-        )
-    times = np.array(stamps)
-    order = np.argsort(times, kind="stable")
-    # A container that claims more frames than bytes is lying; one that claims more than it holds
-    # was cut off. The last packet before the cut may be half, and frames shown after it may be
-    # missing others before them, so that only the frames shown before it are trusted.
-    cut = found < claimed <= size
-    whole = int(np.flatnonzero(order == found - 1)[0]) if cut else found
-    rising = bool(np.all(np.diff(times[order]) > 2 * _SAME_TIME_MS))
-    return PacketIndex(
-        times[order] if rising else np.empty(0),
-        np.flatnonzero(np.array(keys)[order]),
-        whole,
-        int(claimed) if cut else found,
-    )
+def _refs(name: str, file: Path) -> list[FrameRef]:
+    """A frame for each picture of a video, and for each that is cut off from it."""
+    index, path = video_index(file), readable(file)
+    refs = [
+        FrameRef(_sequence(name, index, int(packet)), int(i), path)
+        for packet, i in zip(index.packets, index.frame_indices, strict=True)
+    ]
+    last = int(index.frame_indices[-1]) if refs else -1
+    return refs + [FrameRef(name, last + 1 + i, path) for i in range(index.lost)]
 
 
-class _VideoReader:
-    """An open video at a position: reads forwards, and jumps where a key frame is nearer."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._index = packet_index(path)
-        self._lock = threading.Lock()
-        self._capture = _capture(path)
-        self._current = -1
-
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB of the frame.
-
-        Raises:
-            FrameError: the file ends before the frame, or it cannot be decoded.
-        """
-        if index >= self._index.whole:
-            raise FrameError(
-                f"{self._path} is cut off before frame {index} (of {len(self._index)}): copy the "
-                "video again."
-            )
-        with self._lock:
-            if not self._advance(index):
-                self._restart()
-                if not self._advance(index):
-                    self._restart()
-                    raise FrameError(
-                        f"Frame {index} of {self._path} cannot be decoded: convert the video anew."
-                    )
-            decoded, image = self._capture.retrieve()
-        if not decoded or image is None:
-            raise FrameError(
-                f"Frame {index} of {self._path} cannot be decoded: convert the video anew."
-            )
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-    def _advance(self, index: int) -> bool:
-        """Make ``index`` the current frame; False if decoding passed it or ended before it."""
-        if self._should_jump(index):
-            self._capture.set(cv2.CAP_PROP_POS_MSEC, float(self._index.times[index]))
-            if not self._grab() or self._current > index:
-                self._restart()
-        while self._current < index:
-            if not self._grab():
-                return False
-        return self._current == index
-
-    def _should_jump(self, index: int) -> bool:
-        if not len(self._index.times):
-            return False
-        keys = self._index.keys
-        nearest_key = keys[np.searchsorted(keys, index, "right") - 1] if len(keys) else 0
-        return index < self._current or nearest_key > self._current + _NEAR_FRAMES
-
-    def _grab(self) -> bool:
-        if not self._capture.grab():
-            return False
-        times = self._index.times
-        if not len(times):
-            self._current += 1
-            return True
-        time = self._capture.get(cv2.CAP_PROP_POS_MSEC)
-        self._current = int(np.searchsorted(times, time - _SAME_TIME_MS))
-        return self._current < len(times) and abs(times[self._current] - time) < _SAME_TIME_MS
-
-    def _restart(self) -> None:
-        self._capture.release()
-        self._capture = _capture(self._path)
-        self._current = -1
+def _sequence(name: str, index: VideoIndex, packet: int) -> str:
+    first, size = index.changes[0][1], index.size_of(packet)
+    return name if size == first else f"{name}@{size.width}x{size.height}"
 
 
-@lru_cache(maxsize=4)
-def _open_reader(path: Path, modified: int, size: int) -> _VideoReader:
-    """The reader of a file, kept open in this process for the frames that follow."""
-    return _VideoReader(path)
+def _notes(index: VideoIndex) -> list[str]:
+    said = []
+    if index.interlaced:
+        said.append("interlaced; the upper field is taken, and the lines between are interpolated")
+    aspects = {size.aspect for _, size in index.changes} - {Fraction(1)}
+    said += [f"pixels {a.numerator}:{a.denominator}, which intrinsics follow" for a in aspects]
+    if index.streams > 1:
+        said.append(f"{index.streams} video tracks, of which number {index.stream} is read")
+    return said
+
+
+def _is_video(file: Path) -> bool:
+    """Whether a file is named as a video, or contains one under another name."""
+    name = file.name.lower()
+    if name.endswith(VIDEO_SUFFIXES) or name.endswith(IMAGE_SUFFIXES):
+        return name.endswith(VIDEO_SUFFIXES)
+    try:
+        return _contains_video(file, *_stamp(file))
+    except InputError:
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _contains_video(file: Path, modified: int, length: int) -> bool:
+    with open_container(file) as container:
+        return bool(video_streams(container))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -242,21 +191,8 @@ def _stamp(path: Path) -> tuple[int, int]:
         status = path.stat()
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}): give an existing video."
+            f"{readable(path)} cannot be read ({error.strerror}): give an existing video."
         ) from error
     if not status.st_size:
-        raise InputError(f"{path} is empty (0 bytes): copy the video again or remove it.")
+        raise InputError(f"{readable(path)} is empty (0 bytes): copy the video again or remove it.")
     return status.st_mtime_ns, status.st_size
-
-
-def _capture(path: Path, demux_only: bool = False) -> cv2.VideoCapture:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's part of `quiet_opencv`
-    parameters = [cv2.CAP_PROP_FORMAT, -1] if demux_only else [cv2.CAP_PROP_N_THREADS, 1]
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, parameters)
-    if not capture.isOpened():
-        raise InputError(
-            f"{path} cannot be opened as a video: it is cut off, damaged or of another kind; copy "
-            "it again, convert it to MP4, or remove it."
-        )
-    return capture

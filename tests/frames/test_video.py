@@ -1,6 +1,7 @@
 """Videos: exact random access, true frame counts, broken files."""
 
 import pickle
+import re
 import struct
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_a_video_cut_in_the_middle_loses_its_end_frame_by_frame(tmp_path, name, 
         try:
             read.append(source.read(ref).encoded)
         except FrameError as error:
-            assert "cut off" in str(error)
+            assert re.search("cut off|is damaged", str(error))
     assert 5 < len(read) < FRAMES
     assert read == expected[: len(read)]
 

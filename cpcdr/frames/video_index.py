@@ -1,0 +1,414 @@
+"""What a video file holds, learned by reading its packets once.
+
+A container's frame count is an estimate and its time stamps may jump, so neither is taken as it
+stands: pictures are counted as packets, put into display order, and lost time becomes a gap in
+their indices. AVI and raw streams carry no times of display; where such a stream reorders its
+pictures, it is decoded once to learn their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.stream import Discard, Disposition
+from numpy.typing import NDArray
+
+from cpcdr.frames.decode import MAX_PIXELS
+from cpcdr.frames.names import readable
+from cpcdr.runtime.errors import InputError
+
+BREAK = 1000
+"""Indices that are left out where a recording begins anew; longer gaps are shortened to it."""
+LATE = 1.5
+"""Frame intervals after which the next frame is late: time was lost in between."""
+
+_TIMED = {"mov", "matroska", "mpegts", "mpeg", "flv", "nut", "ivf", "ogg", "mxf", "asf"}
+"""Containers whose packets carry the time at which a picture is shown."""
+_NO_VIDEO = {
+    *("tty", "gif", "apng", "bin", "xbin", "adf", "idf", "rawvideo", "lavfi", "webp_anim"),
+    *("concat", "hls", "dash", "sdp", "rtsp", "image2", "image2pipe", "alias_pix", "brender_pix"),
+}
+"""What FFmpeg opens like a video, but is text, a still picture or a list of other files."""
+_REORDERED = 17
+"""Frames by which a picture may be shown after its place in the file, and one."""
+_EMPTY_PICTURE = 8
+"""Bytes of an MPEG-4 picture that repeats the one before."""
+_COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_TS_WRAP = 1 << 33
+
+
+@dataclass(frozen=True)
+class PictureSize:
+    """Width and height in pixels as coded, and the width of a pixel in units of its height."""
+
+    width: int
+    height: int
+    aspect: Fraction
+
+
+@dataclass(frozen=True, eq=False)
+class VideoIndex:
+    """The pictures of a video stream. N packets in the order of the file, P pictures as displayed.
+
+    Attributes:
+        stream: index of the video stream in the container.
+        streams: how many video streams there are, without cover pictures.
+        positions: int64 [N] byte offset of each packet, -1 if unknown.
+        sizes: int32 [N] bytes of each packet.
+        stamps: int64 [N] time of each packet for seeking and recognition, in ``time_base``.
+        keys: int64, rising: packets at which decoding can begin.
+        packets: int64 [P] packet of each picture.
+        places: int64 [N] the inverse, -1 for a packet whose picture is not shown.
+        frame_indices: int64 [P], rising; lost time leaves gaps.
+        lost: pictures that the container lists behind the end of a file that was cut off.
+        changes: (first packet, size), the first at 0: where the size of the pictures changes.
+        rate: pictures a second.
+        interlaced: whether the stream says that its pictures are made of two fields.
+        loose_flags: packets by which a damage mark of the container may come early. Such a mark
+            also stands where recordings were merely joined, so that only what follows is doubted.
+    """
+
+    stream: int
+    streams: int
+    positions: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    stamps: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    packets: NDArray[np.int64]
+    places: NDArray[np.int64]
+    frame_indices: NDArray[np.int64]
+    lost: int
+    changes: tuple[tuple[int, PictureSize], ...]
+    rate: float
+    interlaced: bool
+    loose_flags: int
+
+    def size_of(self, packet: int) -> PictureSize:
+        """The size of a packet's picture."""
+        return [size for first, size in self.changes if first <= packet][-1]
+
+    def end_of(self, packet: int) -> int:
+        """The next key packet after a packet, or the number of packets."""
+        following = int(np.searchsorted(self.keys, packet, "right"))
+        return int(self.keys[following]) if following < len(self.keys) else len(self.sizes)
+
+
+def open_container(path: Path) -> Any:
+    """The file as a PyAV container. Nothing that it may refer to, file or address, is opened.
+
+    Raises:
+        InputError: the file is missing, empty, truncated beyond reading or not a video.
+    """
+    try:
+        return av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(
+            f"{readable(path)} cannot be opened as a video: it is cut off, damaged or of another "
+            "kind; copy it again, convert it to MP4, or remove it."
+        ) from error
+
+
+def video_streams(container: Any) -> list[Any]:
+    """The container's streams of moving pictures, the best first: the main, then the larger one."""
+    names = set(container.format.name.split(","))
+    if names & _NO_VIDEO or any(name.endswith("_pipe") for name in names):
+        return []
+    found = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None
+        and not stream.disposition & _COVER
+        and 0 < stream.width * stream.height <= MAX_PIXELS
+    ]
+    return sorted(
+        found,
+        key=lambda s: (
+            s.frames != 1,
+            bool(s.disposition & Disposition.default),
+            s.width * s.height,
+        ),
+        reverse=True,
+    )
+
+
+@lru_cache(maxsize=64)
+def read_index(path: Path, modified: int, length: int) -> VideoIndex:
+    """The index of a video file in this state (modification time in ns, bytes), read once.
+
+    Raises:
+        InputError: the file is missing, truncated beyond reading, or holds no moving picture.
+    """
+    with open_container(path) as container:
+        streams = video_streams(container)
+        if not streams:
+            raise InputError(
+                f"{readable(path)} holds no video: it has only sound, text or a still picture; "
+                "remove it."
+            )
+        stream = only(container, streams[0])
+        packets = _read_packets(container, stream)
+        if not len(packets.sizes):
+            raise InputError(
+                f"{readable(path)} holds no video frame: it was cut off while copying or "
+                "recording, or is no video; copy it again or remove it."
+            )
+        lost = _lost(container, stream, path, len(packets.sizes), length)
+        order, times = _display_order(path, container, stream, packets)
+        if not len(order):
+            raise InputError(
+                f"No picture of {readable(path)} can be decoded: convert the video anew, or "
+                "remove it."
+            )
+        interval = _interval(times, stream)
+        return VideoIndex(
+            stream.index,
+            len(streams),
+            packets.positions,
+            packets.sizes,
+            packets.stamps,
+            _usable_keys(packets, stream.codec_context.name),
+            order,
+            _places(order, len(packets.sizes)),
+            _frame_indices(len(order), times, interval),
+            lost,
+            tuple(packets.changes),
+            _rate(interval, stream),
+            stream.codec_context.field_order > 1,
+            2 if "mpegts" in container.format.name else 0,
+        )
+
+
+def only(container: Any, stream: Any) -> Any:
+    """The stream, with all others left unread."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    return stream
+
+
+@dataclass(eq=False)
+class _Packets:
+    positions: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    stamps: NDArray[np.int64]
+    timed: bool
+    keys: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
+    changes: list[tuple[int, PictureSize]]
+
+
+def _read_packets(container: Any, stream: Any) -> _Packets:
+    rows = []
+    watch = _SizeWatch(stream)
+    timed = True
+    for number, packet in enumerate(packets_of(container, stream)):
+        position = -1 if packet.pos is None else packet.pos
+        timed &= packet.pts is not None
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        stamp = number if stamp is None else stamp
+        rows.append((position, packet.size, stamp, packet.is_keyframe, packet.is_discard))
+        if packet.is_keyframe:
+            watch.see(number, packet)
+    positions, sizes, stamps, keys, hidden = zip(*rows, strict=True) if rows else [()] * 5
+    return _Packets(
+        np.array(positions, np.int64),
+        np.array(sizes, np.int32),
+        _unwrapped(np.array(stamps, np.int64), container),
+        timed,
+        np.array(keys, bool),
+        ~np.array(hidden, bool),
+        watch.changes,
+    )
+
+
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Every packet with data, to where the file ends or cannot be read further."""
+    with suppress(av.FFmpegError, OSError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
+def set_number(packet: Any, number: int) -> None:
+    """Give a packet a number, which the picture decoded from it bears."""
+    packet.opaque = (number,)  # PyAV forgets an object by its id, and Python's small ints are one
+
+
+def number_of(frame: Any) -> int:
+    """The number of the packet that a picture was decoded from, -1 if the decoder lost it."""
+    return -1 if frame.opaque is None else int(frame.opaque[0])
+
+
+class _SizeWatch:
+    """Notices where the pictures of a stream change their size: a key frame with other headers."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        first = PictureSize(stream.width, stream.height, stream.sample_aspect_ratio or Fraction(1))
+        self.changes = [(0, first)]
+        self._known: dict[bytes, PictureSize] = {}
+        self._filter: BitStreamFilterContext | None = None
+        with suppress(av.FFmpegError, ValueError):  # few codecs have headers in their packets
+            self._filter = BitStreamFilterContext("extract_extradata", stream)
+
+    def see(self, number: int, packet: Any) -> None:
+        data = bytes(packet)
+        headers = self._headers(packet)
+        if not headers:
+            return
+        if not self._known:
+            self._known[headers] = self.changes[0][1]
+        if headers not in self._known:
+            self._known[headers] = self._decoded(data) or self.changes[-1][1]
+        if self._known[headers] != self.changes[-1][1]:
+            self.changes.append((number, self._known[headers]))
+
+    def _headers(self, packet: Any) -> bytes:
+        """Parameter sets in or beside a packet."""
+        if packet.has_sidedata("new_extradata"):
+            return bytes(packet.get_sidedata("new_extradata"))
+        if self._filter is None:
+            return b""
+        with suppress(av.FFmpegError):
+            for filtered in self._filter.filter(packet):
+                if filtered.has_sidedata("new_extradata"):
+                    return bytes(filtered.get_sidedata("new_extradata"))
+        return b""
+
+    def _decoded(self, data: bytes) -> PictureSize | None:
+        context: Any = av.CodecContext.create(self._stream.codec_context.name, "r")
+        context.extradata = self._stream.codec_context.extradata
+        with suppress(av.FFmpegError):
+            for frame in [*context.decode(av.Packet(data)), *context.decode(None)]:
+                aspect = context.sample_aspect_ratio or Fraction(1)
+                return PictureSize(frame.width, frame.height, aspect)
+        return None
+
+
+def _unwrapped(stamps: NDArray[np.int64], container: Any) -> NDArray[np.int64]:
+    """MPEG's clock starts again at 0 every 26 hours: stamps that go on beyond."""
+    if "mpeg" not in container.format.name or len(stamps) < 2:
+        return stamps
+    half = _TS_WRAP // 2
+    steps = (np.diff(stamps) + half) % _TS_WRAP - half
+    wraps = np.abs(np.diff(stamps)) > half
+    return stamps[0] + np.concatenate([[0], np.cumsum(steps)]) if wraps.any() else stamps
+
+
+def _display_order(
+    path: Path, container: Any, stream: Any, packets: _Packets
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """(packet of each picture as displayed, times of the pictures run by run; none if unknown)."""
+    timed = packets.timed and bool(_TIMED & set(container.format.name.split(",")))
+    if not timed and stream.codec_context.reorder_depth:
+        return _decoded_order(path, stream.index), []
+    runs = _runs(packets, _REORDERED / float(stream.guessed_rate or 17) / float(stream.time_base))
+    shown = [run[packets.shown[run]] for run in runs]
+    order = [run[np.argsort(packets.stamps[run], kind="stable")] for run in shown]
+    return np.concatenate(order), [packets.stamps[run] for run in order if len(run)]
+
+
+def _runs(packets: _Packets, reach: float) -> list[NDArray[np.int64]]:
+    """Packets in pieces between which the clock was set back, as where files were joined.
+
+    Pictures before a key frame are shown before it, so that a key frame with an earlier time
+    begins a new recording, and so does any picture that comes later than reordering explains.
+    """
+    starts, latest = [0], packets.stamps[0]
+    for number, (stamp, key) in enumerate(zip(packets.stamps, packets.keys, strict=True)):
+        if stamp < latest and (key or stamp < latest - reach):
+            starts.append(number)
+            latest = stamp
+        latest = max(latest, stamp)
+    return np.split(np.arange(len(packets.stamps)), starts[1:])
+
+
+def _decoded_order(path: Path, index: int) -> NDArray[np.int64]:
+    """The packet of each picture in the order in which a decoder shows them."""
+    order = []
+    with open_container(path) as container:
+        stream = only(container, container.streams[index])
+        context = stream.codec_context
+        context.copy_opaque = True
+        for number, packet in enumerate(packets_of(container, stream)):
+            set_number(packet, number)
+            with suppress(av.FFmpegError):
+                order += [number_of(frame) for frame in context.decode(packet)]
+        with suppress(av.FFmpegError):
+            order += [number_of(frame) for frame in context.decode(None)]
+    return np.array([number for number in order if number >= 0], np.int64)
+
+
+def _interval(times: list[NDArray[np.int64]], stream: Any) -> float:
+    """The usual time from a picture to the next in the stream's unit, 0 if there are no times."""
+    steps = np.concatenate([np.diff(run) for run in times]) if times else np.empty(0)
+    steps = steps[steps > 0]
+    return float(np.median(steps)) if len(steps) else 0.0
+
+
+def _rate(interval: float, stream: Any) -> float:
+    """Pictures a second: as the stream says if that fits its time stamps, which may be rounded."""
+    said = float(stream.guessed_rate or 0)
+    measured = float(1 / (interval * stream.time_base)) if interval else said
+    return round(said if abs(said - measured) < 0.05 * measured else measured, 3)
+
+
+def _frame_indices(
+    count: int, times: list[NDArray[np.int64]], interval: float
+) -> NDArray[np.int64]:
+    """Indices of pictures as displayed: consecutive, but for gaps where time was lost.
+
+    >>> _frame_indices(5, [np.array([0, 10, 40]), np.array([0, 10])], 10.0).tolist()
+    [0, 1, 4, 1004, 1005]
+    """
+    steps = np.ones(count, np.int64)
+    first = 0
+    for run in times:
+        if interval:
+            passed = np.diff(run) / interval
+            late = np.clip(np.rint(passed), 2, BREAK)
+            steps[first + 1 : first + len(run)] = np.where(passed > LATE, late, 1)
+        steps[first] = BREAK
+        first += len(run)
+    steps[0] = 0
+    return np.cumsum(steps)
+
+
+def _places(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    places = np.full(count, -1, np.int64)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _usable_keys(packets: _Packets, codec: str) -> NDArray[np.int64]:
+    """Packets where decoding can begin: the first only, if the stream does not mark any.
+
+    DivX and Xvid pack two pictures into a packet and an empty one into the next, and which picture
+    is in which packet is known only from the beginning.
+    """
+    packed = codec == "mpeg4" and bool((packets.sizes <= _EMPTY_PICTURE).any())
+    return np.flatnonzero(packets.keys) if packets.keys.any() and not packed else np.zeros(1, int)
+
+
+def _lost(container: Any, stream: Any, path: Path, found: int, length: int) -> int:
+    """Pictures that the container's own table lists behind the end of the file."""
+    names = container.format.name
+    if "mov" in names:
+        listed = len(stream.index_entries)
+        if listed > found and any(e.pos + e.size > length for e in stream.index_entries):
+            return listed - found
+    if names == "avi" and stream.frames > found:
+        with path.open("rb") as file:
+            riff = file.read(8)
+        if int.from_bytes(riff[4:8], "little") + 8 > length:
+            return int(stream.frames) - found
+    return 0
