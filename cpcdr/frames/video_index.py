@@ -11,25 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.bitstream import BitStreamFilterContext
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
 from cpcdr.frames.decode import MAX_PIXELS
 from cpcdr.frames.names import readable
+from cpcdr.frames.video_sizes import PictureSize, SizeWatch
+from cpcdr.frames.video_times import frame_indices, runs, unwrapped, usual_step
 from cpcdr.runtime.errors import InputError
-
-BREAK = 1000
-"""Indices that are left out where a recording begins anew; longer gaps are shortened to it."""
-LATE = 1.5
-"""Frame intervals after which the next frame is late: time was lost in between."""
 
 _TIMED = {"mov", "matroska", "mpegts", "mpeg", "flv", "nut", "ivf", "ogg", "mxf", "asf"}
 """Containers whose packets carry the time at which a picture is shown."""
@@ -43,16 +38,6 @@ _REORDERED = 17
 _EMPTY_PICTURE = 8
 """Bytes of an MPEG-4 picture that repeats the one before."""
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_TS_WRAP = 1 << 33
-
-
-@dataclass(frozen=True)
-class PictureSize:
-    """Width and height in pixels as coded, and the width of a pixel in units of its height."""
-
-    width: int
-    height: int
-    aspect: Fraction
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +153,7 @@ def read_index(path: Path, modified: int, length: int) -> VideoIndex:
                 f"No picture of {readable(path)} can be decoded: convert the video anew, or "
                 "remove it."
             )
-        interval = _interval(times, stream)
+        interval = usual_step(times)
         return VideoIndex(
             stream.index,
             len(streams),
@@ -178,7 +163,7 @@ def read_index(path: Path, modified: int, length: int) -> VideoIndex:
             _usable_keys(packets, stream.codec_context.name),
             order,
             _places(order, len(packets.sizes)),
-            _frame_indices(len(order), times, interval),
+            frame_indices(len(order), times, interval),
             lost,
             tuple(packets.changes),
             _rate(interval, stream),
@@ -208,7 +193,7 @@ class _Packets:
 
 def _read_packets(container: Any, stream: Any) -> _Packets:
     rows = []
-    watch = _SizeWatch(stream)
+    watch = SizeWatch(stream)
     timed = True
     for number, packet in enumerate(packets_of(container, stream)):
         position = -1 if packet.pos is None else packet.pos
@@ -219,10 +204,11 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         if packet.is_keyframe:
             watch.see(number, packet)
     positions, sizes, stamps, keys, hidden = zip(*rows, strict=True) if rows else [()] * 5
+    clock = np.array(stamps, np.int64)
     return _Packets(
         np.array(positions, np.int64),
         np.array(sizes, np.int32),
-        _unwrapped(np.array(stamps, np.int64), container),
+        unwrapped(clock) if "mpeg" in container.format.name else clock,
         timed,
         np.array(keys, bool),
         ~np.array(hidden, bool),
@@ -248,62 +234,6 @@ def number_of(frame: Any) -> int:
     return -1 if frame.opaque is None else int(frame.opaque[0])
 
 
-class _SizeWatch:
-    """Notices where the pictures of a stream change their size: a key frame with other headers."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        first = PictureSize(stream.width, stream.height, stream.sample_aspect_ratio or Fraction(1))
-        self.changes = [(0, first)]
-        self._known: dict[bytes, PictureSize] = {}
-        self._filter: BitStreamFilterContext | None = None
-        with suppress(av.FFmpegError, ValueError):  # few codecs have headers in their packets
-            self._filter = BitStreamFilterContext("extract_extradata", stream)
-
-    def see(self, number: int, packet: Any) -> None:
-        data = bytes(packet)
-        headers = self._headers(packet)
-        if not headers:
-            return
-        if not self._known:
-            self._known[headers] = self.changes[0][1]
-        if headers not in self._known:
-            self._known[headers] = self._decoded(data) or self.changes[-1][1]
-        if self._known[headers] != self.changes[-1][1]:
-            self.changes.append((number, self._known[headers]))
-
-    def _headers(self, packet: Any) -> bytes:
-        """Parameter sets in or beside a packet."""
-        if packet.has_sidedata("new_extradata"):
-            return bytes(packet.get_sidedata("new_extradata"))
-        if self._filter is None:
-            return b""
-        with suppress(av.FFmpegError):
-            for filtered in self._filter.filter(packet):
-                if filtered.has_sidedata("new_extradata"):
-                    return bytes(filtered.get_sidedata("new_extradata"))
-        return b""
-
-    def _decoded(self, data: bytes) -> PictureSize | None:
-        context: Any = av.CodecContext.create(self._stream.codec_context.name, "r")
-        context.extradata = self._stream.codec_context.extradata
-        with suppress(av.FFmpegError):
-            for frame in [*context.decode(av.Packet(data)), *context.decode(None)]:
-                aspect = context.sample_aspect_ratio or Fraction(1)
-                return PictureSize(frame.width, frame.height, aspect)
-        return None
-
-
-def _unwrapped(stamps: NDArray[np.int64], container: Any) -> NDArray[np.int64]:
-    """MPEG's clock starts again at 0 every 26 hours: stamps that go on beyond."""
-    if "mpeg" not in container.format.name or len(stamps) < 2:
-        return stamps
-    half = _TS_WRAP // 2
-    steps = (np.diff(stamps) + half) % _TS_WRAP - half
-    wraps = np.abs(np.diff(stamps)) > half
-    return stamps[0] + np.concatenate([[0], np.cumsum(steps)]) if wraps.any() else stamps
-
-
 def _display_order(
     path: Path, container: Any, stream: Any, packets: _Packets
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
@@ -311,25 +241,10 @@ def _display_order(
     timed = packets.timed and bool(_TIMED & set(container.format.name.split(",")))
     if not timed and stream.codec_context.reorder_depth:
         return _decoded_order(path, stream.index), []
-    runs = _runs(packets, _REORDERED / float(stream.guessed_rate or 17) / float(stream.time_base))
-    shown = [run[packets.shown[run]] for run in runs]
+    reach = _REORDERED / float(stream.guessed_rate or _REORDERED) / float(stream.time_base)
+    shown = [run[packets.shown[run]] for run in runs(packets.stamps, packets.keys, reach)]
     order = [run[np.argsort(packets.stamps[run], kind="stable")] for run in shown]
     return np.concatenate(order), [packets.stamps[run] for run in order if len(run)]
-
-
-def _runs(packets: _Packets, reach: float) -> list[NDArray[np.int64]]:
-    """Packets in pieces between which the clock was set back, as where files were joined.
-
-    Pictures before a key frame are shown before it, so that a key frame with an earlier time
-    begins a new recording, and so does any picture that comes later than reordering explains.
-    """
-    starts, latest = [0], packets.stamps[0]
-    for number, (stamp, key) in enumerate(zip(packets.stamps, packets.keys, strict=True)):
-        if stamp < latest and (key or stamp < latest - reach):
-            starts.append(number)
-            latest = stamp
-        latest = max(latest, stamp)
-    return np.split(np.arange(len(packets.stamps)), starts[1:])
 
 
 def _decoded_order(path: Path, index: int) -> NDArray[np.int64]:
@@ -348,39 +263,11 @@ def _decoded_order(path: Path, index: int) -> NDArray[np.int64]:
     return np.array([number for number in order if number >= 0], np.int64)
 
 
-def _interval(times: list[NDArray[np.int64]], stream: Any) -> float:
-    """The usual time from a picture to the next in the stream's unit, 0 if there are no times."""
-    steps = np.concatenate([np.diff(run) for run in times]) if times else np.empty(0)
-    steps = steps[steps > 0]
-    return float(np.median(steps)) if len(steps) else 0.0
-
-
 def _rate(interval: float, stream: Any) -> float:
     """Pictures a second: as the stream says if that fits its time stamps, which may be rounded."""
     said = float(stream.guessed_rate or 0)
     measured = float(1 / (interval * stream.time_base)) if interval else said
     return round(said if abs(said - measured) < 0.05 * measured else measured, 3)
-
-
-def _frame_indices(
-    count: int, times: list[NDArray[np.int64]], interval: float
-) -> NDArray[np.int64]:
-    """Indices of pictures as displayed: consecutive, but for gaps where time was lost.
-
-    >>> _frame_indices(5, [np.array([0, 10, 40]), np.array([0, 10])], 10.0).tolist()
-    [0, 1, 4, 1004, 1005]
-    """
-    steps = np.ones(count, np.int64)
-    first = 0
-    for run in times:
-        if interval:
-            passed = np.diff(run) / interval
-            late = np.clip(np.rint(passed), 2, BREAK)
-            steps[first + 1 : first + len(run)] = np.where(passed > LATE, late, 1)
-        steps[first] = BREAK
-        first += len(run)
-    steps[0] = 0
-    return np.cumsum(steps)
 
 
 def _places(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numbered import corners, read_numbers
 
-from cpcdr.depth.triplets import _rows
+from cpcdr.depth.triplets import FrameMotion, find_triplets
 from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.pipeline import blocks_of
@@ -79,9 +79,12 @@ def test_a_window_counts_pictures_that_are_there() -> None:
     ],
 )
 def test_no_triplet_crosses_lost_time(name: str, last: int, first: int) -> None:
-    refs = open_frames(f"video:{case(name)}").refs()
-    rows = _rows(refs, (1,))
-    assert rows and not any(before <= last and after >= first for before, _, after in rows)
+    source = open_frames(f"video:{case(name)}")
+    refs = source.refs()
+    moving = [FrameMotion(ref.frame_id, 1.0, "") for ref in refs]
+    triplets = find_triplets(source, moving, 0.0).triplets
+    places = [[refs.index(ref) for ref in triplet] for triplet in triplets]
+    assert places and not any(row[0] <= last and row[2] >= first for row in places)
 
 
 def test_what_the_decoder_conceals_is_rejected_and_the_rest_is_exact() -> None:
