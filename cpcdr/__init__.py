@@ -1,25 +1,25 @@
-"""Unlabelled driving video in, a segmentation network that knows streets out.
+"""Self-supervised pre-training of street segmentation networks on unlabelled driving video.
 
-The modules in the order of the data:
+The stages in the order of the data; an earlier one never imports a later one:
 
+``runtime``     errors, configuration, command line, Ray session, checkpoints, tracking
 ``frames``      sources of frames: video, images, Cityscapes, KITTI, CamVid, the synthetic street
 ``geometry``    back-projection, view synthesis, affine maps: pure functions
+``visualize``   pictures and plots
+``model``       backbone, feature pyramid, projector, prototypes, fine-tuned head
 ``depth``       self-supervised depth and every other source of disparity
 ``regions``     superpixels, their 3D graph, map-equation clustering: coherent depth regions
+``dataset``     prepared samples: the Parquet contract
 ``prepare``     Ray Data: frames -> depth -> regions -> Parquet
-``dataset``     reading prepared samples
 ``copy_paste``  the compositor that pastes regions into other frames
-``model``       backbone, feature pyramid, projector, prototypes
 ``loss``        Sinkhorn, correspondences, swapped prediction
 ``train``       one worker loop for every training, under Ray Train or in this process
-``evaluate``    unsupervised protocols, baselines, confusion; depth and regions measured
-``finetune``    supervised training from a pre-trained network
+``evaluate``    unsupervised protocols, baselines, probes; depth and regions measured
 ``segment``     a trained network on images and video
-``export``      ONNX and MLflow's model registry
+``trials``      what searches and studies share
 ``tune``        search over thresholds and prototypes
-
-Beside the flow: ``errors``, ``config``, ``cli``, ``session`` (Ray), ``tracking`` (MLflow),
-``visualize`` (pictures) and ``plots``.
+``ablate``      studies over variants and seeds
+``commands``    one file per command of ``cpcdr NAME``
 
 In a notebook::
 
