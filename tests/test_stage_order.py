@@ -20,7 +20,8 @@ ORDER = [
 ]
 RAY = re.compile(
     r"runtime\.(session|cluster)|prepare\.pipeline|depth\.motion_on_ray|train\.engine"
-    r"|evaluate\.counting|tune\.\w+|ablate\.(trials|record)|commands\.(segment|benchmarks\.scale)"
+    r"|evaluate\.counting|trials\.\w+|tune\.(region_stage|schedule|search|trial)"
+    r"|ablate\.trials|commands\.(segment|benchmarks\.scale)"
 )
 MLFLOW = re.compile(r"runtime\.tracking\.\w+|segment\.load|commands\.(export|compare)")
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from cpcdr.ablate.context import context_score, load_context_test
 from cpcdr.ablate.labelled import LabelledFrames, load_frames
@@ -100,15 +99,12 @@ def count(
     network: SegmentationNetwork, frames: LabelledFrames, probe: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Confusions of nearest prototypes (every pixel) and of the linear probe (at stride 4)."""
-    classes, size = len(frames.protocol.classes), frames.labels.shape[1:]
+    classes = len(frames.protocol.classes)
     used = np.zeros((len(network.prototypes), classes), np.int64)
     linear = np.zeros((classes, classes), np.int64)
     for image, labels in zip(frames.images, frames.labels, strict=True):
         embedded = network.embed(_pixels(image, network))
-        features = functional.interpolate(
-            network.projector(embedded), size=size, mode="bilinear", align_corners=False
-        )
-        nearest = torch.einsum("nchw,kc->nkhw", features, network.prototypes).argmax(1)[0]
+        nearest = network.nearest(network.projector(embedded), labels.shape)[0]
         used += confusion(nearest.cpu().numpy(), labels, len(used), classes)
         if probe is not None:
             found = linear_classes(probe, _rows(embedded))

@@ -8,13 +8,10 @@ own state is thrown away and a study can be continued with more variants or seed
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field
-from io import StringIO
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +21,11 @@ from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
 from cpcdr.runtime.config import write_atomic
-from cpcdr.runtime.session import logical_cpus
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import read_history
-from cpcdr.train.loop import train_loop
+from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
+from cpcdr.trials.runner import TrialSlots, run_trials
 
 LAST = ("loss_over_lnK", "prototypes_used", "pasted_share", "points_with_positive")
 """Metrics of the training whose last values are part of a trial's result."""
@@ -101,28 +98,10 @@ class StudyPlan:
         return len(list(self.out.glob("trials/*/seed-*/result.json")))
 
 
-@dataclass
-class TuneReporter:
-    """The engine of a trial: one worker in Tune's process."""
-
-    rank: int = 0
-    world_size: int = 1
-    device: torch.device = field(
-        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    )
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Tell the driver how far the training is; it reads the rest from the history file."""
-        from ray import tune
-
-        tune.report({"step": metrics["step"]})
-
-
 def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
     """One trial, in a process of Tune's."""
     from ray import tune
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // plan.concurrent))
     trial = plan.trial(parameters["trial"])
     if plan.result(trial) is None:
         start, folder = time.perf_counter(), plan.folder(trial)
@@ -147,7 +126,7 @@ def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
     final = folder / "checkpoint"
     if final.exists():
         return final
-    result = train_loop(task_of(settings), settings.train, folder, TuneReporter())
+    result = train_loop(task_of(settings), settings.train, folder, LocalReporter(_tell_step))
     if result["alarm"]:
         raise RuntimeError(f"{trial.name}: {result['alarm']}")
     newest = newest_checkpoint(folder / "checkpoints")
@@ -155,6 +134,13 @@ def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
     publish_checkpoint(newest, final)
     shutil.rmtree(folder / "checkpoints")
     return final
+
+
+def _tell_step(metrics: dict[str, float]) -> None:
+    """Tell the driver how far the training is; it reads the rest from the history file."""
+    from ray import tune
+
+    tune.report({"step": metrics["step"]})
 
 
 def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
@@ -170,53 +156,27 @@ def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
     return folder / "checkpoint"
 
 
-def run_trials(plan: StudyPlan, callback: Any) -> dict[str, str]:
-    """Run the trials that are not finished, as many at a time as the plan says.
+def run_study(plan: StudyPlan, callback: Any) -> None:
+    """Run the trials that are not finished.
 
     Args:
         plan: of the study.
-        callback: told of every report, as Tune's callbacks are.
-
-    Returns:
-        the error of each trial that failed, by its name.
+        callback: receives every report and end, such as `cpcdr.trials.record.RecordTrials`.
 
     Raises:
-        KeyboardInterrupt: Tune was stopped before all were done.
+        InputError: no machine has room for a trial.
+        KeyboardInterrupt: the command was stopped.
     """
-    import ray
     from ray import tune
 
-    pending = [trial for trial in plan.trials if plan.result(trial) is None]
-    if not pending:
-        return {}
-    gpus = ray.cluster_resources().get("GPU", 0)
-    resources = {"cpu": logical_cpus() / plan.concurrent}
-    if gpus:
-        resources["gpu"] = min(1.0, gpus / plan.concurrent)
-    shutil.rmtree(plan.out / "tune", ignore_errors=True)
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, plan=plan), resources),
-        param_space={"trial": tune.grid_search([trial.name for trial in pending])},
-        tune_config=tune.TuneConfig(
-            max_concurrent_trials=plan.concurrent,
-            trial_name_creator=lambda t: t.config["trial"],
-            trial_dirname_creator=lambda t: t.config["trial"],
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(plan.out),
-            verbose=0,
-            callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=1),
-        ),
-    )
-    with redirect_stdout(StringIO()):  # a table of Tune's that verbose=0 does not switch off
-        results = tuner.fit()
-    errors = {}
-    for i in range(len(results)):
-        failure, parameters = results[i].error, results[i].config
-        if failure and parameters:
-            errors[parameters["trial"]] = str(failure).strip().splitlines()[-1]
-    if any(plan.result(trial) is None and trial.name not in errors for trial in pending):
-        raise KeyboardInterrupt
-    return errors
+    pending = [trial.name for trial in plan.trials if plan.result(trial) is None]
+    if pending:
+        run_trials(
+            run_trial,
+            plan,
+            {"trial": tune.grid_search(pending)},
+            name=lambda parameters: str(parameters["trial"]),
+            folder=plan.out / "tune",
+            slots=TrialSlots(plan.concurrent),
+            callback=callback,
+        )

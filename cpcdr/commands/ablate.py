@@ -14,7 +14,8 @@ from cpcdr.ablate.datasets import source_of, with_finest_labels, with_regions
 from cpcdr.ablate.labelled import load_frames, store_frames
 from cpcdr.ablate.measure import Material
 from cpcdr.ablate.outcome import conclude
-from cpcdr.ablate.trials import StudyPlan, StudyTrial, run_trials
+from cpcdr.ablate.record import StudyRecords
+from cpcdr.ablate.trials import StudyPlan, StudyTrial, run_study
 from cpcdr.ablate.variants import Variant, variants_of
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import read_manifest
@@ -53,15 +54,12 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     ):
         run.tags({"cpcdr.protocol": source.protocol})
         plan = _plan(config, variants, source, run)
-        from cpcdr.ablate.record import RecordStudy  # imports Ray
+        from cpcdr.trials.record import RecordTrials  # imports Ray
 
-        record = RecordStudy(config.tracking, run.run_id, key, plan, source.protocol)
-        record.start()
-        try:
-            errors = run_trials(plan, record)
-        finally:
-            record.stop()
-        result = conclude(plan, digest, errors, run)
+        records = StudyRecords(plan, source.protocol)
+        with RecordTrials(records, config.tracking, run.run_id, key, "ablate") as recorder:
+            run_study(plan, recorder)
+        result = conclude(plan, digest, records.errors, run)
         return {**result, "seconds": round(time.perf_counter() - start, 1)}
 
 

@@ -116,7 +116,11 @@ class SegmentationNetwork(nn.Module):
 
     def assign(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """The nearest prototype of every pixel: int64 [N, *size]."""
-        features = F.interpolate(self(images), size=size, mode="bilinear", align_corners=False)
+        return self.nearest(self(images), size)
+
+    def nearest(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """As `assign`, from projected features [N, C, h, w]."""
+        features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
         # Scaling a feature does not change which prototype is nearest: no normalisation needed.
         scores = torch.einsum("nchw,kc->nkhw", features, self.prototypes)
         return scores.argmax(dim=1)

@@ -8,7 +8,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,8 @@ from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.history import HistoryTail
-from cpcdr.train.loop import train_loop
+from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.task import Task
-
-
-@dataclass
-class LocalReporter:
-    """One worker in this process."""
-
-    rank: int = 0
-    world_size: int = 1
-    device: torch.device = field(
-        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    )
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Nothing to tell: the history file holds the metrics."""
 
 
 class RayReporter:

@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +52,23 @@ class Reporter(Protocol):
 
     def report(self, metrics: dict[str, float]) -> None:
         """Called on every rank after each checkpoint; may raise to stop the training early."""
+
+
+@dataclass
+class LocalReporter:
+    """One worker in this process.
+
+    Attributes:
+        report: called after each checkpoint with the last metrics and ``step``; does nothing by
+            default, as the history file holds the metrics.
+    """
+
+    report: Callable[[dict[str, float]], None] = lambda metrics: None
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(
+        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    )
 
 
 def train_loop(

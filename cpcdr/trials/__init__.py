@@ -1,1 +1,1 @@
-"""What searches and studies share: trials under Ray Tune, recorded as child runs in MLflow."""
+"""Running trials through Ray Tune and recording each in a run of its own."""

@@ -1,123 +1,76 @@
-"""What Tune hears goes into the ledger first and into MLflow second: one child run a trial.
-
-The driver writes all of it. A child run is found by the search's key and the trial's number, and a
-step that it has is not logged again, so that telling everything twice changes nothing.
-"""
+"""The ledger of a search as records of its trials: what goes into their MLflow runs."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from ray.tune import Callback
+from cpcdr.trials.child_run import ChildRun, Config
+from cpcdr.tune.ledger import DONE, FAILED, OPEN, STOPPED, Ledger, Trial
 
-from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.runtime.tracking.run import Run, open_run
-from cpcdr.tune.ledger import DONE, FAILED, STOPPED, Ledger, Trial
-
-_ABOUT = ("number", "reported")
+_BOOKKEEPING = ("number", "reported")
+"""What a trial is given beside its parameters."""
 
 
-class RecordTrials(Callback):
-    """Notes every report, and every trial's end.
+@dataclass
+class LedgerRecords:
+    """Writes every report and end into the ledger; trials have their numbers as keys.
 
-    Args:
+    Attributes:
         ledger: of the search.
-        tracking: where runs are recorded.
-        parent: MLflow id of the search's run.
-        key: identifies the search in the tracking store.
-        total: trials of the whole search, for the progress bar.
-        metric: what the search goes by.
+        total: trials of the whole search.
+        metric: what the search maximises.
         steps: of a full trial.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        tracking: TrackingConfig,
-        parent: str,
-        key: str,
-        total: int,
-        metric: str,
-        steps: int,
-    ) -> None:
-        self.ledger, self.tracking, self.parent, self.key = ledger, tracking, parent, key
-        self.total, self.metric, self.steps = total, metric, steps
-        self.runs: dict[int, Run] = {}
-        self._shown: Progress | None = None
+    ledger: Ledger
+    total: int
+    metric: str
+    steps: int
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks; a progress bar and open runs stay behind.
-        return {**vars(self), "_shown": None, "runs": {}}
+    def key(self, config: Config) -> str:
+        """The trial's number."""
+        return str(config["number"])
 
-    @property
-    def bar(self) -> Progress:
-        """Counts the trials that have ended, those of an earlier start included."""
-        if self._shown is None:
-            done = len(list(self.ledger.ended()))
-            self._shown = Progress(total=self.total, initial=done, desc="tune", unit="trial")
-        return self._shown
-
-    def catch_up(self) -> None:
-        """Record the trials that had ended when the driver was killed on the way to MLflow."""
-        for trial in self.ledger.ended():
-            if not trial.recorded:
-                self._close(trial)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Note a report."""
-        number = trial.config["number"]
-        row: dict[str, Any] = result["row"]
-        parameters = {k: v for k, v in trial.config.items() if k not in _ABOUT}
-        if self.ledger.report(number, row, parameters):
-            self._log(self.ledger.trials[number])
-            best = max(t.score(self.metric) for t in self.ledger.trials if t.reports)
-            self.bar.set_postfix_str(f"best {self.metric} {100 * best:.1f}")
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note the end, full or early."""
-        noted = self.ledger.trials[trial.config["number"]]
-        self.ledger.end(noted.number, DONE if noted.step >= self.steps else STOPPED)
-        self._close(noted)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note the failure, and say why."""
-        reason = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
-        noted = self.ledger.trials[trial.config["number"]]
-        Progress.write(f"trial {noted.number} failed: {reason}", file=sys.stderr)
-        self.ledger.end(noted.number, FAILED, reason)
-        self._close(noted)
-
-    def _close(self, trial: Trial) -> None:
-        self._log(trial)
-        run = self._run(trial)
+    def child_run(self, key: str) -> ChildRun:
+        """Scores and parameters at each report; at the end, how it ended and why it failed."""
+        trial = self._trial(key)
+        rows = []
+        for report, parameters in zip(trial.reports, trial.values, strict=True):
+            values = {name: value for name, value in report.items() if name != "step"}
+            values |= {f"parameter/{name}": value for name, value in parameters.items()}
+            rows.append((values, int(report["step"])))
         failed = trial.status == FAILED
-        tags = {"cpcdr.trial_end": trial.status} | ({"cpcdr.alarm": trial.reason} if failed else {})
-        run.tags(tags)
-        run.close("FAILED" if failed else "FINISHED")
-        self.runs.pop(trial.number, None)
-        self.ledger.recorded(trial.number)
-        self.bar.n = len(list(self.ledger.ended()))
-        self.bar.refresh()
-        if self.bar.n >= self.total:
-            self.bar.close()
+        tags = {} if trial.status == OPEN else {"cpcdr.trial_end": trial.status}
+        tags |= {"cpcdr.alarm": trial.reason} if failed else {}
+        return ChildRun(f"trial-{key}", trial.parameters, rows, tags, failed)
 
-    def _log(self, trial: Trial) -> None:
-        """Send what the trial has reported; the run leaves out the steps that it has."""
-        run = self._run(trial)
-        for row, parameters in zip(trial.reports, trial.values, strict=True):
-            values = {name: value for name, value in row.items() if name != "step"}
-            changing = {f"parameter/{name}": value for name, value in parameters.items()}
-            run.metrics(values | changing, step=int(row["step"]))
-        run.flush()
+    def report(self, key: str, config: Config, result: dict[str, Any]) -> str | None:
+        """Note a report; a resumed trial repeats its last one."""
+        parameters = {k: v for k, v in config.items() if k not in _BOOKKEEPING}
+        if not self.ledger.report(int(key), result["row"], parameters):
+            return None
+        best = max(t.score(self.metric) for t in self.ledger.trials if t.reports)
+        return f"best {self.metric} {100 * best:.1f}"
 
-    def _run(self, trial: Trial) -> Run:
-        if trial.number not in self.runs:
-            tracking = replace(self.tracking, run_name=f"trial-{trial.number}", parent=self.parent)
-            key = f"{self.key}-{trial.number}"
-            self.runs[trial.number] = open_run(tracking, "trial", key, trial.parameters)
-        return self.runs[trial.number]
+    def end(self, key: str, error: str) -> None:
+        """Note whether the trial failed, was stopped early or is complete."""
+        trial = self._trial(key)
+        complete = DONE if trial.step >= self.steps else STOPPED
+        self.ledger.end(trial.number, FAILED if error else complete, error)
+
+    def ended(self) -> int:
+        """Trials that have ended."""
+        return len(list(self.ledger.ended()))
+
+    def unrecorded(self) -> Iterator[str]:
+        """Trials that ended when the driver was killed on the way to MLflow."""
+        return (str(trial.number) for trial in self.ledger.ended() if not trial.recorded)
+
+    def recorded(self, key: str) -> None:
+        """Note that MLflow has everything."""
+        self.ledger.recorded(int(key))
+
+    def _trial(self, key: str) -> Trial:
+        return self.ledger.trials[int(key)]

@@ -8,26 +8,23 @@ driver alone writes both.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.session import logical_cpus, on_cluster, refuse_what_never_fits
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.run import Run
+from cpcdr.trials.runner import TrialSlots, run_trials
 from cpcdr.tune.config import SearchConfig
 from cpcdr.tune.ledger import FAILED, OPEN, Ledger, Trial
 from cpcdr.tune.propose import propose
+from cpcdr.tune.record import LedgerRecords
 from cpcdr.tune.space import Parameters, Space
 from cpcdr.tune.trial import TrialSetup, run_trial
 
@@ -86,6 +83,7 @@ class Search:
         metric: what is to become large.
         key: of the search in the tracking store.
         ledger: its trials.
+        threads: CPU threads of a trial; 0: an equal part of those of the machine.
     """
 
     config: SearchConfig
@@ -95,6 +93,7 @@ class Search:
     metric: str
     key: str
     ledger: Ledger
+    threads: int = 0
 
     def run(self, run: Run, scheduler: str = "asha") -> None:
         """Run until every trial has ended, in the current Ray session.
@@ -103,27 +102,19 @@ class Search:
             InputError: no machine has room for a trial.
             KeyboardInterrupt: the search was stopped.
         """
-        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours closes the runs
-        from cpcdr.tune.record import RecordTrials
+        from cpcdr.trials.record import RecordTrials  # imports Ray
 
         for trial in self.ledger.trials:
             if trial.status == FAILED:
                 self.ledger.end(trial.number, OPEN)
         total = max(self.config.trials, len(self.ledger.trials))
-        recorder = RecordTrials(
-            *(self.ledger, self.config.tracking, run.run_id, self.key),
-            *(total, self.metric, self.config.steps),
-        )
-        recorder.catch_up()
-        try:
+        records = LedgerRecords(self.ledger, total, self.metric, self.config.steps)
+        with RecordTrials(records, self.config.tracking, run.run_id, self.key, "tune") as recorder:
             if scheduler == "pbt":
                 self._halving(recorder, 1)
                 self._population(recorder, total)
             else:
                 self._halving(recorder, total)
-        finally:
-            for open_run in recorder.runs.values():
-                open_run.close("KILLED")
 
     def _halving(self, recorder: Any, total: int) -> None:
         from cpcdr.tune.schedule import LedgerSearch, halving
@@ -134,7 +125,7 @@ class Search:
             return
         search = LedgerSearch(ledger, self.space, self.starts, total, self.config.seed, self.metric)
         scheduler = halving(ledger, self.metric, self.setup.every, self.config.steps)
-        self._fit(recorder, {}, {"search_alg": search, "num_samples": left}, scheduler)
+        self._run(recorder, {}, scheduler, search_alg=search, num_samples=left)
 
     def _population(self, recorder: Any, total: int) -> None:
         from ray import tune
@@ -156,65 +147,32 @@ class Search:
         for name in self.space:
             parameters[name] = tune.sample_from(partial(_of_member, members, name))
         scheduler = population(self.space, self.metric, self.setup.every, self.config.steps)
-        self._fit(recorder, parameters, {"num_samples": 1}, scheduler)
+        self._run(recorder, parameters, scheduler)
 
-    def _fit(
-        self, recorder: Any, parameters: dict[str, Any], more: dict[str, Any], scheduler: Any
+    def _run(
+        self, recorder: Any, parameters: dict[str, Any], scheduler: Any, **sampling: Any
     ) -> None:
-        from ray import tune
-
-        folder = self.config.out / "tune"  # Tune's own notes: what counts is in the ledger
-        shutil.rmtree(folder, ignore_errors=True)
-        trainable = tune.with_resources(
-            tune.with_parameters(run_trial, setup=self.setup), resources(self.config)
+        slots = TrialSlots(
+            self.config.concurrent,
+            self.config.gpus_per_trial,
+            self.threads,
+            remedy="lower --gpus-per-trial, or raise --concurrent",
         )
-        tuner = tune.Tuner(
-            trainable,
-            param_space=parameters,
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=self.config.concurrent,
-                scheduler=scheduler,
-                reuse_actors=True,  # a process has imported and compiled all that trials need
-                **more,
-            ),
-            run_config=tune.RunConfig(
-                name=folder.name,
-                storage_path=str(folder.parent),
-                verbose=0,
-                callbacks=[recorder],
-                failure_config=tune.FailureConfig(max_failures=1),
-            ),
+        run_trials(
+            run_trial,
+            self.setup,
+            parameters,
+            name=lambda chosen: f"trial-{chosen['number']}",
+            folder=self.config.out / "tune",
+            slots=slots,
+            callback=recorder,
+            scheduler=scheduler,
+            **sampling,
         )
-        with redirect_stdout(StringIO()):  # Tune prints its settings, however silent it is told
-            tuner.fit()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _of_member(members: dict[int, Trial], name: str, chosen: dict[str, Any]) -> Any:
     return members[chosen["number"]].parameters[name]
-
-
-def resources(config: SearchConfig) -> dict[str, float]:
-    """What one trial reserves.
-
-    Raises:
-        InputError: no machine here can ever give it.
-    """
-    import ray
-
-    there = float(ray.cluster_resources().get("GPU", 0))
-    gpus = config.gpus_per_trial
-    if gpus < 0:
-        gpus = min(1.0, there / config.concurrent)
-    cpus = 1.0 if on_cluster() else logical_cpus() / config.concurrent
-    needs = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-    refuse_what_never_fits("trials", 1, needs, "lower --gpus-per-trial, or raise --concurrent")
-    return {name.lower(): amount for name, amount in needs.items()}
-
-
-def threads_of(config: SearchConfig) -> int:
-    """CPU threads of a trial, so that concurrent ones do not get in each other's way."""
-    return max(1, (os.cpu_count() or 1) // (1 if on_cluster() else config.concurrent))
 
 
 def setup_of(config: SearchConfig, data: Path, regions: Any, scheduler: str = "asha") -> TrialSetup:
@@ -227,7 +185,6 @@ def setup_of(config: SearchConfig, data: Path, regions: Any, scheduler: str = "a
         regions=regions,
         pretrain=replace(config.pretrain, tracking=TrackingConfig("none")),
         reports=min(config.steps, 6 if population else 3),
-        threads=threads_of(config),
         hand_over=population,
         **{name: getattr(config, name) for name in names},
     )

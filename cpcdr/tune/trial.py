@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cpcdr.dataset import read_manifest
 from cpcdr.frames import FrameOptions
@@ -22,7 +20,7 @@ from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, step_folder
 from cpcdr.runtime.config import read_yaml
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import append_history, cut_history, read_history
-from cpcdr.train.loop import train_loop
+from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.tune.datasets import dataset_with
 from cpcdr.tune.score import held_out, region_frames, score_network
@@ -49,7 +47,6 @@ class TrialSetup:
         clusters: for the scores without labels.
         steps: of a full trial.
         reports: how often a full trial reports.
-        threads: CPU threads of a trial.
         seed: of every trial.
         hand_over: a trial hands its checkpoints to Tune, for others to go on from.
     """
@@ -64,7 +61,6 @@ class TrialSetup:
     clusters: int
     steps: int
     reports: int
-    threads: int
     seed: int
     hand_over: bool = False
 
@@ -94,9 +90,9 @@ def label_free(scores: dict[str, float]) -> float:
     return 0.5 * (scores["view_information"] + scores["region_information"])
 
 
-@dataclass
-class ScoringReporter:
-    """The engine of a trial: one worker in this process, scored after each checkpoint.
+@dataclass(frozen=True)
+class TrialReports:
+    """The reports of a trial: its newest checkpoint's scores, written down and then told.
 
     Attributes:
         setup: of the search.
@@ -109,11 +105,6 @@ class ScoringReporter:
     out: Path
     known: dict[str, float]
     tell: Callable[[Row], None]
-    rank: int = 0
-    world_size: int = 1
-    device: torch.device = field(
-        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    )
 
     def report(self, metrics: dict[str, float]) -> None:
         """Score the newest checkpoint, note it, and tell of it."""
@@ -149,7 +140,6 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     """
     from ray import tune
 
-    torch.set_num_threads(setup.threads)
     out = setup.folder(config["number"])
 
     def tell(row: Row) -> None:
@@ -179,11 +169,11 @@ def train_trial(
     known = {"regions_per_frame": read_manifest(shared)["regions_per_frame"]}
     out = setup.folder(config["number"])
     out.mkdir(parents=True, exist_ok=True)
-    reporter = ScoringReporter(setup, out, known, tell)
-    reporter.catch_up(reported)
+    reports = TrialReports(setup, out, known, tell)
+    reports.catch_up(reported)
     train = replace(chosen.train, steps=setup.steps, checkpoint_every=setup.every, seed=setup.seed)
     task = task_of(replace(chosen, data=shared, seed=setup.seed))
-    result = train_loop(task, train, out, reporter)
+    result = train_loop(task, train, out, LocalReporter(reports.report))
     if result["alarm"]:
         raise RuntimeError(result["alarm"])
 

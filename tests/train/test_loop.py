@@ -20,9 +20,15 @@ import cpcdr.train.schedule
 from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, step_folder
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import EngineConfig, TrainConfig
-from cpcdr.train.engine import LocalReporter, train
+from cpcdr.train.engine import train
 from cpcdr.train.history import append_history, cut_history, read_history
-from cpcdr.train.loop import _of_the_compiler, hash_seed, make_optimizer, train_loop
+from cpcdr.train.loop import (
+    LocalReporter,
+    _of_the_compiler,
+    hash_seed,
+    make_optimizer,
+    train_loop,
+)
 
 PER_EPOCH = 5
 LOCAL = EngineConfig(engine="local")

@@ -77,11 +77,11 @@ def _sweep(config: BenchmarkConfig, root: Path, data: Path) -> dict[str, Any]:
         out=root / "sweep",
         tracking=none,
     )
-    setup = replace(setup_of(searched, data, base), threads=config.threads, reports=1)
+    setup = replace(setup_of(searched, data, base), reports=1)
     starts = [present(space, base, searched.pretrain)]
     searched.out.mkdir()
     ledger = Ledger(searched.out / "trials.jsonl")
-    search = Search(searched, setup, space, starts, "miou", "benchmark", ledger)
+    search = Search(searched, setup, space, starts, "miou", "benchmark", ledger, config.threads)
     begin = time.perf_counter()
     with open_run(none, "tune", "benchmark", {}) as run:
         search.run(run)
