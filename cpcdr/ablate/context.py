@@ -1,21 +1,20 @@
-"""The context test: does a car mean the same wherever it stands?
+"""The context test: are the features of a car independent of its surroundings?
 
 Cars are cut out of evaluation frames with their masks from the label map and pasted, unchanged,
-into k other scenes: at their own height and size, so that the perspective holds, at the column
-nearest to their own where they stand on the road and cover no other car, shifted by whole strides,
-so that the network samples them alike. For car j in scene s let f_js be the mean over the car's
-inner cells of the L2-normalised features, and b_js the same mean over the same cells of the scene
-without the car. Then
+into k other scenes. They keep their row and size, which preserves the perspective, and move to the
+nearest column where they stand on the road and cover no other car. Shifts are multiples of the
+stride, so that the network samples every copy alike. For car j in scene s let f_js be the mean of
+the L2-normalised features over the car's inner cells, and b_js the mean over the same cells of the
+scene without the car. Then
 
     moves   = mean over cars j and scenes s != t of  1 - cos(f_js, f_jt)
     apart   = mean over cars j and scenes s != t of  1 - cos(f_js, b_jt)
     context = moves / apart
 
-0: a car's features are its own, whatever surrounds it. 1: they say no more about the car than about
-what was there before it came, so that another scene changes them as much as the car's absence. The
-division keeps two kinds of networks from winning that have learnt nothing: collapsed ones, all of
-whose distances vanish together, and those whose features only tell the place in the image, for
-which car and background are the same (f = b, hence 1).
+0: a car's features do not depend on its surroundings. 1: another scene changes them as much as
+removing the car does. The ratio keeps two kinds of untrained networks from scoring well: collapsed
+ones, where all distances vanish together, and those whose features encode only the position in the
+image, where car and background have equal features (f = b, hence 1).
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ OBJECTS, GROUND = ("car", "vehicle"), ("road", "flat")
 """Names of the classes that are pasted, and that they must stand on, in the protocols."""
 
 _STRIDE = 4
-_AREA = (0.01, 0.08)  # share of the image: clearly visible, and not all of it
+_AREA = (0.01, 0.08)  # fraction of the image: clearly visible, but not filling it
 _FILLED, _ASPECT = 0.6, (0.8, 3.5)  # of the bounding box: one car, not a row of parked ones
-_ON_GROUND = 0.8  # share of the strip below the car that must be ground
-_INSIDE = 0.75  # share of a feature cell that the mask must cover
-_COVERED = 0.1  # share of the car that may lie over another one
+_ON_GROUND = 0.8  # fraction of the strip below the car that must be ground
+_INSIDE = 0.75  # fraction of a feature cell that the mask must cover
+_COVERED = 0.1  # fraction of the car that may cover another one
 
 
 @dataclass(frozen=True, eq=False)
 class ContextTest:
-    """P pastes of objects into S scenes.
+    """P copies of objects, each pasted into one of S scenes.
 
     Attributes:
         images: uint8 [P, H, W, 3].
         masks: bool [P, H, W], the pasted pixels.
-        objects: int64 [P], which object it is.
-        places: int64 [P], which scene it is in.
+        objects: int64 [P], index of the object.
+        places: int64 [P], index of the scene.
         scenes: uint8 [S, H, W, 3], the scenes without pastes.
     """
 
@@ -71,15 +70,15 @@ class ContextScore:
 
     @property
     def context(self) -> float:
-        """``moves / apart``; NaN where all features are one."""
+        """``moves / apart``; NaN if all features are equal."""
         return self.moves / self.apart if self.apart > 1e-7 else float("nan")
 
 
 def make_context_test(frames: LabelledFrames, objects: int, scenes: int) -> ContextTest | None:
-    """Paste up to ``objects`` cars into up to ``scenes`` scenes that none of them is from.
+    """Paste up to ``objects`` cars into up to ``scenes`` frames that provide none of the cars.
 
     Returns:
-        None where the frames have no suitable car, or no road to put it on.
+        None if the frames have no suitable car, or no road to place it on.
     """
     classes = frames.protocol.classes
     thing = next((classes.index(name) for name in OBJECTS if name in classes), None)
@@ -114,7 +113,7 @@ def make_context_test(frames: LabelledFrames, objects: int, scenes: int) -> Cont
 
 
 def _cars(frames: LabelledFrames, thing: int) -> list[tuple[int, NDArray[np.bool_]]]:
-    """The largest suitable object of each frame, (frame, mask), the largest first."""
+    """The largest suitable object of each frame as (frame, mask), in descending order of size."""
     found = []
     for index in range(len(frames)):
         mask = np.asarray(frames.labels[index] == thing)
@@ -125,7 +124,7 @@ def _cars(frames: LabelledFrames, thing: int) -> list[tuple[int, NDArray[np.bool
 
 
 def suitable(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Connected pieces of a mask [H, W] that may be one whole car of a useful size."""
+    """Connected components of a mask [H, W] that look like one whole car of a useful size."""
     height, width = mask.shape
     count, ids, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     masks = []
@@ -147,11 +146,11 @@ def find_place(
     Args:
         mask: bool [H, W], touching no border.
         labels: uint8 [H, W] of the scene.
-        thing: label that the object should not be pasted over.
-        ground: label to stand on.
+        thing: label that the object must not cover.
+        ground: label of the ground to stand on.
 
     Returns:
-        the smallest shift, a multiple of the stride; None where there is no place.
+        the smallest shift, a multiple of the stride; None if the object fits nowhere.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     first, last, bottom = int(columns[0]), int(columns[-1]), int(rows[-1])
@@ -169,7 +168,7 @@ def find_place(
 
 @torch.inference_mode()
 def context_score(network: SegmentationNetwork, test: ContextTest) -> ContextScore:
-    """How far the pasted objects' features move, and how far they are from what was there."""
+    """Distances of the pasted objects' features between scenes, and from the empty scenes."""
     device = next(network.parameters()).device
 
     def features(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -191,9 +190,9 @@ def context_score(network: SegmentationNetwork, test: ContextTest) -> ContextSco
 
 
 def inner_cells(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Cells of a grid [h, w] that a mask [H, W] covers, or at least the most covered ones."""
-    share = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(share >= min(_INSIDE, share.max()))
+    """Cells of a grid [h, w] that a mask [H, W] covers; the most covered ones if it covers none."""
+    covered = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(covered >= min(_INSIDE, covered.max()))
 
 
 def between_scenes(
@@ -230,7 +229,7 @@ def save_context_test(test: ContextTest, path: Path) -> None:
 
 
 def load_context_test(path: Path) -> ContextTest | None:
-    """What `save_context_test` wrote; None where nothing was."""
+    """Read what `save_context_test` wrote; None if there is no file."""
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as stored:

@@ -1,4 +1,4 @@
-"""The same frames with other regions: only the region maps of a prepared dataset change."""
+"""Copies of a prepared dataset that differ only in their region maps."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ Method = Callable[[NDArray[np.uint8], int], NDArray[np.integer]]
 
 
 def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
-    """Make ``out`` from ``data`` with regions of another kind; a finished ``out`` is re-used.
+    """Make ``out`` from ``data`` with regions of another kind; a finished ``out`` is reused.
 
     SLIC and Felzenszwalb cut each frame into as many pieces as it has depth regions.
 
     Args:
         data: a prepared dataset with depth regions.
-        out: the dataset folder to make.
+        out: folder of the new dataset.
         kind: ``slic``, ``felzenszwalb`` or ``objects``.
 
     Returns:
         the manifest of ``out``.
 
     Raises:
-        InputError: ``objects`` without labels, or ``out`` holds something else.
+        InputError: ``objects`` without labels, or ``out`` holds another dataset.
     """
     manifest = read_manifest(data)
     digest = config_hash({"from": manifest["hash"], "regions": kind})
     if out.exists():
         if read_manifest(out)["config_hash"] != digest:
-            raise InputError(f"{out}: holds regions of other frames; give another --out.")
+            raise InputError(f"{out}: holds regions of another dataset; give another --out.")
         return read_manifest(out)
     cut = _cut(kind, manifest)
     facts = {
@@ -95,7 +95,7 @@ class _Objects:
 
 
 def label_components(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Connected pieces (eight neighbours) of equal labels, void pieces too: ids from 0."""
+    """Connected components (8-connectivity) of equal labels, including void; ids from 0."""
     from skimage.measure import label  # slow to import
 
     return label(labels.astype(np.int64), background=-1, connectivity=2) - 1
@@ -109,14 +109,14 @@ def source_of(manifest: dict[str, Any]) -> FrameSource:
 
 
 def with_finest_labels(source: FrameSource) -> FrameSource:
-    """The source under the protocol of its label files that tells the most classes apart.
+    """The source under the finest protocol that its label files support.
 
     Raises:
         InputError: the source has no labels.
     """
     if not source.protocol:
         raise InputError(
-            f"{source.spec}: has no labels to take objects from; leave 'objects' out of --variants."
+            f"{source.spec}: has no labels to make objects from; leave 'objects' out of --variants."
         )
     ids = get_protocol(source.protocol).label_ids
     fitting = [protocol for protocol in PROTOCOLS.values() if protocol.label_ids == ids]

@@ -26,7 +26,7 @@ def score_bars(summary: Summary, title: str) -> Image:
 
     Args:
         summary: of `cpcdr.ablate.report.summarise`.
-        title: above all.
+        title: of the figure.
 
     Returns:
         uint8 [H, W, 3].
@@ -69,7 +69,7 @@ def _bars(axes: Any, summary: Summary, metric: Metric) -> None:
     values = [
         v for found in summary.values() for v in found.get(metric.key, none)["values"].values()
     ]
-    # A long interval of few seeds leaves the panel rather than squeezing all bars.
+    # Clip the long intervals of few seeds instead of squeezing all bars.
     axes.set_xlim(0, min(axes.get_xlim()[1], 1.6 * metric.factor * max(values)))
     axes.tick_params(labelsize=8, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -88,8 +88,8 @@ def feature_sheet(
 ) -> Image:
     """Frames, labels, and each network's features: their first three components as RGB.
 
-    One PCA a network, over the frames that are shown, so that equal colours in a row are equal
-    features; between rows only the shapes compare.
+    One PCA per network over the frames shown: within a row, equal colours are equal features;
+    between rows, only the shapes are comparable.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(columns, len(frames))).astype(int))
     images = [np.asarray(frames.images[i]) for i in chosen]
@@ -115,8 +115,8 @@ def context_sheet(
 
     Args:
         networks: by variant.
-        scores: the context test's score of each.
-        test: what was pasted where.
+        scores: of the context test, by variant.
+        test: the pasted images.
     """
     chosen = np.flatnonzero(test.objects == test.objects[0])[:columns]
     masks = test.masks[chosen]
@@ -138,7 +138,7 @@ def _enlarged(picture: Image, shape: tuple[int, ...]) -> Image:
 
 
 def _outlined(image: Image, mask: NDArray[np.bool_]) -> Image:
-    """The image, twice as large, with the border of the mask in white on black."""
+    """The image at twice the size, with the outline of the mask in white on black."""
     large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     area = cv2.resize(mask.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     borders, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

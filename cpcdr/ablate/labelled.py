@@ -1,4 +1,4 @@
-"""Labelled frames of one size on disk, read once from their source and mapped by every trial."""
+"""Labelled frames of one size on disk: read once from their source, memory-mapped by trials."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cpcdr.runtime.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrames:
-    """F frames, mapped into memory: only those that are looked at are loaded.
+    """F frames, memory-mapped: a frame is loaded when it is used.
 
     Attributes:
         images: uint8 [F, H, W, 3] RGB.
         labels: uint8 [F, H, W] train ids of the protocol, 255 = ignore.
         protocol: names of the classes.
         left_out: frames of the source that could not be used.
-        reason: why, of the first of them.
+        reason: of the first one left out.
     """
 
     images: NDArray[np.uint8]
@@ -38,7 +38,7 @@ class LabelledFrames:
         return len(self.images)
 
     def absent_classes(self) -> list[str]:
-        """Names of the classes that no pixel is labelled with."""
+        """Names of the classes without a labelled pixel."""
         pixels = np.zeros(256, np.int64)
         for labels in self.labels:
             pixels += np.bincount(labels.ravel(), minlength=256)
@@ -46,13 +46,13 @@ class LabelledFrames:
 
 
 def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit: int = 0) -> None:
-    """Write the labelled frames of a source; a finished folder is left as it is.
+    """Write the labelled frames of a source; does nothing if the folder is finished.
 
     Args:
         source: with labels of one protocol.
         size: height and width they are fitted to.
         folder: for ``images.npy``, ``labels.npy`` and ``frames.json``.
-        limit: keep so many, evenly spread; 0 keeps all.
+        limit: number of evenly spaced frames to keep; 0 keeps all.
 
     Raises:
         InputError: no frame with labels can be read.
@@ -82,7 +82,7 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
         images[count], labels[count] = frame.image, frame.labels
         count += 1
     if not count:
-        raise InputError(f"{source.spec}: no frame can be scored on; the first says: {first}")
+        raise InputError(f"{source.spec}: no frame can be scored; first error: {first}")
     images.flush()
     labels.flush()
     about = {"frames": count, "protocol": source.protocol}
@@ -92,7 +92,7 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
 
 
 def load_frames(folder: Path) -> LabelledFrames:
-    """What `store_frames` wrote."""
+    """Read what `store_frames` wrote."""
     about = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
     images, labels = (
         np.load(folder / name, mmap_mode="r", allow_pickle=False)[: about["frames"]]

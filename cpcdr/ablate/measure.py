@@ -1,7 +1,7 @@
-"""What a checkpoint is worth: the unsupervised protocol, a linear probe and the context test.
+"""Scores of a checkpoint: the unsupervised protocol, a linear probe and the context test.
 
-One pass over the evaluation frames counts the pixels of every (prototype, class) pair; any way of
-clustering the prototypes is then a sum of rows, and its score equals that of `evaluate`.
+One pass over the evaluation frames counts the pixels of every (prototype, class) pair. Clustering
+the prototypes then sums rows, and the score equals that of the command evaluate.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from cpcdr.model.segmentation import SegmentationNetwork, load_network
 
 @dataclass(frozen=True)
 class Material:
-    """Where everything lies that every trial is measured on.
+    """The files that every trial is scored with.
 
     Attributes:
-        evaluation: folder of the frames that are scored on.
-        probe: folder of the frames that the linear probe is fitted on; None: there are no labels.
-        context: file of the context test, which may not exist.
+        evaluation: folder of the evaluation frames.
+        probe: folder of the frames that the linear probe is fitted on; None without labels.
+        context: file of the context test; need not exist.
     """
 
     evaluation: Path
@@ -43,18 +43,18 @@ class Material:
 def measure(
     checkpoint: Path, material: Material, clustering: str, seed: int
 ) -> dict[str, float | None]:
-    """All scores of a checkpoint, each in 0..1 but for the context test.
+    """All scores of a checkpoint; all but the context test are in 0..1.
 
     Args:
         checkpoint: of a pre-training.
-        material: frames to measure on.
-        clustering: the way of clustering prototypes that ``miou`` and ``accuracy`` are of.
+        material: frames to score on.
+        clustering: method of clustering prototypes for ``miou`` and ``accuracy``.
         seed: of k-means clusterings.
 
     Returns:
-        ``miou``, ``accuracy``, ``miou_METHOD`` for every way of clustering, ``linear_miou``,
-        ``context`` (None of a collapsed network), ``context_moves`` and ``context_apart``, where
-        each can be measured.
+        ``miou``, ``accuracy``, ``miou_METHOD`` for every clustering method, and where they can be
+        computed ``linear_miou``, ``context`` (None for a collapsed network), ``context_moves``
+        and ``context_apart``.
     """
     network, _ = load_network(checkpoint)
     network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -82,7 +82,7 @@ def measure(
 def clustered_scores(
     used: NDArray[np.int64], prototypes: NDArray[np.floating], method: str, seed: int
 ) -> Scores:
-    """Scores of the protocol from the pixels of each prototype and class.
+    """Scores of the protocol from the pixel counts of each prototype and class.
 
     Args:
         used: int64 [K, classes].
@@ -124,7 +124,7 @@ def fit_probe(network: SegmentationNetwork, frames: LabelledFrames) -> NDArray[n
 
 
 def colour_scores(material: Material, seed: int) -> dict[str, float]:
-    """``miou`` and ``accuracy`` of k-means on colour and position on the same frames."""
+    """``miou`` and ``accuracy`` of k-means on colour and position, on the same frames."""
     frames = load_frames(material.evaluation)
     classes = len(frames.protocol.classes)
     some = np.unique(np.linspace(0, len(frames) - 1, min(40, len(frames))).astype(int))

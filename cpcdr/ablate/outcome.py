@@ -30,8 +30,8 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
     Args:
         plan: of the study.
         digest: hash of the settings that all trials share.
-        errors: by the name of the trial.
-        run: where they are recorded.
+        errors: of failed trials, by name.
+        run: of the study.
 
     Returns:
         the study's result.
@@ -87,7 +87,7 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
 
 
 def notes(plan: StudyPlan, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    """What a reader must know to believe the tables."""
+    """The conditions under which the numbers in the tables were measured."""
     height, width = manifest["size"]
     compared = len({trial.variant.name for trial in plan.trials if trial.variant.trained})
     return [
@@ -99,37 +99,37 @@ def notes(plan: StudyPlan, manifest: Mapping[str, Any], result: Mapping[str, Any
         f"step; seeds {', '.join(map(str, plan.seeds))} of weights, order and draws; "
         f"{result['machine']}",
         "in brackets: 95 % t intervals over the seeds, all on the same frames; differences are "
-        f"paired by seed; {compared} variants were compared, uncorrected for that",
-        "context test: how far a pasted car's feature moves from scene to scene, divided by its "
-        "distance from what is there without the car; 0: only the car counts, 1: only the scene",
+        f"paired by seed; {compared} variants, no correction for multiple comparisons",
+        "context test: distance between a pasted car's features in two scenes, divided by their "
+        "distance from the scene without the car; 0: independent of the scene, 1: scene only",
     ]
 
 
 def label_notes(
     scored: LabelledFrames, probe: LabelledFrames | None, absent: Sequence[str]
 ) -> list[str]:
-    """What the labels lack: frames that were left out, classes that no frame shows."""
+    """What is missing from the labels: frames left out, classes that occur in no frame."""
     lines = []
-    for use, frames in (("to score on", scored), ("to fit the linear probe on", probe)):
+    for use, frames in (("evaluation", scored), ("linear probe", probe)):
         if frames is not None and frames.left_out:
-            first = f"; the first says: {frames.reason}" if frames.reason else ""
-            lines.append(f"frames {use} that were left out: {frames.left_out}{first}")
+            first = f"; first error: {frames.reason}" if frames.reason else ""
+            lines.append(f"{use}: {frames.left_out} frames left out{first}")
     if absent:
         lines.append(
-            f"no pixel is labelled {', '.join(absent)}; IoU is not a number there, and mIoU is "
-            f"over the other {len(scored.protocol.classes) - len(absent)} classes"
+            f"no pixel is labelled {', '.join(absent)}: IoU is undefined there, and mIoU is the "
+            f"mean over the other {len(scored.protocol.classes) - len(absent)} classes"
         )
     return lines
 
 
 def machine(plan: StudyPlan) -> str:
-    """What the trials ran on."""
+    """The machine that the trials ran on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return f"{device}, {os.cpu_count()} cores, {plan.concurrent} trials at a time"
 
 
 def figures(plan: StudyPlan, summary: Summary, title: str) -> dict[str, Image]:
-    """Scores of all seeds; features and context test of the first seed's networks."""
+    """Scores of all seeds; features and context test for the networks of the first seed."""
     first = str(plan.seeds[0])
     networks = {
         trial.variant.name: load_network(Path(found["checkpoint"]))[0]

@@ -1,4 +1,4 @@
-"""What a study says: estimates of every metric by variant, as plain data and as tables."""
+"""Estimates of every metric by variant, as plain data and as tables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cpcdr.evaluate.clusters import METHODS
 
 COLOUR = "colour k-means"
 REFERENCES = (NO_PASTE, FULL)
-"""Variants that every other one is compared with, seed by seed."""
+"""Baselines: every variant is compared with them, paired by seed."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number of a trial that tables and plots show: its key, its title, its factor."""
+    """A metric of a trial in tables and plots: key in the result, title, display factor."""
 
     key: str
     title: str
@@ -31,7 +31,7 @@ METRICS = (
     Metric("linear_miou", "mIoU in %, linear probe of frozen features", 100),
     Metric("context", "context test, lower is better", 1),
 )
-"""The first is what the study is about; the others look at the same networks in other ways."""
+"""The first is the primary metric; the others are further views of the same networks."""
 
 Rows = Sequence[Mapping[str, Any]]
 Summary = dict[str, dict[str, dict[str, Any]]]
@@ -39,7 +39,7 @@ Summary = dict[str, dict[str, dict[str, Any]]]
 
 
 def with_colour(results: Rows) -> list[Mapping[str, Any]]:
-    """Results of trials, and those of the colour baseline as rows of their own."""
+    """Results of trials, with the colour baseline in rows of its own."""
     own = [{k: v for k, v in row.items() if not k.startswith("colour_")} for row in results]
     colour = [
         {
@@ -55,10 +55,10 @@ def with_colour(results: Rows) -> list[Mapping[str, Any]]:
 
 
 def summarise(rows: Rows) -> Summary:
-    """Estimates over the seeds, and of the paired differences to the references.
+    """Estimates over the seeds, and of the paired differences from the references.
 
     Args:
-        rows: ``variant``, ``seed`` and numbers of each trial.
+        rows: ``variant``, ``seed`` and metrics of each trial.
     """
     skipped = ("variant", "seed", "checkpoint")
     table: dict[str, dict[str, dict[int, float]]] = {}
@@ -83,7 +83,7 @@ def summarise(rows: Rows) -> Summary:
 
 
 def cells(summary: Summary, metric: Metric) -> list[list[str]]:
-    """Head and rows of a metric's table; empty if no variant has the metric."""
+    """Header and rows of a metric's table; empty if no variant has the metric."""
     having = [name for name in summary if metric.key in summary[name]]
     others = [name for name in REFERENCES if name in having]
     if not having:
@@ -103,7 +103,7 @@ def cells(summary: Summary, metric: Metric) -> list[list[str]]:
 
 
 def interval_text(found: Mapping[str, Any], factor: float, sign: str = "") -> str:
-    """``31.2 [29.0, 33.4]``; only the mean where there is no interval.
+    """``31.2 [29.0, 33.4]``; the mean alone if there is no interval.
 
     >>> interval_text({"mean": 0.312, "low": None, "high": None}, 100, "+")
     '+31.2'
@@ -129,13 +129,13 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """The same for a README."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def by_clustering(summary: Summary) -> list[list[str]]:
-    """Head and rows of the mean mIoU under each way of clustering the prototypes, and the span."""
+    """Header and rows of the mean mIoU for each clustering method, and its range."""
     rows = [["variant", *METHODS, "lowest – highest"]]
     for name, metrics in summary.items():
         if all(f"miou_{method}" in metrics for method in METHODS):
@@ -146,17 +146,17 @@ def by_clustering(summary: Summary) -> list[list[str]]:
 
 
 def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:
-    """All tables with what they are about, as Markdown or as text."""
+    """All tables below their conditions, as Markdown or as text."""
     draw = markdown_table if markdown else text_table
     parts = [draw(rows) for rows in (cells(summary, metric) for metric in METRICS) if rows]
-    parts.append("Mean mIoU in % by way of clustering the prototypes:")
+    parts.append("Mean mIoU in % by method of clustering the prototypes:")
     parts.append(draw(by_clustering(summary)))
     bullets = "\n".join(f"- {line}" for line in about)
     return "\n\n".join([bullets, *parts]) + "\n"
 
 
 def csv_table(summary: Summary) -> str:
-    """One line for each variant and metric: estimates and paired differences."""
+    """One line per variant and metric: estimates and paired differences."""
     ends = [field.name for field in Estimate.__dataclass_fields__.values()]
     columns = [*ends, *(f"minus {other}: {end}" for other in REFERENCES for end in ends)]
     lines = [
@@ -169,7 +169,7 @@ def csv_table(summary: Summary) -> str:
 
 
 def csv_trials(rows: Rows) -> str:
-    """One line for each trial with everything that was measured."""
+    """One line per trial with every metric."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return _csv([columns, *([row.get(column) for column in columns] for row in rows)])
 

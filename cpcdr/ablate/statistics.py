@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with the interval of Student's t.
+    """A mean with its Student t confidence interval.
 
     Attributes:
         mean: NaN without values.
@@ -26,12 +26,12 @@ class Estimate:
     n: int
 
     def plain(self) -> dict[str, Any]:
-        """For JSON, which has no NaN."""
+        """With None instead of NaN, which JSON lacks."""
         return {k: v if math.isfinite(v) else None for k, v in vars(self).items()}
 
 
 def estimate(values: Iterable[float], level: float = 0.95) -> Estimate:
-    """The mean of independent values and its t interval; values that are not finite are left out.
+    """The mean of independent values and its t interval; ignores values that are not finite.
 
     Args:
         values: one for each seed.
@@ -57,5 +57,5 @@ def estimate(values: Iterable[float], level: float = 0.95) -> Estimate:
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
-    """The mean difference first - second over the seeds that both have, with its t interval."""
+    """The mean difference first - second over common seeds, with its t interval."""
     return estimate(first[seed] - second[seed] for seed in sorted(first.keys() & second.keys()))

@@ -1,8 +1,8 @@
-"""The trials of a study through Ray Tune: each trains, is measured and leaves ``result.json``.
+"""The trials of a study: each trains a network, scores it and writes ``result.json``.
 
-A trial is what its folder says: one with a ``result.json`` is done and never started again, one
-that was killed goes on from its newest checkpoint. Tune only spreads them over the machine, so its
-own state is thrown away and a study can be continued with more variants or seeds.
+The state of a trial is its folder: a trial with a ``result.json`` is finished and never started
+again, one that was killed resumes from its newest checkpoint. A study can therefore be continued
+with more variants or seeds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cpcdr.train.pretrain_task import task_of
 from cpcdr.trials.runner import TrialSlots, run_trials
 
 LAST = ("loss_over_lnK", "prototypes_used", "pasted_share", "points_with_positive")
-"""Metrics of the training whose last values are part of a trial's result."""
+"""Training metrics whose last values go into a trial's result."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ class StudyTrial:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What every trial needs to know.
+    """What all trials of a study share.
 
     Attributes:
         base: settings that all pre-trainings share.
         steps: optimiser steps of each.
-        clustering: of the prototypes.
+        clustering: method of clustering prototypes.
         datasets: the dataset folder of each kind of regions.
-        material: what trials are measured on.
-        trials: all of them.
+        material: files that trials are scored with.
+        trials: of the study.
         out: absolute folder of the study.
         concurrent: trials at the same time.
-        scored_on: the evaluation frames in words.
+        scored_on: description of the evaluation frames.
     """
 
     base: PretrainConfig
@@ -72,15 +72,15 @@ class StudyPlan:
 
     @property
     def seeds(self) -> list[int]:
-        """Of all trials, in their order."""
+        """Seeds of all trials, in order."""
         return list(dict.fromkeys(trial.seed for trial in self.trials))
 
     def trial(self, name: str) -> StudyTrial:
-        """The trial of a name: Tune's parameters may hold plain values only."""
+        """The trial with this name; Tune's parameters may hold plain values only."""
         return next(trial for trial in self.trials if trial.name == name)
 
     def folder(self, trial: StudyTrial) -> Path:
-        """Where a trial's checkpoints, history and result lie."""
+        """The folder of a trial's checkpoints, history and result."""
         return self.out / "trials" / trial.variant.name / f"seed-{trial.seed}"
 
     def settings(self, trial: StudyTrial) -> PretrainConfig:
@@ -89,17 +89,17 @@ class StudyPlan:
         return pretraining(trial.variant, self.base, data, trial.seed, self.steps)
 
     def result(self, trial: StudyTrial) -> dict[str, Any] | None:
-        """What a finished trial left; None where it is not finished."""
+        """The result of a finished trial; None if it is not finished."""
         path = self.folder(trial) / "result.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def finished(self) -> int:
-        """Trials in the study's folder that are done, those of earlier starts as well."""
+        """Number of finished trials in the study's folder, including those of earlier starts."""
         return len(list(self.out.glob("trials/*/seed-*/result.json")))
 
 
 def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
-    """One trial, in a process of Tune's."""
+    """Run one trial in a process of Tune."""
     from ray import tune
 
     trial = plan.trial(parameters["trial"])
@@ -121,7 +121,7 @@ def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
 
 
 def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
-    """The checkpoint after the last step, from the newest one that there is."""
+    """Train from the newest checkpoint to the last step; the final checkpoint."""
     settings, folder = plan.settings(trial), plan.folder(trial)
     final = folder / "checkpoint"
     if final.exists():
@@ -144,7 +144,7 @@ def _tell_step(metrics: dict[str, float]) -> None:
 
 
 def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
-    """A checkpoint of what the trainings of this seed start from."""
+    """A checkpoint of the initial network of the trainings with this seed."""
     settings, folder = plan.settings(trial), plan.folder(trial)
     task = task_of(settings)
     torch.manual_seed(trial.seed)

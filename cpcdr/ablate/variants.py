@@ -1,4 +1,4 @@
-"""What is compared: pre-trainings that differ from the full method in named factors."""
+"""The variants of an ablation: pre-trainings that differ from the full method in named factors."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ FACTORS: dict[str, dict[str, Any]] = {
     "pixel-only": {"region_loss": False},
     "region-only": {"pixel_loss": False},
 }
-"""The named deviations from the full method."""
+"""Named changes to the full method."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to pre-train.
+    """A pre-training with some factors changed.
 
     Attributes:
         name: as the user gave it.
-        paste: paste regions into other scenes; without, the same number of images with the same
-            views, colours, points and losses shows the frames themselves, two views of each.
+        paste: paste regions into other scenes. Without, the same number of images with the same
+            augmentations, points and losses shows two views of each frame.
         regions: ``depth`` (ours), ``slic``, ``felzenszwalb``, or ``objects`` (connected components
-            of the label map: what perfect regions would bring).
-        pixel_loss: take the pixel loss.
-        region_loss: take the region loss. A loss that is taken alone gets the weight of both.
-        trained: False is the network before its first step.
+            of the label map: an upper bound for regions).
+        pixel_loss: use the pixel loss.
+        region_loss: use the region loss. A loss used alone gets the weight of both.
+        trained: False for the network before its first step.
     """
 
     name: str
@@ -59,15 +59,15 @@ def variant(name: str) -> Variant:
     for factor in name.split("+"):
         if factor not in FACTORS:
             raise InputError(
-                f"--variants {name}: there is no '{factor}'; choose from {', '.join(FACTORS)}, or "
+                f"--variants {name}: '{factor}' is unknown; choose from {', '.join(FACTORS)}, or "
                 "join several with +, such as no-copy-paste+slic."
             )
         if changes.keys() & FACTORS[factor].keys():
-            raise InputError(f"--variants {name}: has two kinds of regions; give one.")
+            raise InputError(f"--variants {name}: names two kinds of regions; give one.")
         changes |= FACTORS[factor]
     found = Variant(name, **changes)
     if not (found.pixel_loss or found.region_loss):
-        raise InputError(f"--variants {name}: has no loss left; give one of the two.")
+        raise InputError(f"--variants {name}: leaves no loss; leave out pixel-only or region-only.")
     return found
 
 
@@ -75,7 +75,7 @@ def variants_of(names: Sequence[str]) -> list[Variant]:
     """The untrained network and the variants of the given names, each once, in their order.
 
     Raises:
-        InputError: no name, or one that means nothing.
+        InputError: no name, or an unknown one.
     """
     if not names:
         raise InputError("--variants is empty: give some of " + ", ".join(FACTORS) + ".")
@@ -86,13 +86,13 @@ def variants_of(names: Sequence[str]) -> list[Variant]:
 def pretraining(
     chosen: Variant, base: PretrainConfig, data: Path, seed: int, steps: int
 ) -> PretrainConfig:
-    """The settings of one pre-training: the base's but for the variant's factors.
+    """The settings of one pre-training: the base with the variant's factors.
 
     Args:
-        chosen: what differs.
-        base: what is the same for all.
+        chosen: the variant.
+        base: settings that all variants share.
         data: the dataset with the variant's regions.
-        seed: of weights, data order and every draw.
+        seed: of weights, data order and every random draw.
         steps: optimiser steps.
     """
     both = base.loss.pixel_weight + base.loss.region_weight

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -83,7 +84,7 @@ class RecordTrials(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note the failure and report its reason."""
         key = self.records.key(trial.config)
-        reason = str(trial.get_error() or "unknown error").strip().splitlines()[-1]
+        reason = _last_line(trial.error_file)
         Progress.write(f"trial {key} failed: {reason}", file=sys.stderr)
         self._end(key, reason)
 
@@ -112,3 +113,12 @@ class RecordTrials(Callback):
             self.runs[key].metrics(values, step)
         self.runs[key].flush()
         return child
+
+
+def _last_line(file: str | None) -> str:
+    """The exception at the end of a traceback on the driver's disk.
+
+    ``Trial.get_error`` reads a copy that Tune makes in the background, often after this is called.
+    """
+    text = Path(file).read_text(encoding="utf-8").strip() if file else ""
+    return text.splitlines()[-1] if text else "unknown error"

@@ -1,8 +1,8 @@
-"""The prepared data of a trial: made once for each setting of the regions, shared by their hash.
+"""The prepared dataset of a trial: made once per region settings, shared by their hash.
 
-New thresholds group the cached graphs again. Settings that are in the graph already need new
-graphs, which come from the images and disparity that the dataset holds: no video is read and no
-depth is computed. Trials that differ in thresholds alone share such a graph.
+New thresholds regroup the cached graphs. Settings that the graph depends on need new graphs, made
+from the images and disparity in the dataset: no video is read and no depth is computed. Trials that
+differ in thresholds alone share a graph.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def region_settings(data: Path) -> RegionConfig:
     """The region settings that a dataset was prepared with.
 
     Raises:
-        InputError: it is no dataset.
+        InputError: it is not a dataset.
     """
     manifest = read_manifest(data)
     return overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
 
 
 def dataset_with(data: Path, regions: RegionConfig, root: Path) -> Path:
-    """The frames of ``data`` with other region settings; whoever comes second waits and shares.
+    """The frames of ``data`` with other region settings; concurrent callers wait and share it.
 
     Args:
         data: a prepared dataset.
@@ -50,20 +50,20 @@ def dataset_with(data: Path, regions: RegionConfig, root: Path) -> Path:
     graph = {name: getattr(regions, name) for name in IN_GRAPH}
     if graph != graph_settings(data):
         base = root / f"graph-{config_hash(graph)}"
-        with _alone(base):
+        with _locked(base):
             if not base.exists():
                 regraph(data, base, regions)
         data = base
     shared = root / config_hash(regions)
-    with _alone(shared):
+    with _locked(shared):
         regroup(data, shared, regions)
     return shared
 
 
 def regraph(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
-    """Make ``out`` from the images and disparity of ``data``: new graphs, new regions.
+    """Make ``out`` from the images and disparity of ``data``, with new graphs and regions.
 
-    Every row is what prepare would have made of the frame with these settings.
+    Every row equals what prepare makes of the frame with these settings.
 
     Returns:
         the manifest of ``out``.
@@ -91,8 +91,8 @@ def _regraphed(stage: GroupRegions, row: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time, also after another one was killed."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that the system releases if this process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

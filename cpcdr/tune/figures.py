@@ -1,4 +1,4 @@
-"""Figures of a search: which settings mattered, which went together, what needs no labels."""
+"""Figures of a search: importance, parallel coordinates, label-free score against mIoU."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _LOGARITHMIC = ("gain", "epsilon", "temperature", "lr", "superpixels", "prototyp
 
 
 def importance_figure(importances: Mapping[str, float], title: str = "") -> Image:
-    """Bars of each parameter's share of the score's variance, the largest on top."""
+    """Bars of the fraction of the score's variance that each parameter explains, largest on top."""
     names = sorted(importances, key=lambda name: -importances[name])
     figure = _figure(5.6, 0.3 * len(names) + 1.0)
     axes = figure.add_subplot()
-    shares = [importances[name] for name in names]
-    axes.barh(range(len(names)), shares, color="#3b6ea8", height=0.7)
-    for row, share in enumerate(shares):
-        axes.text(share + 0.01, row, f"{100 * share:.0f}", va="center", fontsize=8, color="#333333")
+    fractions = [importances[name] for name in names]
+    axes.barh(range(len(names)), fractions, color="#3b6ea8", height=0.7)
+    for row, value in enumerate(fractions):
+        axes.text(value + 0.01, row, f"{100 * value:.0f}", va="center", fontsize=8, color="#333333")
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks([])
-    axes.set(xlim=(0, 1.12 * max(shares)), ylim=(len(names) - 0.4, -0.6))
-    axes.set_xlabel("% of what the parameters explain", fontsize=9)
+    axes.set(xlim=(0, 1.12 * max(fractions)), ylim=(len(names) - 0.4, -0.6))
+    axes.set_xlabel("% of the explained variance", fontsize=9)
     return _finished(figure, axes, f"importance for {title}")
 
 
 def parallel_figure(trials: Sequence[Trial], names: Sequence[str], metric: str) -> Image:
-    """Every trial as a line through its settings to its score; the brighter, the better.
+    """Every trial as a line through its settings to its score; brighter is better.
 
-    Trials that were stopped early are dashed: their scores are those of fewer steps.
+    Trials that were stopped early are dashed: they were scored after fewer steps.
     """
     from matplotlib import colormaps
 
@@ -84,7 +84,7 @@ def correlation_figure(trials: Sequence[Trial], every: int) -> Image:
 
 
 def unit(values: NDArray[np.float64], logarithmic: bool = False) -> NDArray[np.float64]:
-    """Values between the smallest (0) and the largest (1); 0.5 where all are equal."""
+    """Values scaled to 0..1 from smallest to largest; 0.5 if all are equal."""
     if logarithmic and values.min() > 0:
         values = np.log(values)
     spread = np.ptp(values)

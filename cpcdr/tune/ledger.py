@@ -1,9 +1,9 @@
-"""The ledger of a search: every trial, every report, every end, in one file that only grows.
+"""The ledger of a search: every trial, report and end, in one append-only file.
 
-Ray Tune's own snapshot is seconds old when a driver is killed, knows trials by random names and
-forgets what early stopping compared them with. Here a trial is a number, its line is on disk before
-it starts and its report before anything is decided on it, so that the same command goes on exactly
-where the killed one was: proposals, early stopping and MLflow are all functions of this file.
+Ray Tune's own snapshot is seconds old when a driver is killed, names trials at random and forgets
+what early stopping compared them with. Here a trial is a number, its line is on disk before it
+starts and its report before any decision depends on it. The same command therefore resumes exactly
+where it was killed: proposals, early stopping and MLflow are all functions of this file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ OPEN, DONE, STOPPED, FAILED = "open", "done", "stopped", "failed"
 
 @dataclass
 class Trial:
-    """One setting that is tried.
+    """One setting of the parameters.
 
     Attributes:
         number: from 0; 0 is the default configuration.
-        parameters: values by name; a population's trials change theirs.
+        parameters: values by name; they change in population-based training.
         reports: by ascending step; each has ``step``, scores and health metrics.
         values: the parameters at each report.
         status: ``open``, ``done``, ``stopped`` (early) or ``failed``.
-        reason: why it failed.
-        recorded: the tracking store knows that it ended.
+        reason: of a failure.
+        recorded: the tracking store has everything up to its end.
     """
 
     number: int
@@ -46,44 +46,44 @@ class Trial:
 
     @property
     def step(self) -> int:
-        """Steps at its last report."""
+        """Step of the last report."""
         return int(self.reports[-1]["step"]) if self.reports else 0
 
     def score(self, metric: str) -> float:
-        """The last report's score."""
+        """Score in the last report."""
         return float(self.reports[-1][metric])
 
 
 class Ledger:
-    """The trials of one search; made by reading the file, changed by adding lines to it."""
+    """The trials of one search: read from the file, changed by appending lines to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trials: list[Trial] = []
         lines = read_history(path)
-        # A killed writer may have left half a line, which the next one must not be joined to.
+        # A killed writer may have left half a line, and the next one must not be appended to it.
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
         for line in lines:
             self._apply(line)
 
     def add(self, parameters: Parameters) -> Trial:
-        """A new trial."""
+        """Add a new trial."""
         self._write({"trial": len(self.trials), "parameters": parameters})
         return self.trials[-1]
 
     def report(self, number: int, report: dict[str, Any], parameters: Parameters) -> bool:
-        """Note a report; False if it is known already (a trial that goes on repeats its last)."""
+        """Note a report; False if it is already known (a resumed trial repeats its last one)."""
         if report["step"] <= self.trials[number].step:
             return False
         self._write({"trial": number, "report": report, "parameters": parameters})
         return True
 
     def end(self, number: int, status: str, reason: str = "") -> None:
-        """A trial is ``done``, ``stopped`` or ``failed``; or ``open`` again, to be tried again."""
+        """Note that a trial is ``done``, ``stopped``, ``failed``, or ``open`` to be tried again."""
         self._write({"trial": number, "status": status, "reason": reason})
 
     def recorded(self, number: int) -> None:
-        """The tracking store has all of an ended trial."""
+        """Note that the tracking store has everything of an ended trial."""
         self._write({"trial": number, "recorded": True})
 
     def open_trials(self) -> Iterator[Trial]:

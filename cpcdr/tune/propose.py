@@ -1,8 +1,8 @@
-"""The next setting to try: a function of the space, of the seed and of the trials so far.
+"""The next setting to try: a function of the space, the seed and the trials so far.
 
 Optuna's tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
-optimization") proposes. The study is built anew from the ledger each time and the sampler seeded by
-the trial's number, so that a search that was killed proposes what it would have proposed.
+optimization"). The study is rebuilt from the ledger each time and the sampler is seeded with the
+trial's number, so that a resumed search proposes what an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
-RANDOM_TRIALS = 4  # trials before the estimator has anything to estimate from
+RANDOM_TRIALS = 4  # before the estimator has enough data
 
 
 def propose(trials: Sequence[Trial], space: Space, seed: int, metric: str) -> Parameters:
     """Values for the next trial.
 
     Args:
-        trials: all so far; running ones keep the proposal away from where they are.
-        space: what is searched.
+        trials: all so far; the proposal keeps away from running ones.
+        space: to search.
         seed: of the search.
-        metric: what is to become large.
+        metric: to maximise.
     """
     import optuna
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # multivariate and constant_liar are called experimental
+        warnings.simplefilter("ignore")  # multivariate and constant_liar are experimental
         sampler = optuna.samplers.TPESampler(
             seed=hash_seed(seed, len(trials)) % 2**32,
             n_startup_trials=RANDOM_TRIALS,
@@ -48,11 +48,11 @@ def propose(trials: Sequence[Trial], space: Space, seed: int, metric: str) -> Pa
 def study_of(
     trials: Sequence[Trial], space: Space, metric: str, sampler: Any = None, step: int = 0
 ) -> Study:
-    """The trials as Optuna knows them; those with values outside the space are left out.
+    """The trials as an Optuna study, without those that have values outside the space.
 
     Args:
-        step: 0 takes each trial's last score, and stopped ones as pruned; else every trial that
-            reported at this step counts as complete with its score there.
+        step: 0 uses each trial's last score and marks stopped trials as pruned; otherwise every
+            trial that reported at this step is complete with its score there.
     """
     import optuna
     from optuna.trial import TrialState, create_trial
@@ -89,7 +89,7 @@ def study_of(
 
 
 def distribution(chosen: Range) -> BaseDistribution:
-    """A range as Optuna has it."""
+    """A range as an Optuna distribution."""
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,

@@ -1,10 +1,10 @@
-"""How good regions are, from a sample of pixels: a threshold set costs milliseconds a frame.
+"""Quality of regions from a sample of pixels; milliseconds per frame and threshold set.
 
-Without labels a partition is as good as its agreement with the partitions that other settings give
-of the same frame: borders that are in the scene come back whatever the thresholds are, borders that
-a setting invents or misses are its own. This is the idea of consensus clustering (Strehl and Ghosh
-2002, "Cluster ensembles", JMLR 3); agreement is the F1 of "in one region" over pairs of pixels.
-With labels the same F1 is taken against the connected pieces of a class.
+Without labels, a partition is scored by its agreement with the partitions of the same frame under
+other settings: real boundaries are stable across thresholds, spurious or missing ones are not. This
+is consensus clustering (Strehl and Ghosh 2002, "Cluster ensembles", JMLR 3); agreement is the F1 of
+"in one region" over pairs of pixels. With labels, the reference is the connected components of each
+class.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cpcdr.regions.graph import SuperpixelGraph, superpixel_graph
 from cpcdr.regions.grouping import group
 from cpcdr.regions.quality import label_segments
 
-POINTS = 5000  # pixels of a frame that are looked at, on a regular grid
+POINTS = 5000  # sampled pixels of a frame, on a regular grid
 
 
 @dataclass(frozen=True, eq=False)
 class FrameGraph:
-    """One frame at one number of superpixels P, ready to be grouped again and again.
+    """The graph of one frame, ready to be grouped under many settings.
 
     Attributes:
-        edges: int32 [E, 2] neighbours.
-        terms: float32 [3, E]: distance in space, off each other's plane, in colour; a graph's
-            distance is their sum, the last two times their weights.
+        edges: int32 [E, 2], pairs of neighbouring superpixels.
+        terms: float32 [3, E], distance in space, off each other's plane, and in colour; the edge
+            distance is the first plus the weighted others.
         grid: int64 [S] the superpixel under each sampled pixel.
     """
 
@@ -46,9 +46,9 @@ def frame_graph(
     intrinsics: NDArray[np.float32],
     config: RegionConfig,
 ) -> FrameGraph:
-    """Superpixels and their graph's three terms; arguments as for `superpixel_graph`.
+    """Superpixels and the three terms of their graph; arguments as for `superpixel_graph`.
 
-    Reads of ``config`` what superpixels depend on; its two weights are left open.
+    Ignores the two weights in ``config``.
     """
     bare = replace(config, plane_weight=0.0, colour_weight=0.0)
     frame = (image, disparity, intrinsics)
@@ -60,7 +60,7 @@ def frame_graph(
 
 
 def on_grid(values: NDArray[np.integer]) -> NDArray[np.integer]:
-    """About `POINTS` pixels of a map [H, W], as one row."""
+    """About `POINTS` pixels of a map [H, W], flattened."""
     step = max(1, int(np.sqrt(values.size / POINTS)))
     return values[step // 2 :: step, step // 2 :: step].ravel()
 
@@ -95,7 +95,7 @@ def label_scores(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> dic
 
 
 def overlap(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.float64]:
-    """How many pixels have id i in ``a`` and j in ``b``, [max a + 1, max b + 1]."""
+    """Number of pixels with id i in ``a`` and j in ``b``: [max a + 1, max b + 1]."""
     rows, columns = a.astype(np.int64), b.astype(np.int64)
     shape = (int(rows.max()) + 1, int(columns.max()) + 1)
     counts = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])

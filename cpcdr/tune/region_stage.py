@@ -1,8 +1,8 @@
 """The cheap stage before any training: hundreds of region settings on a sample of frames.
 
-Graphs are built once for each number of superpixels, with their colour and plane terms kept apart,
-so that every other setting costs a grouping. The best settings bound the space in which
-pre-trainings search, and the very best are tried first.
+Graphs are built once per superpixel setting with their colour and plane terms kept apart, so that
+any other setting costs only a grouping. The best settings bound the space of the pre-trainings, and
+the top few are tried first.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cpcdr.runtime.progress import Progress
 from cpcdr.tune.region_score import FrameGraph, consensus, frame_graph, label_scores, partition
 from cpcdr.tune.space import PLACES, Parameters, Space
 
-REFERENCES = 16  # settings whose partitions all others are compared with
-MOST_GRAPHS = 4  # superpixels are computed for so many different settings
+REFERENCES = 16  # settings whose partitions the others are compared with
+MOST_GRAPHS = 4  # different superpixel settings
 SETS_PER_TASK = 8
 _IN_SUPERPIXELS = ("superpixels", "compactness")
 Maps = list[NDArray[np.uint16]]
@@ -34,12 +34,12 @@ Maps = list[NDArray[np.uint16]]
 
 @dataclass(frozen=True)
 class RegionStage:
-    """What the stage found.
+    """Result of the stage.
 
     Attributes:
         sets: parameters and scores of every setting, best first.
-        score: the score they are ordered by: ``pairs`` with labels, ``consensus`` without.
-        space: the whole space, its region ranges narrowed to the best settings.
+        score: the score that orders them: ``pairs`` with labels, ``consensus`` without.
+        space: the whole space, with region ranges narrowed to the best settings.
         starts: region parameters worth trying first.
         agreement: rank correlation of ``consensus`` with ``pairs``; None without labels.
     """
@@ -72,15 +72,15 @@ def region_stage(
     keep: float,
     seed: int,
 ) -> RegionStage:
-    """Score many settings on a sample of frames; runs in tasks of the current Ray session.
+    """Score many settings on sampled frames, in tasks of the current Ray session.
 
     Args:
         samples: the frames.
-        base: settings of what the space does not name.
-        space: only names of regions are used here.
-        sets: how many settings are drawn.
-        keep: share of the settings, the best, that bounds the space.
-        seed: of the settings.
+        base: values of settings that the space does not name.
+        space: of which only region settings are used here.
+        sets: number of settings to draw.
+        keep: fraction of the settings, best first, that bounds the space.
+        seed: of the draw.
     """
     regions = region_ranges(space)
     drawn = draw_sets(regions, sets, seed)
@@ -94,7 +94,7 @@ def region_stage(
     }
     agreement = None
     if score == "pairs":
-        from scipy.stats import spearmanr  # slow to import: the tasks do without
+        from scipy.stats import spearmanr  # slow to import, and not needed in the tasks
 
         columns = np.array([[row["consensus"], row["pairs"]] for row in rows])
         agreement = float(spearmanr(columns).statistic)
@@ -108,7 +108,7 @@ def region_ranges(space: Space) -> Space:
 
 
 def draw_sets(space: Space, count: int, seed: int) -> list[Parameters]:
-    """Settings at random, of few different superpixels: those are what costs."""
+    """Random settings with few different superpixel settings, which are the expensive part."""
     random = np.random.default_rng(seed)
     graphs = [
         {name: space[name].draw(random) for name in _IN_SUPERPIXELS if name in space}
@@ -134,7 +134,7 @@ def score_sets(
 
     Args:
         samples: the frames.
-        base: settings of what the sets do not name.
+        base: values of settings that the sets do not name.
         sets: region parameters.
         references: settings that ``consensus`` compares with; a setting is not compared with
             itself.
@@ -167,7 +167,7 @@ def _scores(
 def partitions(
     samples: Sequence[SampledFrame], base: RegionConfig, sets: Sequence[Parameters]
 ) -> list[Maps]:
-    """Every setting's regions of every frame at its sampled pixels, from tasks of Ray."""
+    """Regions of every frame under every setting, at the sampled pixels; computed in Ray tasks."""
     import ray
 
     configs = [replace(base, **parameters) for parameters in sets]
@@ -197,7 +197,7 @@ def _build(
     intrinsics: NDArray[np.float32],
     config: RegionConfig,
 ) -> FrameGraph:
-    # Ray lends arrays that cannot be written to; the kernels are compiled for one's own.
+    # Ray passes read-only arrays; the kernels are compiled for writable ones.
     return frame_graph(image.copy(), disparity.copy(), intrinsics.copy(), config)
 
 
@@ -207,7 +207,7 @@ def _cut(configs: list[RegionConfig], *lent: FrameGraph) -> list[Maps]:
 
 
 def sample_frames(data: Path, count: int) -> list[SampledFrame]:
-    """Frames spread over a dataset, with labels where the video that they came from has them."""
+    """Evenly spaced frames of a dataset, with labels if its source has them."""
     dataset = PreparedDataset(data)
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
     columns = ["frame_id", "image", "disparity", "regions", "intrinsics"]
@@ -221,7 +221,7 @@ def sample_frames(data: Path, count: int) -> list[SampledFrame]:
 
 
 def _labels(dataset: PreparedDataset, wanted: set[str]) -> dict[str, NDArray[np.uint8]]:
-    """Labels by frame id; none where the video has moved, or not all frames are labelled."""
+    """Labels by frame id; empty if the source is gone or not all frames are labelled."""
     config, found = dataset.manifest["config"], {}
     try:
         options = overlay(FrameOptions(), config["options"], "manifest.json")

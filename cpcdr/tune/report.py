@@ -1,4 +1,4 @@
-"""The end of a search: tables, rank correlations, importance, the winner against the default."""
+"""The report of a search: tables, rank correlations, importance, winner against default."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ CANDIDATES = (
     *("label_free", *LABEL_FREE),
     *("prototype_entropy", "prototypes_used", "loss_over_lnK", "regions_per_frame"),
 )
-"""Numbers that need no labels, whose agreement with mIoU a search reports."""
+"""Label-free metrics whose rank correlation with mIoU a search reports."""
 
 
 def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
-    """Write trials.csv, reports.csv, best.yaml and figures; print the table and what comes next.
+    """Write trials.csv, reports.csv, best.yaml and figures; print the table and the next commands.
 
     Args:
         search: that has run.
-        run: its record.
-        known: numbers by trial beside those that it reported itself.
+        run: its run in the tracking store.
+        known: metrics by trial, in addition to those that it reported.
 
     Returns:
-        what the command's ``RESULT`` says of the trials.
+        the part of the command's ``RESULT`` about the trials.
 
     Raises:
         InputError: no trial has a score.
@@ -90,12 +90,12 @@ def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
 
 
 def ranking(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """Best first: those that were trained to the end before those that were not."""
+    """Trials from best to worst, with fully trained ones before those stopped early."""
     return sorted(trials, key=lambda t: (t.status != DONE, -t.score(metric)))
 
 
 def compare(search: Search, best: Trial) -> dict[str, Any]:
-    """Winner and default configuration, trained alike, on frames that no trial was scored on."""
+    """Score winner and default configuration on held-out frames that scored no trial."""
     frames = search.config.test_frames()
     if not frames:
         return {"test": None}
@@ -107,7 +107,7 @@ def compare(search: Search, best: Trial) -> dict[str, Any]:
             found |= {f"{name}_{k}": v for k, v in scores.items() if k in ("miou", "label_free")}
     if "winner_miou" in found and "default_miou" in found:
         print(
-            f"on {frames}, which no trial was scored on: mIoU {100 * found['winner_miou']:.1f} "
+            f"on the held-out {frames}: mIoU {100 * found['winner_miou']:.1f} "
             f"(winner, trial {best.number}), {100 * found['default_miou']:.1f} (default)."
         )
     return found
@@ -116,17 +116,17 @@ def compare(search: Search, best: Trial) -> dict[str, Any]:
 def rank_correlations(
     trials: Sequence[Trial], every: int, known: Known
 ) -> dict[str, dict[str, float]]:
-    """Spearman's rank correlation with mIoU of everything that was measured beside it.
+    """Spearman's rank correlation of every other metric with mIoU.
 
     Args:
-        trials: that have reported.
+        trials: that have reported at least once.
         every: steps of the first report.
         known: see `report`.
 
     Returns:
-        by name: ``first`` and ``full`` (with ``n_first``, ``n_full`` trials): over all trials at
-        their first report, where all were trained equally long, and over those trained to the end;
-        ``last``: over all trials' last reports. Empty without labels; NaN below three trials.
+        by name: ``first`` over all trials at their first report, where all are equally trained;
+        ``full`` over fully trained trials; ``last`` over the last report of every trial; each
+        with its number of trials (``n_first`` ...). Empty without labels; NaN below three trials.
     """
     if "miou" not in trials[0].reports[0]:
         return {}
@@ -147,7 +147,7 @@ def rank_correlations(
 
 
 def correlation_table(correlations: dict[str, dict[str, float]]) -> str:
-    """How well each number ranks the trials, for people."""
+    """The rank correlations as text."""
     lines = ["", "rank correlation with mIoU   first report     to the end     last report"]
     for name, row in correlations.items():
         cells = "".join(
@@ -158,7 +158,7 @@ def correlation_table(correlations: dict[str, dict[str, float]]) -> str:
 
 
 def trial_table(ranked: Sequence[Trial], search: Search) -> str:
-    """The trials, best first, for people."""
+    """The trials as text, best first."""
     labelled = "miou" in ranked[0].reports[0]
     scores = ("miou", "accuracy", "label_free") if labelled else ("label_free",)
     head = ["trial", "end", "step", *scores, "regions", *search.space]
@@ -196,7 +196,7 @@ def _write_tables(search: Search, run: Run, known: Known) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of numbers, every column that any of them has."""
+    """Write rows as CSV, with every column that any row has."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -206,10 +206,10 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def importances(search: Search) -> dict[str, float]:
-    """How much each parameter explains of the score at the first report, where all trials are.
+    """Fraction of the variance of the score at the first report that each parameter explains.
 
     fANOVA of a random forest (Hutter et al. 2014); empty with fewer than six trials inside the
-    space, of which it would only repeat the noise.
+    space, where it would only fit noise.
     """
     import optuna
 
@@ -234,14 +234,14 @@ def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]
 
 
 def write_best(path: Path, regions: RegionConfig, pretrain: PretrainConfig) -> None:
-    """The winner as `prepare.py` and `pretrain.py` take it with ``--config``."""
+    """Write the winner as a file for ``--config`` of prepare and pretrain."""
     names = ("model", "loss", "copy_paste", "train")
     sections = {name: asdict(getattr(pretrain, name)) for name in names}
     write_yaml(path, {"regions": asdict(regions), **sections})
 
 
 def commands(search: Search, best: Path, pretrain: PretrainConfig) -> str:
-    """How the winner is trained in full."""
+    """The commands that train the winner in full."""
     made = read_manifest(search.setup.data)["config"]
     tuned = search.config.out / "best"
     prepare = [*("--config", str(best)), *("--frames", made["frames"]), *("--depth", made["depth"])]

@@ -1,4 +1,4 @@
-"""Ray Tune's searcher and schedulers, driven by the ledger: proposals, early stopping, populations.
+"""Ray Tune's searcher and schedulers on top of the ledger: proposals, early stopping, PBT.
 
 Imports Ray: load it only within a session.
 """
@@ -19,15 +19,15 @@ from cpcdr.tune.space import Parameters, Range, Space
 
 
 class LedgerSearch(Searcher):
-    """Gives Tune the open trials of the ledger, then new ones until there are ``total``.
+    """Gives Tune the open trials of the ledger, then new ones up to ``total``.
 
     Args:
-        ledger: what was tried.
-        space: what is searched.
-        starts: settings to try before anything is proposed; the first is the default.
+        ledger: of the search.
+        space: to search.
+        starts: settings to try before any proposal; the first is the default.
         total: trials of the whole search.
         seed: of the proposals.
-        metric: what is to become large.
+        metric: to maximise.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class LedgerSearch(Searcher):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Everything is known from the start."""
+        """Accept: the constructor has everything."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        """The next trial's number, what is reported of it, and its parameters."""
+        """The next trial: its number, the last reported step and its parameters."""
         if self.waiting:
             trial = self.waiting.pop(0)
         elif len(self.ledger.trials) < self.total:
@@ -70,23 +70,23 @@ class LedgerSearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The ledger has it from the callback that records trials."""
+        """Does nothing: the callback has written it into the ledger."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the state is the ledger."""
+        """Does nothing: the state is in the ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Never called: a search that goes on is a new Tune experiment with the old ledger."""
+        """Never called: a resumed search is a new Tune experiment over the same ledger."""
 
 
 class Halving(ASHAScheduler):
-    """Successive halving that knows the reports of earlier starts, and never stops the default.
+    """Successive halving that knows the reports of earlier starts and never stops trial 0.
 
-    The default configuration runs to the end because the winner is compared with it.
+    Trial 0 is the default configuration, which the winner is compared with.
     """
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on."""
+        """Decide whether the trial continues."""
         decision = super().on_trial_result(controller, trial, result)
         spared = trial.config["number"] == 0 and result[self._time_attr] < self._max_t
         return self.CONTINUE if spared else decision
@@ -102,7 +102,7 @@ def halving(ledger: Ledger, metric: str, every: int, steps: int) -> Halving:
         grace_period=min(every, steps),
         reduction_factor=2,
     )
-    nobody: Any = None  # the controller, which successive halving never asks
+    nobody: Any = None  # the controller, which successive halving never uses
     for past in ledger.trials:
         known: Any = SimpleNamespace(trial_id=f"past-{past.number}", config={"number": past.number})
         scheduler.on_trial_add(nobody, known)
@@ -112,14 +112,14 @@ def halving(ledger: Ledger, metric: str, every: int, steps: int) -> Halving:
 
 
 class Population(PopulationBasedTraining):
-    """Population-based training that leaves those alone who are at their end."""
+    """Population-based training that does not exploit or perturb finished trials."""
 
     def __init__(self, steps: int, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.steps = steps
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on, waits for the others, or has ended."""
+        """Decide whether the trial continues, waits for the others or ends."""
         if result[self._time_attr] >= self.steps:
             return self.STOP
         return super().on_trial_result(controller, trial, result)
@@ -127,16 +127,16 @@ class Population(PopulationBasedTraining):
     def _get_new_config(
         self, trial: Any, trial_to_clone: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The better trial's settings, changed; but a trial stays who it is."""
+        """Perturbed settings of the better trial, with the trial's own number."""
         found, how = super()._get_new_config(trial, trial_to_clone)
         return found | {name: trial.config[name] for name in ("number", "reported")}, how
 
 
 def population(space: Space, metric: str, every: int, steps: int) -> Population:
-    """Every ``every`` steps the worse quarter goes on from the better quarter's checkpoints."""
+    """Every ``every`` steps the worst quarter continues from checkpoints of the best quarter."""
 
     def within(parameters: Parameters) -> Parameters:
-        """Perturbation multiplies by 0.8 or 1.2: back into the space."""
+        """Clip to the space: perturbation multiplies by 0.8 or 1.2."""
         for name, chosen in space.items():
             if chosen.kind != "choice":
                 low, high = chosen.values
@@ -154,12 +154,12 @@ def population(space: Space, metric: str, every: int, steps: int) -> Population:
             for name, chosen in space.items()
         },
         custom_explore_fn=within,
-        synch=True,  # all are compared at the same step, however many run at a time
+        synch=True,  # compare all at the same step, however many run at a time
     )
 
 
 def domain(chosen: Range) -> Any:
-    """A range as Tune has it."""
+    """A range as a Tune search space."""
     low, high = chosen.values
     if chosen.kind == "int":
         return tune.randint(low, high + 1)

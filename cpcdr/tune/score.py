@@ -1,16 +1,16 @@
-"""What a pre-trained network is worth, with labels and without.
+"""Scores of a pre-trained network with and without labels.
 
-With labels: mIoU of the unsupervised protocol. Without: how much one sees of the same clusters
-where the same thing is seen. Two pixels that ought to mean the same are put through the network;
-the mutual information of their clusters is high only if the clusters agree *and* differ over the
-scene (a network that gives every pixel one cluster agrees with itself perfectly and scores 0).
+With labels: mIoU of the unsupervised protocol. Without: the mutual information between the clusters
+of two pixels that should have the same meaning. It is high only if the clusters agree *and* vary
+over the scene: a network that assigns one cluster everywhere agrees with itself perfectly and
+scores 0.
 
 ``view_information``    a pixel in a frame, and in that frame magnified and mirrored
-``region_information``  two pixels of one coherent depth region; the regions are those that the
-                        searched dataset came with, the same ones for every trial
+``region_information``  two pixels of one coherent depth region; the regions are those of the
+                        dataset that the search started from, equal for all trials
 
 The measure is that of Ji, Henriques and Vedaldi 2019, "Invariant information clustering" (ICCV),
-which trains by it; here it only looks.
+where it is the training loss; here it is only a score.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def held_out(
 ) -> tuple[list[Frame], str]:
     """Up to ``count`` frames spread over a source, and its protocol ("" without labels).
 
-    Read once in a process: every report of every trial in it looks at the same frames.
+    Cached: all reports of all trials in a process use the same frames.
     """
     source = open_frames(spec, options)
     protocol = get_protocol(source.protocol) if source.protocol else None
@@ -70,8 +70,8 @@ def score_network(
         frames: held-out frames, labelled if there is a ``protocol``.
         protocol: its name; "" scores without labels only.
         samples: frames with regions.
-        clusters: into how many clusters prototypes are grouped for the scores without labels; with
-            labels the protocol says.
+        clusters: number of clusters for the scores without labels; with labels the protocol
+            determines it.
 
     Returns:
         ``view_information`` and ``region_information`` in 0..1, with labels ``miou`` and
@@ -113,11 +113,11 @@ def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[
 def magnified(
     image: NDArray[np.uint8], seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """A mirrored part of an image, `ZOOM` times as large, at a place that ``seed`` decides.
+    """A mirrored part of an image, `ZOOM` times as large, at a place drawn with ``seed``.
 
     Returns:
-        the view, of the image's size, and row and column of the image's pixel that each of its
-        pixels shows: int64 [H, 1] and [1, W].
+        the view, at the size of the image, and the row and column in the image that each pixel of
+        the view shows: int64 [H, 1] and [1, W].
     """
     height, width = image.shape[:2]
     high, wide = round(height / ZOOM), round(width / ZOOM)
@@ -133,7 +133,7 @@ def magnified(
 def joint(
     first: NDArray[np.int64], second: NDArray[np.int64], clusters: int
 ) -> NDArray[np.float64]:
-    """How many pixels have cluster i here and j there, [clusters, clusters]."""
+    """Number of pixels with cluster i in one map and j in the other: [clusters, clusters]."""
     both = first.ravel() * clusters + second.ravel()
     return np.bincount(both, minlength=clusters**2).reshape(clusters, clusters).astype(np.float64)
 
@@ -141,7 +141,7 @@ def joint(
 def within(
     assigned: NDArray[np.int64], regions: NDArray[np.integer], clusters: int
 ) -> NDArray[np.float64]:
-    """Expected counts of the clusters of a pixel and of another one of its region."""
+    """Expected counts of the cluster pairs of two pixels drawn from one region."""
     count = int(regions.max()) + 1
     keys = regions.ravel().astype(np.int64) * clusters + assigned.ravel()
     table = np.bincount(keys, minlength=count * clusters).reshape(count, clusters)
@@ -149,13 +149,13 @@ def within(
 
 
 def information(counts: NDArray[np.float64]) -> float:
-    """Mutual information of rows and columns over its largest possible value: 0..1.
+    """Mutual information of rows and columns, normalised by its maximum to 0..1.
 
     >>> information(np.eye(4)), information(np.ones((4, 4)))
     (1.0, 0.0)
     """
-    share = (counts + counts.T) / (2 * counts.sum())
-    alone = share.sum(axis=0)
-    known = share > 0
-    ratio = share[known] / np.outer(alone, alone)[known]
-    return float((share[known] * np.log(ratio)).sum() / math.log(len(counts)))
+    p_joint = (counts + counts.T) / (2 * counts.sum())
+    p_single = p_joint.sum(axis=0)
+    positive = p_joint > 0
+    ratio = p_joint[positive] / np.outer(p_single, p_single)[positive]
+    return float((p_joint[positive] * np.log(ratio)).sum() / math.log(len(counts)))

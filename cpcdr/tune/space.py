@@ -1,9 +1,9 @@
-"""What is searched: a range for each name, and where a value of that name belongs.
+"""The search space: a range for each parameter, and the setting that each parameter changes.
 
-A space is written as YAML, one line a name:
+A space is a YAML file with one line per parameter:
 
     separation: {uniform: [0.05, 0.5]}      # any number between the two
-    gain: {loguniform: [16, 144]}           # the same, equally likely in every octave
+    gain: {loguniform: [16, 144]}           # log-uniform between the two
     superpixels: {int: [5000, 40000]}       # whole numbers, both ends included
     prototypes: {choice: [64, 100, 200]}    # one of these
     bias: 4.0                               # fixed
@@ -23,23 +23,23 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml
 from cpcdr.runtime.errors import InputError
 
-if TYPE_CHECKING:  # tasks that only group regions start without PyTorch
+if TYPE_CHECKING:  # tasks that only group regions need no PyTorch
     from cpcdr.train.config import PretrainConfig
 
 Parameters = dict[str, Any]
-"""A value for each name of a space."""
+"""A value for each parameter of a space."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The field that a name sets.
+    """The setting that a parameter changes.
 
     Attributes:
         section: ``regions``, ``model``, ``loss``, ``train`` or ``copy_paste``.
         field: of that section's configuration.
-        least: the smallest value that makes sense.
-        whole: only whole numbers do.
-        index: of the entry, where the field is a list; -1: it is none.
+        least: smallest legal value.
+        whole: whether it must be an integer.
+        index: of the entry if the field is a list; -1 otherwise.
     """
 
     section: str
@@ -73,7 +73,7 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a name may take.
+    """The values that a parameter may take.
 
     Attributes:
         kind: ``uniform``, ``loguniform``, ``int`` or ``choice``.
@@ -95,13 +95,13 @@ class Range:
         return float(random.uniform(low, high))
 
     def holds(self, value: Any) -> bool:
-        """Whether the value may be taken."""
+        """Whether the value is in the range."""
         if self.kind == "choice":
             return value in self.values
         return self.values[0] <= value <= self.values[1]
 
     def narrowed(self, values: Iterable[Any]) -> Range:
-        """The smallest range of this kind around some of its values."""
+        """The smallest range of this kind that contains the values."""
         found = sorted(set(values))
         if self.kind == "choice":
             return Range("choice", tuple(v for v in self.values if v in found))
@@ -109,7 +109,7 @@ class Range:
         return Range("choice", (found[0],)) if one else Range(self.kind, (found[0], found[-1]))
 
     def plain(self) -> dict[str, list[Any]]:
-        """As it is written in YAML."""
+        """The range as in the YAML file."""
         return {self.kind: list(self.values)}
 
 
@@ -141,21 +141,21 @@ def read_space(path: Path) -> Space:
     """A space from a YAML file.
 
     Raises:
-        InputError: the file cannot be read, a name is unknown or a range makes no sense.
+        InputError: the file cannot be read, a parameter is unknown or a range is invalid.
     """
     return space_from(read_yaml(path), str(path))
 
 
 def space_from(values: Mapping[str, Any], where: str) -> Space:
-    """A space from what its YAML holds; ``where`` is named in errors, which `read_space` has."""
+    """As `read_space`, from the content of the file; ``where`` is named in errors."""
     if not values:
-        raise InputError(f"{where}: names nothing to search; write lines such as gain: 48.")
+        raise InputError(f"{where}: is empty; write lines such as gain: 48.")
     return {name: _range(f"{where}: {name}", name, value) for name, value in values.items()}
 
 
 def _range(where: str, name: str, written: Any) -> Range:
     if name not in PLACES:
-        raise InputError(f"{where} cannot be searched; the names are {', '.join(PLACES)}.")
+        raise InputError(f"{where} is not a parameter; choose from {', '.join(PLACES)}.")
     if not isinstance(written, Mapping):
         written = {"choice": [written]}
     kind, values = next(iter(written.items()), ("", None))
@@ -166,15 +166,13 @@ def _range(where: str, name: str, written: Any) -> Range:
     place = PLACES[name]
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < place.least:
-            raise InputError(f"{where}: {value!r} is no number of at least {place.least:g}.")
+            raise InputError(f"{where}: {value!r} must be a number ≥ {place.least:g}.")
     if place.whole and (kind not in ("int", "choice") or any(v != int(v) for v in values)):
-        raise InputError(
-            f"{where}: takes whole numbers, give int: [low, high] or a choice of them."
-        )
+        raise InputError(f"{where}: takes integers; give int: [low, high] or choice: [values].")
     if kind != "choice" and (len(values) != 2 or values[0] >= values[1]):
         raise InputError(f"{where}: {kind} needs two values, the lower one first.")
     if kind == "int" and not place.whole:
-        raise InputError(f"{where}: takes any number, give uniform or loguniform: [low, high].")
+        raise InputError(f"{where}: is continuous; give uniform or loguniform: [low, high].")
     if kind == "loguniform" and values[0] <= 0:
         raise InputError(f"{where}: loguniform needs a lower end above 0.")
     return Range(kind, tuple(int(v) if place.whole else float(v) for v in values))
@@ -183,7 +181,7 @@ def _range(where: str, name: str, written: Any) -> Range:
 def settings(
     parameters: Parameters, regions: RegionConfig, pretrain: PretrainConfig
 ) -> tuple[RegionConfig, PretrainConfig]:
-    """The configurations with a trial's values in their places.
+    """The configurations with the values of a trial.
 
     Raises:
         InputError: a configuration refuses the values.
@@ -205,7 +203,7 @@ def settings(
 
 
 def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainConfig) -> Parameters:
-    """The values that configurations have already.
+    """The current values of parameters in the configurations.
 
     Raises:
         InputError: the configuration has no such entry.
@@ -222,7 +220,7 @@ def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainConfi
 
 
 def check_space(space: Space, regions: RegionConfig, pretrain: PretrainConfig) -> None:
-    """Try both ends of every range, so that a wrong one is refused before anything starts.
+    """Check both ends of every range before anything starts.
 
     Raises:
         InputError: a configuration refuses an end of a range.
@@ -237,5 +235,5 @@ def check_space(space: Space, regions: RegionConfig, pretrain: PretrainConfig) -
 
 
 def as_yaml(space: Space) -> dict[str, Any]:
-    """The space as `read_space` reads it."""
+    """The space as the content of a YAML file for `read_space`."""
     return {name: chosen.plain() for name, chosen in space.items()}

@@ -1,7 +1,7 @@
-"""One trial: its data, its short pre-training, its scores. Runs in a process of Ray Tune's.
+"""One trial: dataset, short pre-training, scores. Runs in a process of Ray Tune.
 
-A trial keeps everything in its own folder, so that it goes on wherever it was killed: checkpoints
-as every training has them, and ``reports.jsonl`` with the scores of those it has reported.
+The state of a trial is its folder, from which it resumes after a kill: the checkpoints of the
+training, and ``reports.jsonl`` with the scores of those that were reported.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from cpcdr.tune.space import settings
 Row = dict[str, Any]
 """A report: ``step``, scores, health metrics."""
 HEALTH = ("loss_over_lnK", "prototypes_used", "prototype_entropy", "pasted_share")
-REGION_FRAMES = 8  # of the dataset, whose regions score every trial
+REGION_FRAMES = 8  # of the dataset; their regions score every trial
 
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What all trials of a search share; pickled once for all of them.
+    """What all trials of a search share.
 
     Attributes:
-        data: the dataset that the search started from.
+        data: the dataset that the search starts from.
         out: folder of the search.
         regions: region settings of ``data``.
         pretrain: the training that parameters change.
         evaluate: frames that score a trial.
         options: how they are read.
-        frames: most frames of ``evaluate`` that are looked at.
+        frames: maximum number of frames of ``evaluate`` to score on.
         clusters: for the scores without labels.
         steps: of a full trial.
-        reports: how often a full trial reports.
+        reports: number of reports of a full trial.
         seed: of every trial.
-        hand_over: a trial hands its checkpoints to Tune, for others to go on from.
+        hand_over: give checkpoints to Tune, for other trials to continue from.
     """
 
     data: Path
@@ -70,7 +70,7 @@ class TrialSetup:
         return -(-self.steps // self.reports)
 
     def folder(self, number: int) -> Path:
-        """Where a trial keeps its files."""
+        """The folder of a trial."""
         return self.out / "trials" / f"{number:04d}"
 
 
@@ -86,19 +86,19 @@ def score(setup: TrialSetup, checkpoint: Path, evaluate: str = "") -> dict[str, 
 
 
 def label_free(scores: dict[str, float]) -> float:
-    """The score that a search without labels goes by."""
+    """The objective of a search without labels."""
     return 0.5 * (scores["view_information"] + scores["region_information"])
 
 
 @dataclass(frozen=True)
 class TrialReports:
-    """The reports of a trial: its newest checkpoint's scores, written down and then told.
+    """The reports of a trial: scores of each checkpoint, written to disk and then sent.
 
     Attributes:
         setup: of the search.
         out: the trial's folder.
-        known: what every report says of the trial.
-        tell: hears every report; may end the trial by raising.
+        known: constants of the trial, part of every report.
+        tell: receives every report; may end the trial by raising.
     """
 
     setup: TrialSetup
@@ -107,7 +107,7 @@ class TrialReports:
     tell: Callable[[Row], None]
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Score the newest checkpoint, note it, and tell of it."""
+        """Score the newest checkpoint, write the report down and send it."""
         checkpoint = newest_checkpoint(self.out / "checkpoints")
         assert checkpoint is not None, "the loop reports after writing a checkpoint"
         row: Row = {"step": int(metrics["step"]), **score(self.setup, checkpoint)}
@@ -116,7 +116,7 @@ class TrialReports:
         self.tell(row)
 
     def catch_up(self, reported: int) -> None:
-        """Tell what a killed trial had done and its driver had not noted."""
+        """Send reports that were written before a kill and that the driver has not noted."""
         checkpoint = newest_checkpoint(self.out / "checkpoints")
         if checkpoint is None:
             return
@@ -132,10 +132,10 @@ class TrialReports:
 
 
 def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
-    """A trial in a process of Tune's, which may stop it at a report.
+    """Run a trial in a process of Tune, which may stop it at a report.
 
     Args:
-        config: ``number``, ``reported`` (the last step that the ledger has) and the parameters.
+        config: ``number``, ``reported`` (the last step in the ledger) and the parameters.
         setup: of the search.
     """
     from ray import tune
@@ -158,10 +158,10 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
 def train_trial(
     config: dict[str, Any], reported: int, setup: TrialSetup, tell: Callable[[Row], None]
 ) -> None:
-    """Train a trial from its newest checkpoint to its end; needs no Ray.
+    """Train a trial from its newest checkpoint to the last step, without Ray.
 
     Raises:
-        RuntimeError: the training had to stop; the trial fails with its sentence.
+        RuntimeError: the training stopped itself; its reason.
     """
     parameters = {k: v for k, v in config.items() if k not in ("number", "reported")}
     regions, chosen = settings(parameters, setup.regions, setup.pretrain)
@@ -179,7 +179,7 @@ def train_trial(
 
 
 def take_over(checkpoint: Path, out: Path) -> int:
-    """Go on from another trial's checkpoint; its step."""
+    """Make another trial's checkpoint the newest one of ``out``; its step."""
     root, step = out / "checkpoints", read_step(checkpoint)
     incoming, final = root / ".taken.partial", step_folder(root, step)
     shutil.rmtree(incoming, ignore_errors=True)
@@ -193,5 +193,5 @@ def take_over(checkpoint: Path, out: Path) -> int:
 
 
 def read_step(checkpoint: Path) -> int:
-    """Optimiser steps behind a checkpoint."""
+    """Optimiser steps of a checkpoint."""
     return int(read_yaml(checkpoint / CONFIG)["step"])

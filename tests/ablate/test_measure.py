@@ -130,10 +130,10 @@ def test_frames_that_are_left_out_are_said(tmp_path: Path) -> None:
     shown = np.unique(frames.labels)
     assert absent == [name for k, name in enumerate(frames.protocol.classes) if k not in shown]
     lines = label_notes(frames, None, absent)
-    assert lines[0].startswith("frames to score on that were left out: 2; the first says: ")
-    assert "no pixel is labelled" in lines[1] and "cyclist; IoU is not a number" in lines[1]
+    assert lines[0].startswith("evaluation: 2 frames left out; first error: ")
+    assert "no pixel is labelled" in lines[1] and "cyclist: IoU is undefined" in lines[1]
     assert label_notes(replace(frames, left_out=0), frames, []) == [
-        lines[0].replace("to score on", "to fit the linear probe on")
+        lines[0].replace("evaluation", "linear probe")
     ]
 
 

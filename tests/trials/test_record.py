@@ -23,8 +23,8 @@ def recorder(path: Path) -> Any:
     return RecordTrials(Notebook(path, 3), TrackingConfig(), "parent-id", "study", "letters")
 
 
-def trial(letter: str, error: str = "") -> Any:
-    return SimpleNamespace(config={"letter": letter}, get_error=lambda: error)
+def trial(letter: str, error_file: Path | None = None) -> Any:
+    return SimpleNamespace(config={"letter": letter}, error_file=error_file)
 
 
 def report(to: Any, letter: str, step: int) -> None:
@@ -51,7 +51,8 @@ def test_ends_of_trials_are_ends_of_runs(tmp_path: Path, capsys: Any) -> None:
             report(to, letter, 1)
             report(to, letter, 1)  # a resumed trial repeats its last report
         to.on_trial_complete(0, [], trial("a"))
-        to.on_trial_error(0, [], trial("b", "Traceback\nRuntimeError: too bad\n"))
+        (tmp_path / "error.txt").write_text("Traceback ...\nRuntimeError: too bad\n\n")
+        to.on_trial_error(0, [], trial("b", tmp_path / "error.txt"))
         assert {name: run.info.status for name, run in runs().items()} == {
             "a": "FINISHED",
             "b": "FAILED",

@@ -65,17 +65,17 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
         ("gain: {uniform: [5]}", "two values"),
         ("gain: {normal: [0, 1]}", "write one of uniform"),
         ("gain: {choice: []}", "write one of uniform"),
-        ("gain: {choice: [big]}", "no number of at least"),
-        ("separation: {uniform: [-0.1, 0.3]}", "no number of at least 0"),
+        ("gain: {choice: [big]}", "must be a number"),
+        ("separation: {uniform: [-0.1, 0.3]}", "must be a number ≥ 0"),
         ("bias: {loguniform: [-1, 2]}", "lower end above 0"),
-        ("prototypes: {uniform: [64, 100]}", "whole numbers"),
-        ("prototypes: {choice: [64, 70.5]}", "whole numbers"),
+        ("prototypes: {uniform: [64, 100]}", "takes integers"),
+        ("prototypes: {choice: [64, 70.5]}", "takes integers"),
         ("gain: {int: [16, 20]}", "give uniform"),
-        ("{}", "names nothing"),
+        ("{}", "is empty; write lines"),
         ("- gain", "mapping"),
     ],
 )
-def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, line: str, says: str) -> None:
+def test_an_invalid_space_is_one_sentence(tmp_path: Path, line: str, says: str) -> None:
     path = written(tmp_path, line)
     with pytest.raises(InputError, match=r"space\.yaml") as raised:
         read_space(path)
