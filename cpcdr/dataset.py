@@ -113,7 +113,7 @@ class PreparedDataset:
                     result[at] = table.slice(offset, 1).to_pylist()[0]
             except (OSError, pa.ArrowException, IndexError) as error:
                 raise InputError(
-                    f"{path}: cannot be read ({error}); make the dataset again with prepare.py."
+                    f"{path}: cannot be read ({error}); make the dataset again with cpcdr prepare."
                 ) from error
         return result
 
@@ -178,15 +178,17 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     path = f"{location(folder)}/manifest.json"
     content = read_file(folder, "manifest.json")
     if content is None:
-        hint = "its preparation is unfinished: run the same prepare.py command again"
+        hint = "its preparation is unfinished: run the same cpcdr prepare command again"
         partial = Path(f"{folder}.partial").is_dir()
-        other = "make one with experiments/prepare.py --out " + str(folder)
+        other = "make one with cpcdr prepare --out " + str(folder)
         raise InputError(f"{folder}: is not a prepared dataset; {hint if partial else other}.")
     try:
         manifest = json.loads(content)
         manifest["hash"], manifest["frames"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is damaged; make the dataset again with prepare.py.") from error
+        raise InputError(
+            f"{path}: is damaged; make the dataset again with cpcdr prepare."
+        ) from error
     return manifest
 
 

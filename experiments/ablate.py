@@ -1,14 +1,6 @@
-"""Does copy-pasting depth regions help? Equal pre-trainings that differ in one factor, over seeds.
+"""``cpcdr ablate`` from a checkout; ``--help`` describes it."""
 
-Without arguments: the synthetic street, seven variants, three seeds. Run it again to go on, also
-with more variants or seeds. Examples:
-  python experiments/ablate.py --variants full no-copy-paste slic --seeds 0 1 2
-  python experiments/ablate.py --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
-"""
-
-from cpcdr.ablate.config import AblateConfig
-from cpcdr.commands.ablate import ablate
-from cpcdr.runtime.cli import main
+from cpcdr.commands import run
 
 if __name__ == "__main__":
-    main(AblateConfig, ablate, __doc__)
+    run("ablate")

@@ -1,13 +1,6 @@
-"""Runs beside each other: differing parameters, curves, figures, in one HTML page.
+"""``cpcdr compare`` from a checkout; ``--help`` describes it."""
 
-Examples:
-  python experiments/compare.py --kinds pretrain
-  python experiments/compare.py --parent RUN_ID_OF_A_SEARCH --out runs/search.html
-"""
-
-from cpcdr.commands.compare import compare
-from cpcdr.commands.config import CompareConfig
-from cpcdr.runtime.cli import main
+from cpcdr.commands import run
 
 if __name__ == "__main__":
-    main(CompareConfig, compare, __doc__)
+    run("compare")

@@ -1,13 +1,6 @@
-"""The whole chain in a few minutes: frames -> dataset -> pre-training -> evaluation -> MLflow.
+"""``cpcdr demo`` from a checkout; ``--help`` describes it."""
 
-Without arguments: the synthetic street on this machine. Examples:
-  python experiments/demo.py --seed 1
-  python experiments/demo.py --frames video:drive.mp4 --depth network:runs/depth/checkpoint
-"""
-
-from cpcdr.commands.config import DemoConfig
-from cpcdr.commands.demo import demo
-from cpcdr.runtime.cli import main
+from cpcdr.commands import run
 
 if __name__ == "__main__":
-    main(DemoConfig, demo, __doc__)
+    run("demo")

@@ -1,12 +1,6 @@
-"""A prepared dataset as rgb/, disp/ and region/ trees of PNG files, the released code's layout.
+"""``cpcdr export-png`` from a checkout; ``--help`` describes it."""
 
-Example:
-  python experiments/export_png.py --data runs/dataset --out runs/png
-"""
-
-from cpcdr.commands.export_png import export_png
-from cpcdr.prepare.config import ExportPngConfig
-from cpcdr.runtime.cli import main
+from cpcdr.commands import run
 
 if __name__ == "__main__":
-    main(ExportPngConfig, export_png, __doc__)
+    run("export_png")

@@ -1,14 +1,6 @@
-"""Train depth and pose networks self-supervised on your own video.
+"""``cpcdr train-depth`` from a checkout; ``--help`` describes it."""
 
-Examples:
-  python experiments/train_depth.py
-  python experiments/train_depth.py --frames video:drive.mp4 --out runs/drive-depth
-  python experiments/train_depth.py --preset paper --frames video:a.mp4,video:b.mp4
-"""
-
-from cpcdr.commands.train_depth import train_depth
-from cpcdr.runtime.cli import main
-from cpcdr.train.config import TrainDepthConfig
+from cpcdr.commands import run
 
 if __name__ == "__main__":
-    main(TrainDepthConfig, train_depth, __doc__)
+    run("train_depth")

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "cpcdr"
 ORDER = [
     *["runtime", "frames", "geometry", "visualize", "model", "depth", "regions"],
     *["dataset", "prepare", "copy_paste", "loss", "train", "evaluate", "segment"],
-    *["trials", "tune", "ablate", "commands"],
+    *["trials", "tune", "ablate", "commands", "__main__"],
 ]
 RAY = re.compile(
     r"runtime\.(session|cluster)|prepare\.pipeline|depth\.motion_on_ray|train\.engine"

@@ -26,7 +26,7 @@ class AblateConfig:
 
     Attributes:
         frames: ``KIND:PATH`` to pre-train on; empty: the synthetic street.
-        depth: as in prepare.py, for your own frames.
+        depth: as in cpcdr prepare, for your own frames.
         data: a prepared dataset instead of frames and depth.
         evaluate: labelled frames to score on, none of those pre-trained on; empty: streets that
             the training has not seen.
@@ -98,7 +98,7 @@ class AblateConfig:
         if self.frames and not self.depth:
             raise InputError(
                 f"{self.frames}: needs --depth as well; train a network on it with "
-                "experiments/train_depth.py and give --depth network:OUT/checkpoint."
+                "cpcdr train-depth and give --depth network:OUT/checkpoint."
             )
         if (self.frames or given) and not self.evaluate:
             raise InputError("--evaluate is missing: give labelled frames that are not trained on.")

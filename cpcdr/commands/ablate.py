@@ -1,4 +1,10 @@
-"""The study as a command: what is compared on what, and what came out."""
+"""Does copy-pasting depth regions help? Equal pre-trainings that differ in one factor, over seeds.
+
+Without arguments: the synthetic street, seven variants, three seeds. Run it again to go on, also
+with more variants or seeds. Examples:
+  cpcdr ablate --variants full no-copy-paste slic --seeds 0 1 2
+  cpcdr ablate --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Which benchmark, and the line that it prints."""
+"""Time a part beside its limit, measured in the same run: cpcdr benchmark NAME.
+
+Examples:
+  cpcdr benchmark regions
+  cpcdr benchmark copy-paste --device cuda
+  cpcdr benchmark step --preset paper --device cuda
+"""
 
 from __future__ import annotations
 

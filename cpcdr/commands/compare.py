@@ -1,4 +1,9 @@
-"""Runs beside each other: what the tracking server's own page is slow at, in one HTML file."""
+"""Runs beside each other: differing parameters, curves, figures, in one HTML page.
+
+Examples:
+  cpcdr compare --kinds pretrain
+  cpcdr compare --parent RUN_ID_OF_A_SEARCH --out runs/search.html
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class DemoConfig:
 
     Attributes:
         frames: ``KIND:PATH``; empty: the synthetic street.
-        depth: as in prepare.py; empty: the street's ground truth.
+        depth: as in cpcdr prepare; empty: the street's ground truth.
         evaluate: frames to score on; empty: streets that the training has not seen, or, for your
             own frames, those frames themselves.
         size: height and width of the prepared frames.
@@ -52,7 +52,7 @@ class DemoConfig:
         if self.frames and not self.depth:
             raise InputError(
                 f"{self.frames}: needs --depth as well; train a network on it with "
-                "experiments/train_depth.py and give --depth network:OUT/checkpoint."
+                "cpcdr train-depth and give --depth network:OUT/checkpoint."
             )
         shape = f"height={self.size[0]},width={self.size[1]}"
         street = f"synthetic:seed={self.seed},streets=48,frames=4,{shape}"

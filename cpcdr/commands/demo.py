@@ -1,4 +1,9 @@
-"""prepare, pretrain and evaluate one after the other, sized for a laptop's CPU."""
+"""The whole chain in a few minutes: frames -> dataset -> pre-training -> evaluation -> MLflow.
+
+Without arguments: the synthetic street on this machine. Examples:
+  cpcdr demo --seed 1
+  cpcdr demo --frames video:drive.mp4 --depth network:runs/depth/checkpoint
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The unsupervised protocol as a command: network and baselines over a set of frames."""
+"""Score a pre-trained network without labels in training: the unsupervised protocol.
+
+Examples:
+  cpcdr evaluate --checkpoint runs/pretrain/checkpoint
+  cpcdr evaluate --checkpoint runs/camvid/checkpoint --frames camvid:CamVid/val
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.counting import NETWORK, count_all
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import match, scores
-from cpcdr.evaluate.report import label_remarks, network_report, usage_report
+from cpcdr.evaluate.report import label_remarks, network_report, table, usage_report
 from cpcdr.evaluate.segmenters import (
     ColourSegmenter,
     PrototypeSegmenter,
@@ -83,6 +88,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         write_atomic(out / "report.json", json.dumps(result, indent=2) + "\n")
         run.artifact(out / "report.json")
         return result
+
+
+def evaluate_and_print(config: EvaluateConfig) -> dict[str, Any]:
+    """`evaluate`, with the scores also as a table for people."""
+    result = evaluate(config)
+    print(table(result))
+    return result
 
 
 def _score(

@@ -1,4 +1,12 @@
-"""Depth and motion against the truth, and against guesses that have not looked at the images."""
+"""Measure depth against the truth, and a network's motion and photometry.
+
+Examples:
+  cpcdr evaluate-depth --depth network:runs/depth/checkpoint
+  cpcdr evaluate-depth --depth network:runs/depth/checkpoint \\
+      --frames kitti-raw:KITTI --truth velodyne: --crop eigen
+  cpcdr evaluate-depth --depth network:runs/depth/checkpoint \\
+      --frames video:drive.mp4 --options.window=-40: --truth ''
+"""
 
 from __future__ import annotations
 

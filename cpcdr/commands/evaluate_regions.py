@@ -1,4 +1,10 @@
-"""Coherent depth regions measured, beside the honest alternatives at the same number of regions."""
+"""Measure coherent depth regions, beside SLIC, Felzenszwalb and depth components.
+
+Examples:
+  cpcdr evaluate-regions
+  cpcdr evaluate-regions --frames camvid:CamVid/val --size 192 256 \\
+      --depth network:runs/depth/checkpoint
+"""
 
 from __future__ import annotations
 

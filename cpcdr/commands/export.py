@@ -1,4 +1,8 @@
-"""A trained network for others: ONNX, and a registered MLflow model."""
+"""A trained network as ONNX, and into MLflow's model registry.
+
+Example:
+  cpcdr export --model runs/finetune/checkpoint --out model.onnx --register cpcdr
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A prepared dataset as a tree of 16-bit PNG files, the layout of the released code."""
+"""A prepared dataset as rgb/, disp/ and region/ trees of PNG files, the released code's layout.
+
+Example:
+  cpcdr export-png --data runs/dataset --out runs/png
+"""
 
 from __future__ import annotations
 

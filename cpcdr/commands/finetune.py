@@ -1,4 +1,10 @@
-"""Supervised fine-tuning as a command: train, then score on other labelled frames."""
+"""Fine-tune on labelled frames: from a pre-trained checkpoint, torchvision weights, or scratch.
+
+Examples:
+  cpcdr finetune
+  cpcdr finetune --frames camvid:CamVid/train --evaluate camvid:CamVid/val \\
+      --finetune.init runs/pretrain/checkpoint --finetune.fraction 0.125
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""The driver of prepare: what is left to do, the Ray Data pipeline, the manifest."""
+"""Frames of a video, folder or dataset -> disparity -> coherent depth regions -> Parquet.
+
+Examples:
+  cpcdr prepare
+  cpcdr prepare --frames video:drive.mp4 --depth network:runs/depth/checkpoint \\
+      --size 384 768 --out runs/drive
+  cpcdr prepare --regroup runs/drive --regions.separation 0.3 --out runs/drive-0.3
+"""
 
 from __future__ import annotations
 

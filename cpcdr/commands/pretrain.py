@@ -1,4 +1,9 @@
-"""Pre-training as a command: presets, the run, its record and figures."""
+"""Pre-train a segmentation network on a prepared dataset: dense SwAV with copy-paste.
+
+Examples:
+  cpcdr pretrain --data runs/dataset
+  cpcdr pretrain --preset paper --data runs/drive --out runs/drive-pretrain
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Probes of a pre-trained network as a command."""
+"""What frozen features know: linear probes, nearest neighbours, purity of prototypes.
+
+Example:
+  cpcdr probe --checkpoint runs/pretrain/checkpoint \\
+      --frames camvid:CamVid/train --evaluate camvid:CamVid/val
+"""
 
 from __future__ import annotations
 

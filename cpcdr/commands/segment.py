@@ -1,4 +1,15 @@
-"""Segmenting whole recordings as a Ray Data job: overlay videos, or label maps as PNG files."""
+"""Run a trained network over video: an overlay video, or label maps as PNG files.
+
+Classes have names where the network saw labels: of cpcdr finetune, or of cpcdr probe.
+
+Examples:
+  cpcdr segment --model runs/finetune/checkpoint --frames video:drive.mp4 \\
+      --out segmented.mp4
+  cpcdr segment --model runs/pretrain/probe --frames video:drive.mp4 \\
+      --out segmented.mp4
+  cpcdr segment --model models:/cpcdr@champion --frames video:drives/ \\
+      --out runs/labels --labels
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Depth training as a command: the run, its record and figures."""
+"""Train depth and pose networks self-supervised on your own video.
+
+Examples:
+  cpcdr train-depth
+  cpcdr train-depth --frames video:drive.mp4 --out runs/drive-depth
+  cpcdr train-depth --preset paper --frames video:a.mp4,video:b.mp4
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Search over the pre-training itself: learning rate, prototypes, loss weights, copy counts."""
+"""Search learning rate, prototypes, loss weights and copy counts of the pre-training.
+
+Without arguments on the synthetic street. Ends like cpcdr tune-regions: a table, best.yaml, figures
+in MLflow, and the commands that train the winner in full.
+
+Examples:
+  cpcdr tune-pretrain
+  cpcdr tune-pretrain --scheduler pbt --trials 9
+  cpcdr tune-pretrain --data runs/camvid --evaluate camvid:CamVid/val --trials 40
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""The two searches as commands: over regions, and over the pre-training itself."""
+"""Search region settings, prototypes and temperatures; without arguments on the synthetic street.
+
+First hundreds of region settings are scored without training, then short pre-trainings search
+within the best. Ends with a table of trials, the winner beside the default configuration on streets
+that no trial was scored on, figures in MLflow, best.yaml, and the commands that train the winner.
+Run the same command again after any interruption, or with more --trials.
+
+Examples:
+  cpcdr tune-regions
+  cpcdr tune-regions --trials 30 --objective label_free
+  cpcdr tune-regions --data runs/camvid --evaluate camvid:CamVid/val --trials 40
+  cpcdr tune-regions --data runs/data --evaluate video:other.mp4 --space space.yaml
+"""
 
 from __future__ import annotations
 

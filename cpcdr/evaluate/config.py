@@ -21,7 +21,7 @@ class EvaluateConfig:
     """Score a checkpoint on labelled frames, or report its cluster usage without labels.
 
     Attributes:
-        checkpoint: folder written by pretrain.py, ``OUT/checkpoint``.
+        checkpoint: folder written by cpcdr pretrain, ``OUT/checkpoint``.
         frames: ``KIND:PATH`` of held-out frames.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
         size: height and width of evaluation; 0 0 for the training size. Protocol cityscapes-27
@@ -61,12 +61,12 @@ class ProbeConfig:
     """Probe the frozen features of a pre-trained network and of the untrained network.
 
     Attributes:
-        checkpoint: folder written by pretrain.py.
+        checkpoint: folder written by cpcdr pretrain.
         frames: labelled frames to fit the probes on.
         evaluate: labelled frames of the same protocol to score them on.
         size: height and width; 0 0 for the training size.
-        out: folder for probes.json and ``probe``, the linear probe as a checkpoint for segment.py;
-            empty: beside the checkpoint.
+        out: folder for probes.json and ``probe``, the linear probe as a checkpoint for cpcdr
+            segment; empty: beside the checkpoint.
         seed: of pixel sampling and SGD.
     """
 
@@ -122,7 +122,7 @@ class EvaluateRegionsConfig:
 
     Attributes:
         frames: ``KIND:PATH``.
-        depth: as in prepare.py.
+        depth: as in cpcdr prepare.
         size: height and width of the frames; 0 0 keeps their own.
         alternatives: also evaluate SLIC, Felzenszwalb and depth components.
         out: folder for report.json and the figure.

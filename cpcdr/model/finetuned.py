@@ -65,6 +65,6 @@ def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             f"{folder}: its weights do not fit its config.yaml; give a checkpoint folder written "
-            "by experiments/finetune.py."
+            "by cpcdr finetune."
         ) from error
     return module.eval(), values

@@ -140,7 +140,7 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     if not isinstance(section, dict):
         raise InputError(
             f"{folder / 'config.yaml'}: has no model section; give a checkpoint folder written by "
-            "experiments/pretrain.py."
+            "cpcdr pretrain."
         )
     where = f"{folder / 'config.yaml'}: model"
     try:
@@ -155,6 +155,6 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     except RuntimeError as error:
         raise InputError(
             f"{folder / 'model.safetensors'}: its weights do not fit its config.yaml; "
-            "give a checkpoint folder written by experiments/pretrain.py."
+            "give a checkpoint folder written by cpcdr pretrain."
         ) from error
     return network.eval(), values

@@ -20,7 +20,7 @@ class PrepareConfig:
     Attributes:
         frames: ``KIND:PATH``; kinds are synthetic, video, images, cityscapes, kitti-raw,
             kitti-odometry, kitti-semantics, camvid.
-        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from train_depth.py),
+        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from cpcdr train-depth),
             ``precomputed:ROOT`` (16-bit PNG: the released code's tree, Cityscapes' disparity or
             KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers).
         out: the dataset folder to make; run the same command again to continue or re-use it.
@@ -80,7 +80,7 @@ class ExportPngConfig:
     """A prepared dataset as a tree of PNG files.
 
     Attributes:
-        data: dataset folder made by prepare.py.
+        data: dataset folder made by cpcdr prepare.
         out: folder for ``rgb/``, ``disp/`` and ``region/``; files that are there stay.
     """
 

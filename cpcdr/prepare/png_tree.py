@@ -1,7 +1,7 @@
 """The released code's layout: ``rgb/``, ``disp/`` and ``region/`` trees of PNG files, 16 bits deep.
 
 Export writes one from a dataset. A tree is imported by preparing its images with its disparity and
-its regions: ``prepare.py --frames images:TREE/rgb --depth precomputed:TREE --region-maps TREE``.
+its regions: ``cpcdr prepare --frames images:TREE/rgb --depth precomputed:TREE --region-maps TREE``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The frame around every script in ``experiments/``: parse, call, print.
+"""The frame around every command: parse, call, print.
 
 The command line is generated from the configuration dataclass by tyro. ``--config FILE.yaml`` puts
 the file's values under those given on the command line. Bad input ends with one sentence and exit
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, Union
 
 import tyro
 
@@ -25,7 +27,9 @@ from cpcdr.runtime.errors import InputError, no_room
 T = TypeVar("T")
 
 
-def parse(config_type: type[T], description: str, argv: Sequence[str]) -> T:
+def parse(
+    config_type: type[T], description: str, argv: Sequence[str], prog: str | None = None
+) -> T:
     """The configuration from defaults, then ``--config`` files in order, then the command line.
 
     A file may hold sections for other scripts too (``best.yaml`` serves prepare and pretrain): a
@@ -33,7 +37,7 @@ def parse(config_type: type[T], description: str, argv: Sequence[str]) -> T:
     an error.
 
     Raises:
-        InputError: a ``--config`` file that cannot be used.
+        InputError: a flag or a ``--config`` file that cannot be used.
     """
     rest = [part for text in argv for part in _split_own(text)]
     default, note = _preset(config_type, rest)
@@ -46,7 +50,35 @@ def parse(config_type: type[T], description: str, argv: Sequence[str]) -> T:
     text = (
         f"{description}\n\n--config FILE.yaml: take defaults from a file (may be repeated).{note}"
     )
-    return tyro.cli(config_type, args=rest, default=default, description=text)
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(config_type, args=rest, default=default, description=text, prog=prog)
+    except SystemExit as left:
+        if left.code:
+            raise InputError(_sentence(told.getvalue())) from None
+        raise
+
+
+def _sentence(told: str) -> str:
+    """What tyro says in boxes, as a sentence: what is wrong, and the nearest flag that there is."""
+    boxed = "│" in told  # elsewhere the terminal has only ASCII, and the title is a part of its own
+    lines = [line.strip(" │") for line in told.splitlines() if line[:1] not in ("╭", "╰")]
+    parts = re.split(r"[─-]{9,}", " ".join(lines))
+    what = parts[0 if boxed else 1].strip().rstrip(".")
+    flag = re.search(r"Perhaps you meant:[^-]*(--[\w.-]+)", " ".join(lines))
+    return f"{what[:1].lower()}{what[1:]}" + (f"; did you mean {flag[1]}?" if flag else ".")
+
+
+def complete(commands: Mapping[str, type[Any]], prog: str, shell: Sequence[str]) -> NoReturn:
+    """Print a completion script for ``prog`` with a subcommand for each configuration."""
+    kinds = [
+        Annotated[kind, tyro.conf.subcommand(name, default=kind())]
+        for name, kind in commands.items()
+    ]
+    union: Any = Union[tuple(kinds)]  # noqa: UP007
+    tyro.cli(union, prog=prog, args=["--tyro-print-completion", *shell])
+    raise AssertionError("tyro leaves after printing")
 
 
 def _split_own(text: str) -> list[str]:
@@ -85,41 +117,63 @@ def main(
     config_type: type[T],
     function: Callable[[T], Mapping[str, Any]],
     description: str | None,
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
     word: str = "RESULT",
 ) -> NoReturn:
-    """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130."""
+    """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130.
+
+    Args:
+        config_type: the dataclass of all flags.
+        function: the work; imports what is heavy itself, so that help comes at once.
+        description: what ``--help`` says before the flags.
+        argv: the arguments; those of this process if None.
+        prog: the command's name in help and errors.
+        word: before the result.
+    """
     _make_cv2_and_threads_quiet()
     # SIGTERM (a cluster's pre-emption) unwinds like Ctrl-C, so that runs are closed and files kept;
     # also in a shell's background, where Ctrl-C itself is ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = function(_arguments(config_type, description))
+        given = sys.argv[1:] if argv is None else argv
+        result = function(_arguments(config_type, description, given, prog))
     except InputError as error:
-        _leave(f"error: {error}", 2)
+        leave(f"error: {error}", 2)
     except Exception as error:
         if not (sentence := no_room(error)):
             raise
-        _leave(f"error: {sentence}", 2)
+        leave(f"error: {sentence}", 2)
     except KeyboardInterrupt:
-        _leave("stopped; run the same command again to continue.", 130)
+        leave("stopped; run the same command again to continue.", 130)
     sys.stderr.flush()
     print(f"{word} {json.dumps(_finite(result))}", flush=True)
     sys.exit(0)
 
 
-def _arguments(config_type: type[T], description: str | None) -> T:
+def _arguments(
+    config_type: type[T], description: str | None, argv: Sequence[str], prog: str | None
+) -> T:
     try:
-        return parse(config_type, (description or "").strip(), sys.argv[1:])
+        return parse(config_type, (description or "").strip(), argv, prog)
     except BrokenPipeError:
-        # Who reads has seen enough, as `head` does of --help. Python would try again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _reader_left()
 
 
-def _leave(sentence: str, code: int) -> NoReturn:
-    with contextlib.suppress(BrokenPipeError):
-        print(sentence, file=sys.stderr, flush=True)
+def leave(text: str, code: int) -> NoReturn:
+    """Print to standard output, or where the code says error to standard error, and exit."""
+    try:
+        print(text, file=sys.stderr if code else sys.stdout, flush=True)
+    except BrokenPipeError:
+        if not code:
+            _reader_left()
     sys.exit(code)
+
+
+def _reader_left() -> NoReturn:
+    """Who reads has seen enough, as `head` does of --help. Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _finite(value: Any) -> Any:

@@ -68,7 +68,7 @@ class ExportConfig:
     """Export a checkpoint to ONNX and register it.
 
     Attributes:
-        model: checkpoint folder of pretrain.py, probe.py or finetune.py, ``runs:/RUN_ID`` or
+        model: checkpoint folder of cpcdr pretrain, probe or finetune, ``runs:/RUN_ID`` or
             ``models:/...``.
         out: the ONNX file.
         clusters: number of clusters of a network trained without labels.

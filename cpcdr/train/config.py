@@ -105,7 +105,7 @@ class PretrainConfig:
     """Dense SwAV on a prepared dataset, with on-the-fly copy-paste of its regions.
 
     Attributes:
-        data: dataset folder made by prepare.py, or an address such as ``s3://bucket/dataset``.
+        data: dataset folder made by cpcdr prepare, or an address such as ``s3://bucket/dataset``.
         out: run folder; run the same command again to continue.
         frames_per_item: M, frames of a mosaic; 2M mixed images.
         items: mosaics a worker and step.
@@ -159,8 +159,8 @@ class FinetuneSettings:
     """What is trained on which labels.
 
     Attributes:
-        init: ``scratch``; a checkpoint folder of pretrain.py; or ``torchvision:FILE``, a ResNet's
-            weights on disk for the backbone (safetensors, or .pth of plain tensors).
+        init: ``scratch``; a checkpoint folder of cpcdr pretrain; or ``torchvision:FILE``, a
+            ResNet's weights on disk for the backbone (safetensors, or .pth of plain tensors).
         transfer: what is taken of a checkpoint: ``backbone``, under a new pyramid and head as is
             usual in the field, or the whole ``network``. A head that has learned to tell
             prototypes apart holds a short fine-tuning back.

@@ -259,9 +259,8 @@ def commands(search: Search, best: Path, pretrain: PretrainConfig) -> str:
         [
             "",
             "train the winner in full:",
-            "  python experiments/prepare.py "
-            + shlex.join([*prepare, "--out", str(tuned / "dataset")]),
-            "  python experiments/pretrain.py " + shlex.join(train),
+            "  cpcdr prepare " + shlex.join([*prepare, "--out", str(tuned / "dataset")]),
+            "  cpcdr pretrain " + shlex.join(train),
         ]
     )
 

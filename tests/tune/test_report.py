@@ -121,7 +121,7 @@ def test_the_printed_commands_are_the_winner(search: Search, tmp_path: Path) -> 
     path = tmp_path / "best file.yaml"
     write_best(path, regions, chosen)
     lines = commands(search, path, chosen).splitlines()
-    first, second = (shlex.split(line)[2:] for line in lines if "experiments/" in line)
+    first, second = (shlex.split(line)[2:] for line in lines if line.startswith("  cpcdr "))
     again = parse(PrepareConfig, "", first)
     assert again.regions == regions
     assert (again.frames, again.size, again.options) == (frames, (48, 96), made.options)
