@@ -18,11 +18,6 @@ MIN_DISPARITY = 0.005
 """Lower limit of disparity: nothing is farther than 200 units."""
 
 
-def depth_from_disparity(disparity: Tensor) -> Tensor:
-    """z = 1 / max(disparity, 0.005), in [1, 200] for disparities in [0, 1]; any shape."""
-    return disparity.clamp(min=MIN_DISPARITY).reciprocal()
-
-
 def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
     """Viewing rays of all pixels, scaled to z = 1.
 
@@ -39,25 +34,6 @@ def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
     x = ((u - cx) / fx)[..., None, :].expand(shape)
     y = ((v - cy) / fy)[..., :, None].expand(shape)
     return torch.stack([x, y, torch.ones_like(x)], dim=-3)
-
-
-def back_project(depth: Tensor, intrinsics: Tensor) -> Tensor:
-    """Points seen by the pixels of a depth map.
-
-    Args:
-        depth: [..., H, W], distance along the optical axis.
-        intrinsics: [..., 4].
-
-    Returns:
-        [..., 3, H, W] in camera coordinates, in the unit of ``depth``.
-    """
-    height, width = depth.shape[-2:]
-    return pixel_rays(intrinsics, height, width) * depth.unsqueeze(-3)
-
-
-def transform(pose: Tensor, points: Tensor) -> Tensor:
-    """Points [..., 3, H, W] in the coordinates that ``pose`` [..., 4, 4] leads to."""
-    return _rotate(pose, points) + pose[..., :3, 3, None, None]
 
 
 def _rotate(pose: Tensor, points: Tensor) -> Tensor:
@@ -117,7 +93,7 @@ def invert_pose(pose: Tensor) -> Tensor:
 def reproject(disparity: Tensor, pose: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
     """Where a target camera's pixels lie in a source camera with the same intrinsics.
 
-    Equals ``project(transform(pose, back_project(1 / disparity)))``, divided by the depth: rotated
+    Equals back-projecting 1 / disparity, transforming and projecting, divided by the depth: rotated
     rays depend on the pose alone and translation scales with disparity (plane and parallax), so
     several disparity maps share the rays and no depth is computed.
 
@@ -155,41 +131,3 @@ def sample_pixels(image: Tensor, pixels: Tensor) -> Tensor:
     return functional.grid_sample(
         image, grid, mode="bilinear", padding_mode="border", align_corners=True
     )
-
-
-def synthesize_view(
-    source: Tensor, disparity: Tensor, pose: Tensor, intrinsics: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The target view, made of a source image's pixels.
-
-    Args:
-        source: [B, C, H, W].
-        disparity: [B, H, W] of the target.
-        pose: [B, 4, 4], target to source coordinates.
-        intrinsics: [B, 4] of both cameras.
-
-    Returns:
-        [B, C, H, W] and [B, H, W] bool: the source sees the pixel's place.
-    """
-    pixels, valid = reproject(disparity, pose, intrinsics)
-    return sample_pixels(source, pixels), valid
-
-
-def apply_affine(affine: Tensor, points: Tensor) -> Tensor:
-    """Points [..., P, 2] = (x, y) mapped by affine transforms [..., 2, 3]."""
-    return points @ affine[..., :2].transpose(-1, -2) + affine[..., None, :, 2]
-
-
-def compose_affine(outer: Tensor, inner: Tensor) -> Tensor:
-    """The affine transform [..., 2, 3] that applies ``inner`` first, then ``outer``."""
-    linear = outer[..., :2] @ inner[..., :2]
-    shift = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
-    return torch.cat([linear, shift], dim=-1)
-
-
-def invert_affine(affine: Tensor) -> Tensor:
-    """The inverse of affine transforms [..., 2, 3] with non-zero determinant."""
-    a, b, c, d = affine[..., :2].flatten(-2).unbind(-1)
-    adjugate = torch.stack([d, -b, -c, a], dim=-1).unflatten(-1, (2, 2))
-    linear = adjugate / (a * d - b * c)[..., None, None]
-    return torch.cat([linear, -linear @ affine[..., 2:]], dim=-1)

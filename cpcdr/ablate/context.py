@@ -29,7 +29,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cpcdr.ablate.labelled import LabelledFrames
+from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.runtime.device import to_unit_float
 
 OBJECTS, GROUND = ("car", "vehicle"), ("road", "flat")
 """Names of the classes that are pasted, and that they must stand on, in the protocols."""
@@ -88,8 +90,7 @@ def make_context_test(frames: LabelledFrames, objects: int, scenes: int) -> Cont
     cars = _cars(frames, thing)[:objects]
     own = {index for index, _ in cars}
     others = [i for i in range(len(frames)) if i not in own]
-    spread = np.linspace(0, len(others) - 1, min(scenes, len(others))).astype(int)
-    chosen = [others[i] for i in np.unique(spread)] if others else []
+    chosen = [others[i] for i in spread(len(others), scenes)]
     images, masks, numbers, places = [], [], [], []
     for number, (index, mask) in enumerate(cars):
         found = [find_place(mask, frames.labels[s], thing, ground) for s in chosen]
@@ -174,7 +175,7 @@ def context_score(network: SegmentationNetwork, test: ContextTest) -> ContextSco
     def features(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         parts = []
         for chunk in np.array_split(images, -(-len(images) // 8)):
-            pixels = torch.from_numpy(chunk).to(device).permute(0, 3, 1, 2).float() / 255
+            pixels = to_unit_float(torch.from_numpy(chunk).to(device))
             parts.append(functional.normalize(network(pixels), dim=1).double().cpu().numpy())
         return np.concatenate(parts)
 

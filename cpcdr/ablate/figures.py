@@ -14,7 +14,9 @@ from torch.nn import functional
 from cpcdr.ablate.context import ContextTest
 from cpcdr.ablate.labelled import LabelledFrames
 from cpcdr.ablate.report import METRICS, REFERENCES, Metric, Summary
+from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.runtime.device import to_unit_float
 from cpcdr.visualize.pictures import Image, colour_features, colour_labels, contact_sheet
 
 _COLOURS = {"full": "#3b6ea8", "no-copy-paste": "#c46a3a"}
@@ -78,7 +80,7 @@ def _bars(axes: Any, summary: Summary, metric: Metric) -> None:
 @torch.inference_mode()
 def features_of(network: SegmentationNetwork, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """L2-normalised features [N, C, h, w] of images uint8 [N, H, W, 3]."""
-    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+    pixels = to_unit_float(torch.from_numpy(np.array(images)))
     features = network.cpu()(pixels)
     return functional.normalize(features, dim=1).numpy()
 
@@ -91,7 +93,7 @@ def feature_sheet(
     One PCA per network over the frames shown: within a row, equal colours are equal features;
     between rows, only the shapes are comparable.
     """
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(columns, len(frames))).astype(int))
+    chosen = spread(len(frames), columns)
     images = [np.asarray(frames.images[i]) for i in chosen]
     colours = frames.protocol.colours
     rows: list[Sequence[Image]] = [

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
+from cpcdr.frames.pick import spread
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
@@ -61,8 +62,7 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
         return
     refs = source.refs()
     if limit:
-        chosen = np.unique(np.linspace(0, len(refs) - 1, min(limit, len(refs))).astype(int))
-        refs = [refs[i] for i in chosen]
+        refs = [refs[i] for i in spread(len(refs), limit)]
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -22,7 +22,9 @@ from cpcdr.evaluate.clusters import METHODS, cluster_prototypes, sum_clusters
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import Scores, match, scores
 from cpcdr.evaluate.probes import RidgeProbe, grid_labels, linear_classes
+from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
+from cpcdr.runtime.device import default_device, to_unit_float
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def measure(
         and ``context_apart``.
     """
     network, _ = load_network(checkpoint)
-    network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    network.to(default_device())
     frames = load_frames(material.evaluation)
     probe = None if material.probe is None else fit_probe(network, load_frames(material.probe))
     used, linear = count(network, frames, probe)
@@ -127,7 +129,7 @@ def colour_scores(material: Material, seed: int) -> dict[str, float]:
     """``miou`` and ``accuracy`` of k-means on colour and position, on the same frames."""
     frames = load_frames(material.evaluation)
     classes = len(frames.protocol.classes)
-    some = np.unique(np.linspace(0, len(frames) - 1, min(40, len(frames))).astype(int))
+    some = spread(len(frames), 40)
     model = fit_colour_position([np.asarray(frames.images[i]) for i in some], classes, seed)
     counts = np.zeros((classes, classes), np.int64)
     for image, labels in zip(frames.images, frames.labels, strict=True):
@@ -138,7 +140,7 @@ def colour_scores(material: Material, seed: int) -> dict[str, float]:
 
 def _pixels(image: NDArray[np.uint8], network: SegmentationNetwork) -> Tensor:
     tensor = torch.from_numpy(np.array(image)).to(network.prototypes.device)
-    return tensor.permute(2, 0, 1)[None].float() / 255
+    return to_unit_float(tensor)[None]
 
 
 def _rows(embedded: Tensor) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from cpcdr.dataset import PreparedDataset, read_manifest
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameRef, FrameSource, open_frames
-from cpcdr.prepare.checks import check_depth, check_regions, some_frames
+from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.figures import dataset_sheet
 from cpcdr.prepare.parts import finish, finished_ids, publish
@@ -121,8 +121,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     camera: LearnedCamera | None = getattr(depth, "camera", None)
     if camera is not None:
         source = where_assumed(source, camera, depth.name)
-    frames = some_frames(source, config.size)
-    alarms = check_depth(depth, frames, config.allow_poor_depth, run)
+    alarms = check_depth(depth, source, config.size, config.allow_poor_depth, run)
     refs = source.refs()
     partial = config.out.absolute().with_name(config.out.name + ".partial")
     _claim(partial, config, digest)

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from cpcdr.dataset import PreparedDataset
+from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.engine import train
@@ -94,9 +96,8 @@ def feature_sheet(task: PretrainTask, checkpoint: Path, frames: int = 4) -> np.n
     """Frames over their features, the first three principal components as RGB."""
     network, _ = load_network(checkpoint)
     dataset = PreparedDataset(task.data)
-    indices = np.unique(np.linspace(0, len(dataset) - 1, min(frames, len(dataset))).astype(int))
-    images = [sample.image for sample in dataset.samples(indices.tolist())]
-    tensor = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    images = [sample.image for sample in dataset.samples(spread(len(dataset), frames))]
+    tensor = to_unit_float(torch.from_numpy(np.stack(images)))
     with torch.no_grad():
         features = torch.nn.functional.normalize(network(tensor), dim=1)
     rows = [images, list(colour_features(features.numpy()))]

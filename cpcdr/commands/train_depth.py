@@ -24,7 +24,7 @@ from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameSource, open_frames
-from cpcdr.prepare.checks import depth_alarms, some_frames
+from cpcdr.prepare.checks import depth_alarms
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
@@ -109,7 +109,7 @@ def _train(
 def _say_alarms(task: DepthTask, depth: Network, run: Run) -> None:
     """What prepare would say of the finished network, on some frames of its own video."""
     size = (task.settings.height, task.settings.width)
-    alarms = depth_alarms(depth, some_frames(task.source, size))
+    alarms = depth_alarms(depth, task.source, size)
     if alarms:
         run.tags({"cpcdr.alarm": "; ".join(alarms)})
     for alarm in alarms:

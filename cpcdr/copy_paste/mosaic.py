@@ -122,13 +122,6 @@ class Mosaic:
         return (self.appearances >= self.rounds).float().mean().item()
 
 
-def compose_item(
-    images: Tensor, disparity: Tensor, regions: Tensor, config: CopyPasteConfig, key: Key
-) -> Mosaic:
-    """`compose` for one item: arguments as in `Frames` without their first dimension."""
-    return compose(Frames(images[None], disparity[None], regions[None]), config, [key])
-
-
 def compose(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Mosaic:
     """Copy-paste regions between the frames of each item: `draw`, then `render`.
 

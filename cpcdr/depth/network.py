@@ -16,6 +16,7 @@ from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.device import default_device, to_unit_float
 from cpcdr.runtime.errors import FrameError, InputError
 
 
@@ -84,8 +85,7 @@ class Network:
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
         if self._model is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._model = load_depth_network(self.folder).to(device)
+            self._model = load_depth_network(self.folder).to(default_device())
         sizes = [_network_size(frame.image.shape[:2], self._model.config) for frame in frames]
         maps: dict[int, Disparity] = {}
         for size in set(sizes):
@@ -103,7 +103,7 @@ class Network:
             [cv2.resize(f.image, size[::-1], interpolation=cv2.INTER_AREA) for f in frames]
         )
         device = next(self._model.parameters()).device
-        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+        pixels = to_unit_float(torch.from_numpy(images).to(device))
         # Half precision where it is fast; the network's last step is float32 regardless.
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             disparities = self._model.depth(pixels)[0].float()

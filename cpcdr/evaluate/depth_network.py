@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.trajectory import positions, snippet_errors, true_positions
 from cpcdr.frames import Frame, FrameRef, FrameSource, fit
+from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.errors import FrameError
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.train.depth_task import DepthTask
@@ -125,7 +126,7 @@ def _motions(frames: list[Frame], model: DepthModel) -> NDArray[np.float64]:
     motions = []
     for start in range(0, len(frames) - 1, _TOGETHER):
         chunk = frames[start : start + _TOGETHER + 1]
-        images = torch.from_numpy(np.stack([f.image for f in chunk])).permute(0, 3, 1, 2) / 255
+        images = to_unit_float(torch.from_numpy(np.stack([f.image for f in chunk])))
         cameras = torch.from_numpy(np.stack([f.intrinsics for f in chunk]))
         motions.append(model.sequence_motions(images, cameras))
     return torch.cat(motions).double().numpy()

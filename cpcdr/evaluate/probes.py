@@ -19,6 +19,7 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import scores
 from cpcdr.frames.frame import IGNORE
 from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.runtime.device import to_unit_float
 
 _SGD_EPOCHS, _SGD_RATE = 10, 0.1
 
@@ -226,6 +227,6 @@ class NetworkProbes:
     @torch.no_grad()
     def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Embedded [C, h, w] and projected [D, h, w] features."""
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        pixels = to_unit_float(torch.from_numpy(image))[None]
         embedded = self.network.embed(pixels)
         return embedded[0], self.network.projector(embedded)[0]

@@ -16,6 +16,7 @@ from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.checkpoint import CONFIG
 from cpcdr.runtime.config import overlay
+from cpcdr.runtime.device import default_device, to_unit_float
 from cpcdr.runtime.errors import InputError
 
 
@@ -45,13 +46,13 @@ class PrototypeSegmenter:
 
     def load(self) -> None:
         """Load the network on the GPU if there is one."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = default_device()
         self.network = open_network(self.checkpoint, self.trained).to(self.device)
 
     @torch.inference_mode()
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Cluster ids [H, W]."""
-        tensor = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
+        tensor = to_unit_float(torch.from_numpy(image).to(self.device))[None]
         nearest = self.network.assign(tensor, image.shape[:2])[0]
         return self.clusters[nearest.cpu().numpy()]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpcdr.model.finetuned import load_finetuned
+from cpcdr.runtime.device import default_device, to_unit_float
 
 
 @dataclass
@@ -31,14 +32,14 @@ class ClassSegmenter:
 
     def load(self) -> None:
         """Load the network on the GPU if there is one."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = default_device()
         self.module = load_finetuned(self.checkpoint)[0].to(self.device)
 
     @torch.inference_mode()
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Class ids [H, W] of an image uint8 [H, W, 3]."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        pixels = pixels.permute(2, 0, 1)[None].float() / 255
+        pixels = to_unit_float(pixels)[None]
         scores = self.scores(pixels)
         if self.flip:
             scores = scores + self.scores(pixels.flip(-1)).flip(-1)

@@ -9,18 +9,34 @@ from cpcdr.frames.resize import fit
 from cpcdr.runtime.errors import FrameError, InputError
 
 
-def spread_frames(source: FrameSource, size: tuple[int, int], count: int) -> list[Frame]:
-    """Up to ``count`` readable frames, evenly spread over the source.
+def spread(count: int, most: int) -> list[int]:
+    """Up to ``most`` of the indices 0..count-1, evenly spread, the first and the last included.
+
+    >>> spread(10, 4), spread(2, 4), spread(0, 4)
+    ([0, 3, 6, 9], [0, 1], [])
+    """
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
+
+
+def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list[Frame]:
+    """Up to ``most`` readable frames, evenly spread over the source.
+
+    Args:
+        source: where they are.
+        size: height and width to fit them to; 0 0 keeps each frame's own.
+        most: how many are tried.
 
     Raises:
-        InputError: none can be read.
+        InputError: none of them can be read.
     """
     refs, frames, first = source.refs(), [], ""
-    for index in np.unique(np.linspace(0, len(refs) - 1, min(count, len(refs))).astype(int)):
+    for index in spread(len(refs), most):
         try:
-            frames.append(fit(source.read(refs[index]), size))
+            frame = source.read(refs[index])
         except FrameError as error:
             first = first or str(error)
+            continue
+        frames.append(fit(frame, size) if min(size) > 0 else frame)
     if not frames:
-        raise InputError(f"{source.spec}: no frame can be read; the first says: {first}")
+        raise InputError(f"{source.spec}: no frame can be read; first error: {first}")
     return frames

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
 import numpy as np
 
 from cpcdr.dataset import PreparedDataset
 from cpcdr.depth.health import measure_health, training_warnings
 from cpcdr.depth.source import DepthSource
-from cpcdr.frames import Frame, FrameSource, fit
+from cpcdr.frames import FrameSource
+from cpcdr.frames.pick import spread, spread_frames
 from cpcdr.regions.quality import GIANT, shape_quality
-from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run
 
-_LOOKED_AT = 8
+CHECKED_FRAMES = 8
 """Frames, spread over all."""
 
 
-def depth_alarms(depth: DepthSource, frames: Iterator[Frame]) -> list[str]:
-    """A sentence for each thing that is wrong with a source on some frames, as far as is known.
+def depth_alarms(depth: DepthSource, source: FrameSource, size: tuple[int, int]) -> list[str]:
+    """A sentence for each thing that is wrong with the depth of some frames, as far as is known.
 
-    What the training of a network said at its end counts too.
+    The last metrics of a network's training are checked too.
     """
-    found = training_warnings(getattr(depth, "metrics", {}))
-    return found + measure_health(depth, list(frames)).warnings()
+    frames = spread_frames(source, size, CHECKED_FRAMES)
+    warnings = training_warnings(getattr(depth, "metrics", {}))
+    return warnings + measure_health(depth, frames).warnings()
 
 
 def check_depth(
-    depth: DepthSource, frames: Iterator[Frame], allow_poor: bool, run: Run
+    depth: DepthSource, source: FrameSource, size: tuple[int, int], allow_poor: bool, run: Run
 ) -> list[str]:
     """Say what is wrong with the depth, mark the run, and refuse unless that was allowed.
 
     Args:
-        depth: the source; one that knows the exact depth is not looked at.
-        frames: some frames of the video, read only if they are looked at.
+        depth: the source of depth; one that knows the exact depth is not checked.
+        source: the video.
+        size: height and width of the prepared frames; 0 0: each frame's own.
         allow_poor: go on in spite of alarms.
         run: gets the tag ``cpcdr.alarm``.
 
@@ -43,11 +45,11 @@ def check_depth(
         a sentence for each thing that is wrong.
 
     Raises:
-        InputError: the depth is bad, and that was not allowed.
+        InputError: the depth is bad, and that was not allowed; or no frame can be read.
     """
     if depth.name == "ground-truth":
         return []
-    alarms = depth_alarms(depth, frames)
+    alarms = depth_alarms(depth, source, size)
     if not alarms:
         return []
     run.tags({"cpcdr.alarm": "; ".join(alarms)})
@@ -69,8 +71,7 @@ def check_regions(dataset: PreparedDataset, run: Run, known: Sequence[str] = ())
         run: gets the tag ``cpcdr.alarm``.
         known: what was wrong before, which the tag says too.
     """
-    count = min(_LOOKED_AT, len(dataset))
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(int)).tolist()
+    chosen = spread(len(dataset), CHECKED_FRAMES)
     largest = [shape_quality(sample.regions).largest for sample in dataset.samples(chosen)]
     giants = [share for share in largest if share > GIANT]
     if 2 * len(giants) <= len(largest):
@@ -82,14 +83,3 @@ def check_regions(dataset: PreparedDataset, run: Run, known: Sequence[str] = ())
     )
     print(f"warning: {alarm}.")
     run.tags({"cpcdr.alarm": "; ".join([*known, alarm])})
-
-
-def some_frames(
-    source: FrameSource, size: Sequence[int], count: int = _LOOKED_AT
-) -> Iterator[Frame]:
-    """Readable frames at the working size (0 0: their own), evenly spread over the source."""
-    refs = source.refs()
-    for index in np.unique(np.linspace(0, len(refs) - 1, min(count, len(refs))).astype(int)):
-        with suppress(FrameError):  # the pipeline rejects it with its reason
-            frame = source.read(refs[index])
-            yield fit(frame, (size[0], size[1])) if min(size) > 0 else frame

@@ -42,26 +42,6 @@ class _Modules(NamedTuple):
     total_leaving: NDArray[np.float64]  # [1] sum of q
 
 
-def code_length(
-    edges: NDArray[np.int32], weights: NDArray[np.floating], modules: NDArray[np.integer]
-) -> float:
-    """Bits per step that describe a random walk with this partition: the map equation.
-
-    Args:
-        edges: [E, 2] node indices; undirected, each pair once, no self-loops.
-        weights: [E] link weights, not negative.
-        modules: [N] module of each node, any non-negative integers.
-
-    Returns:
-        L(M) in bits (Rosvall and Bergstrom 2008, equation 1 expanded as their equation 4 of the
-        supplement); 0 for a graph without links.
-    """
-    if len(modules) == 0:
-        return 0.0
-    numbered = np.unique(modules, return_inverse=True)[1].astype(np.int32)
-    return float(_bits(link_flow(edges, weights, len(modules)), numbered))
-
-
 def cluster(
     edges: NDArray[np.int32],
     weights: NDArray[np.floating],
@@ -160,15 +140,6 @@ def _modules_of(graph, module_of):  # type: ignore[no-untyped-def]
     for module in range(size):
         bits[module] = _module_bits(leaving[module], flow[module])
     return _Modules(flow, leaving, bits, members, np.array([leaving.sum()]))
-
-
-@njit(cache=True, nogil=True)
-def _bits(graph, module_of):  # type: ignore[no-untyped-def]
-    modules = _modules_of(graph, module_of)
-    bits = _plogp(modules.total_leaving[0]) + modules.bits.sum()
-    for node in range(len(module_of)):
-        bits -= _plogp(graph.flow[node])
-    return bits
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""Keeping a GPU busy: nothing that waits for it, and few large kernels instead of many small ones.
+"""Where tensors live, and keeping a GPU busy: nothing that waits for it, few large kernels.
 
 A copy from ordinary memory waits until the GPU has done all that it was given before: a handful in
 each training step, and the GPU idles while the host catches up.
@@ -14,6 +14,23 @@ import torch
 from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def default_device() -> torch.device:
+    """The first GPU that this process sees, or the CPU where there is none."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def to_unit_float(images: Tensor) -> Tensor:
+    """Images as networks take them.
+
+    Args:
+        images: uint8 [..., H, W, 3].
+
+    Returns:
+        float32 [..., 3, H, W] in 0..1, on the same device.
+    """
+    return images.movedim(-1, -3).float() / 255
 
 
 def move(values: Tensor, device: torch.device | str) -> Tensor:

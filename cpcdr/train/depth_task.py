@@ -24,7 +24,7 @@ from cpcdr.depth.triplets import (
     runs_of_frames,
 )
 from cpcdr.frames.frame import FrameSource
-from cpcdr.runtime.device import move
+from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.progress import Progress
 
 __all__ = ["TINY", "DepthConfig", "DepthTask"]
@@ -121,7 +121,7 @@ class DepthTask:
             images, intrinsics = self._load(
                 numbers[start : start + self.settings.batch_size], False
             )
-            pixels = images.to(device).permute(0, 1, 4, 2, 3).float() / 255
+            pixels = to_unit_float(images.to(device))
             flipped = torch.zeros(len(pixels), dtype=torch.bool, device=device)
             camera = intrinsics.to(device)
             yield {"images": pixels, "jittered": pixels, "intrinsics": camera, "flipped": flipped}
@@ -211,7 +211,7 @@ def _augmented(
     flipped = move(torch.from_numpy(rng.random(len(images)) < 0.5), device)
     colours = move(colour_matrices(rng, len(images), jitter), device)
     # Bytes travel, floats are made where they are used.
-    pixels = move(images, device).permute(0, 1, 4, 2, 3).float() / 255
+    pixels = to_unit_float(move(images, device))
     pixels, camera = flip_horizontally(pixels, move(intrinsics, device), flipped)
     return {
         "images": pixels,

@@ -20,7 +20,7 @@ from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.config import to_plain
-from cpcdr.runtime.device import move
+from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, survey
@@ -89,7 +89,7 @@ class FinetuneTask:
                 pairs = list(pool.map(reader.read, [self.refs[i] for i in table[step]]))
                 crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
                 images = move(torch.from_numpy(np.stack([image for image, _ in crops])), device)
-                pixels = images.permute(0, 3, 1, 2).float() / 255
+                pixels = to_unit_float(images)
                 colours = move(colour_matrices(rng, len(pixels), s.jitter), device)
                 labels = torch.from_numpy(np.stack([label for _, label in crops]))
                 yield {

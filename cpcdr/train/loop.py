@@ -36,6 +36,7 @@ from cpcdr.runtime.checkpoint import (
     write_checkpoint,
 )
 from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
@@ -66,9 +67,7 @@ class LocalReporter:
     report: Callable[[dict[str, float]], None] = lambda metrics: None
     rank: int = 0
     world_size: int = 1
-    device: torch.device = field(
-        default_factory=lambda: torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    )
+    device: torch.device = field(default_factory=default_device)
 
 
 def train_loop(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cpcdr.dataset import PreparedDataset, decode_sample
 from cpcdr.frames import FrameOptions, fit, open_frames
+from cpcdr.frames.pick import spread
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import FrameError, InputError
@@ -209,11 +210,11 @@ def _cut(configs: list[RegionConfig], *lent: FrameGraph) -> list[Maps]:
 def sample_frames(data: Path, count: int) -> list[SampledFrame]:
     """Evenly spaced frames of a dataset, with labels if its source has them."""
     dataset = PreparedDataset(data)
-    indices = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int))
+    indices = spread(len(dataset), count)
     columns = ["frame_id", "image", "disparity", "regions", "intrinsics"]
     labels = _labels(dataset, {dataset.frame_ids[i] for i in indices})
     found = []
-    for row in dataset.rows(indices.tolist(), columns):
+    for row in dataset.rows(indices, columns):
         one, camera = decode_sample(row), np.asarray(row["intrinsics"], np.float32)
         frame = (one.image, one.disparity, camera)
         found.append(SampledFrame(frame, labels.get(one.frame_id)))

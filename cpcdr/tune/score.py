@@ -29,9 +29,10 @@ from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import match, scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
-from cpcdr.frames.pick import spread_frames
+from cpcdr.frames.pick import spread, spread_frames
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
+from cpcdr.runtime.device import default_device, to_unit_float
 
 ZOOM = 1.5
 LABEL_FREE = ("view_information", "region_information")
@@ -54,9 +55,7 @@ def held_out(
 def region_frames(data: Path, count: int) -> list[Sample]:
     """Up to ``count`` frames spread over a dataset, with its own regions."""
     dataset = PreparedDataset(data)
-    return dataset.samples(
-        np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)).tolist()
-    )
+    return dataset.samples(spread(len(dataset), count))
 
 
 @torch.inference_mode()
@@ -78,7 +77,7 @@ def score_network(
         ``accuracy``.
     """
     network = load_network(checkpoint)[0]
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(default_device())
     directions = network.prototypes.detach().cpu().numpy()
     cluster = cluster_prototypes(directions, clusters)
     seen = [_nearest(network, frame.image) for frame in frames]
@@ -105,9 +104,8 @@ def score_network(
 def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The nearest prototype of every pixel, int64 [H, W]."""
     tensor = torch.from_numpy(np.ascontiguousarray(image)).to(network.prototypes.device)
-    batch = tensor.permute(2, 0, 1)[None].float() / 255
     height, width = image.shape[:2]
-    return network.assign(batch, (height, width))[0].cpu().numpy()
+    return network.assign(to_unit_float(tensor)[None], (height, width))[0].cpu().numpy()
 
 
 def magnified(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cpcdr.ablate.variants import FACTORS, FULL, UNTRAINED, pretraining, variant, variants_of
-from cpcdr.copy_paste.mosaic import Mosaic, compose_item
+from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import SMALL
@@ -64,7 +64,8 @@ def test_without_copy_paste_the_same_views_show_the_frames_themselves() -> None:
 
     def mosaic(name: str, regions: torch.Tensor) -> Mosaic:
         config = pretraining(variant(name), SMALL, Path("data"), 3, 40).copy_paste
-        return compose_item(images, disparity, regions.expand(4, 48, 96), config, (3, 1, 2))
+        frames = Frames(images[None], disparity[None], regions.expand(1, 4, 48, 96))
+        return compose(frames, config, [(3, 1, 2)])
 
     full, plain = mosaic("full", quarters), mosaic("no-copy-paste", quarters)
     assert full.pasted_share > 0 and plain.pasted_share == 0

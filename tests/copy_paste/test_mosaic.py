@@ -12,7 +12,7 @@ from reference_paster import paste_one_by_one
 from scipy.ndimage import minimum_filter
 
 from cpcdr.copy_paste.config import CopyPasteConfig, ViewConfig
-from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose, compose_item, draw, render
+from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose, draw, render
 from cpcdr.runtime.errors import InputError
 
 CAMVID = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
@@ -145,9 +145,8 @@ def test_invalid_disparity_is_farthest() -> None:
 def test_same_key_same_item_in_any_batch() -> None:
     frames = scene(items=2)
     both = compose(frames, CopyPasteConfig(), [(7, 2, 4), (7, 2, 9)])
-    alone = compose_item(
-        frames.images[1], frames.disparity[1], frames.regions[1], CopyPasteConfig(), (7, 2, 9)
-    )
+    second = Frames(frames.images[1:], frames.disparity[1:], frames.regions[1:])
+    alone = compose(second, CopyPasteConfig(), [(7, 2, 9)])
     images, regions = len(alone.images), len(alone.frame_of)
     shift = len(both.frame_of) - regions
     assert torch.equal(both.images[images:], alone.images)
@@ -267,11 +266,10 @@ def test_real_street_is_mixed_in_order_of_depth() -> None:
     )
     regions = np.stack([label(part, background=-1) - 1 for part in classes])
     disparity = np.where(classes == 0, 0.01, 0.2 + np.linspace(0, 0.5, classes.shape[1])[:, None])
-    mosaic = compose_item(
-        torch.from_numpy(images[:2]).permute(0, 3, 1, 2).contiguous(),
-        torch.from_numpy(disparity).float(),
-        torch.from_numpy(regions),
-        plain(),
-        (0, 0, 0),
+    frames = Frames(
+        torch.from_numpy(images[:2]).permute(0, 3, 1, 2)[None].contiguous(),
+        torch.from_numpy(disparity)[None].float(),
+        torch.from_numpy(regions)[None],
     )
+    mosaic = compose(frames, plain(), [(0, 0, 0)])
     assert 0.05 < mosaic.pasted_share < 0.8

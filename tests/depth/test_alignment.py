@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from plane_world import PlaneWorld
+from reference_geometry import transform
 
 from cpcdr.depth import alignment_cpu
 from cpcdr.depth.alignment import (
@@ -15,7 +16,7 @@ from cpcdr.depth.alignment import (
     normal_equations,
     pyramid_factors,
 )
-from cpcdr.geometry import pixel_rays, pose_matrix, project, sample_pixels, transform
+from cpcdr.geometry import pixel_rays, pose_matrix, project, sample_pixels
 
 WORLD = PlaneWorld(length=6, height=96, width=192)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpcdr.copy_paste.config import CopyPasteConfig
-from cpcdr.copy_paste.mosaic import compose_item
+from cpcdr.copy_paste.mosaic import Frames, compose
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import sinkhorn, sinkhorn_scales
 from cpcdr.loss.swapped_prediction import (
@@ -137,7 +137,8 @@ def small_mosaic() -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     images = torch.randint(0, 256, (2, 3, 48, 64), dtype=torch.uint8, generator=generator)
     regions = (torch.arange(64) // 16).expand(2, 48, 64).int().contiguous()
     disparity = torch.rand(2, 48, 64, generator=generator)
-    mosaic = compose_item(images, disparity, regions, CopyPasteConfig(), (0, 0, 0))
+    frames = Frames(images[None], disparity[None], regions[None])
+    mosaic = compose(frames, CopyPasteConfig(), [(0, 0, 0)])
     names = ("regions", "transforms", "image_of")
     maps = {name: getattr(mosaic, name) for name in names}
     maps["appearances"] = mosaic.appearances.long()

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_grouping import infomap_modules
+from reference_grouping import code_length, infomap_modules
 from scipy.special import expit
 
 from cpcdr.frames import open_frames
 from cpcdr.frames.resize import fit
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.graph import superpixel_graph
-from cpcdr.regions.map_equation import cluster, code_length
+from cpcdr.regions.map_equation import cluster
 
 
 def random_graph(nodes, extra, seed):

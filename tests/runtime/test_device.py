@@ -2,7 +2,7 @@
 
 import torch
 
-from cpcdr.runtime.device import compiled, constant, move
+from cpcdr.runtime.device import compiled, constant, default_device, move, to_unit_float
 
 
 def test_a_constant_takes_type_and_device_of_what_it_is_like():
@@ -19,3 +19,15 @@ def test_moving_to_where_values_are_copies_nothing():
 
 def test_a_function_is_compiled_once_in_a_process():
     assert compiled(torch.sin) is compiled(torch.sin)
+
+
+def test_images_become_fractions_with_channels_before_pixels():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 2, 4, 32)[..., :3]
+    floats = to_unit_float(images)
+    assert floats.shape == (1, 3, 2, 4) and floats.dtype == torch.float32
+    assert torch.equal(floats[0, 1], images[0, ..., 1].float() / 255)
+    assert torch.equal(to_unit_float(images[0]), floats[0])
+
+
+def test_the_device_is_the_gpu_where_there_is_one():
+    assert default_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
