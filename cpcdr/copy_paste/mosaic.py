@@ -102,8 +102,8 @@ class Mosaic:
         appearances: uint8 [BN, H, W] in 0..A-1: round k's original is k, pastes follow in the order
             of the rounds. (Convert before indexing: torch treats uint8 indices as a mask.)
         transforms: float32 [R, A, 2, 3] from a pixel (x, y) of the region's source frame to its
-            place in the mixed image, pixel centres at integers; 0 where there is none.
-        image_of: int64 [R, A] the mixed image of each appearance, -1 where there is none.
+            place in the mixed image, pixel centres at integers; 0 if absent.
+        image_of: int64 [R, A] the mixed image of each appearance, -1 if absent.
         frame_of: int64 [R] source frame b·M + m of each region.
         rounds: number of original appearances.
     """

@@ -107,7 +107,7 @@ def motion_gap(poses: Tensor, aligned: Tensor) -> Tensor:
     """
     gap = poses - aligned
     length = aligned[..., :3, 3].norm(dim=-1).clamp_min(0.1)
-    # The small constant keeps the square root's gradient finite where there is no gap.
+    # The small constant keeps the square root's gradient finite at zero.
     rotation = (gap[..., :3, :3].square().sum(dim=(-2, -1)) + 1e-8).sqrt()
     translation = (gap[..., :3, 3].square().sum(dim=-1) + 1e-8).sqrt()
     return (10 * rotation + translation / length).mean()

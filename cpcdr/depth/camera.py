@@ -31,7 +31,7 @@ class LearnedCamera:
     size: tuple[int, int]
 
     def intrinsics(self, size: tuple[int, ...]) -> Intrinsics:
-        """float32 [4] fx, fy, cx, cy in pixels of a frame of its own size (H, W)."""
+        """float32 [4] fx, fy, cx, cy in pixels of an unscaled frame of size (H, W)."""
         return unfit_intrinsics(np.array(self.values), size, self.size)
 
     def facts(self, size: tuple[int, ...]) -> dict[str, str | float]:
@@ -66,7 +66,7 @@ class WithCamera:
         return self._source.refs()
 
     def read(self, ref: FrameRef) -> Frame:
-        """The frame with the learned intrinsics, in pixels of its own size.
+        """The frame with the learned intrinsics, in pixels of its original size.
 
         Raises:
             FrameError: it cannot be read, or the learned camera is implausible.

@@ -19,7 +19,7 @@ ASSUMED = 0.5 / math.tan(math.radians(30))
 """Initial focal length in image widths: a horizontal field of view of 60°."""
 MIN_ROTATION = 0.01
 """Least rotation about the vertical axis, in radians, that constrains the focal length: eight times
-the error of aligned motions, a gentle bend at ten frames a second."""
+the error of aligned motions, a gentle bend at ten frames per second."""
 
 
 class LearnedIntrinsics(nn.Module):

@@ -91,9 +91,9 @@ def mean_errors(errors: list[DepthErrors]) -> DepthErrors:
     """Mean of every field over frames, as published results are averaged.
 
     Raises:
-        InputError: there are no frames.
+        InputError: no frames.
     """
     if not errors:
-        raise InputError("There are no frames to average depth errors over.")
+        raise InputError("No frames to average depth errors over.")
     names = DepthErrors.__dataclass_fields__
     return DepthErrors(**{n: float(np.mean([getattr(e, n) for e in errors])) for n in names})

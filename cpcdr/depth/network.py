@@ -55,7 +55,7 @@ def learned_camera(model: DepthModel) -> LearnedCamera | None:
 
 
 class Network:
-    """Disparity from a trained `DepthNet`, on the GPU where there is one.
+    """Disparity from a trained `DepthNet`, on the GPU if available.
 
     Weights are loaded on the first call: pickles hold only the folder's name.
 

@@ -63,7 +63,7 @@ class Precomputed:
         self.root = root
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        """One map a frame, scaled and cropped as the frame was."""
+        """One map per frame, scaled and cropped like the frame."""
         return [self._disparity(frame) for frame in frames]
 
     def _disparity(self, frame: Frame) -> Disparity:

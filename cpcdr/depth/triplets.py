@@ -103,7 +103,7 @@ class FrameMotion(NamedTuple):
     Attributes:
         frame_id: of the frame.
         flow: mean length of the optical flow from the frame before, as a fraction of the image
-            width; NaN where there is none before it or one of them cannot be read.
+            width; NaN for the first frame and next to unreadable ones.
         reason: why the frame cannot be read, or ``""``.
     """
 

@@ -72,7 +72,7 @@ def splat(
 
 @lru_cache(maxsize=16)
 def _scanner_to_camera(date: Path, camera: str) -> NDArray[np.float64]:
-    """Scanner coordinates to those of the rectified camera: shift along the rig · R0 · [R | t]."""
+    """Scanner to rectified camera coordinates: baseline shift · R0 · [R | t]."""
     scanner = date / "calib_velo_to_cam.txt"
     cameras = date / "calib_cam_to_cam.txt"
     to_camera, rectify = np.eye(4), np.eye(4)

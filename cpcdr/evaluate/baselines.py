@@ -56,7 +56,7 @@ def fit_colour_position(
         seed: of the sample and of k-means.
 
     Raises:
-        InputError: there is no image, or fewer pixels than clusters.
+        InputError: no image, or fewer pixels than clusters.
     """
     from sklearn.cluster import KMeans  # slow to import, not needed to segment
 

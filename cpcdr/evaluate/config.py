@@ -90,8 +90,8 @@ class EvaluateDepthConfig:
     Attributes:
         depth: the evaluated source, as for prepare.
         frames: ``KIND:PATH`` of held-out frames.
-        truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (KITTI's depth
-            PNGs, say); empty: there is none, only photometry and motion are measured.
+        truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (such as KITTI's
+            depth PNGs); empty: only photometry and motion are evaluated.
         guess: frames with the same kind of truth whose mean disparity map is the guess that a
             source has to beat; empty: the evaluated frames' own, the best such guess there is.
         size: height and width of the frames; 0 0 keeps their own.

@@ -25,7 +25,7 @@ def prediction_sheet(
     protocol: Protocol | None,
     match: Match | None,
 ) -> Image:
-    """Frame, prediction and labels side by side; cluster colours where there are no labels.
+    """Frame, prediction and labels side by side; cluster colours without labels.
 
     Args:
         frames: F frames.

@@ -58,7 +58,7 @@ def cluster(
     Args:
         edges: [E, 2] node indices; undirected, each pair once, no self-loops.
         weights: [E] link weights, not negative.
-        nodes: number of nodes; a node without links is a module of its own.
+        nodes: number of nodes; a node without links forms a module.
         preferred_modules: number of modules that the penalty favours; 0 for none.
         seed: order in which nodes are visited.
 

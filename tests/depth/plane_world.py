@@ -22,7 +22,7 @@ PLANES = (
 
 @dataclass(frozen=True)
 class PlaneWorld:
-    """``sequences`` drives of ``length`` frames; ``speed`` metres a frame, turning slightly."""
+    """``sequences`` drives of ``length`` frames; ``speed`` metres per frame with slight yaw."""
 
     sequences: int = 1
     length: int = 12

@@ -13,7 +13,7 @@ from cpcdr.regions.map_equation import cluster
 
 
 def random_graph(nodes, extra, seed):
-    """A connected graph: a random tree and ``extra`` links a node."""
+    """A connected graph: a random tree and ``extra`` links per node."""
     rng = np.random.default_rng(seed)
     tree = np.stack([np.arange(1, nodes), rng.integers(0, np.arange(1, nodes))], axis=1)
     links = np.concatenate([tree, rng.integers(0, nodes, (int(extra * nodes), 2))])

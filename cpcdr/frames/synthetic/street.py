@@ -32,7 +32,7 @@ SENSOR_NOISE = 1.6
 
 @dataclass(frozen=True)
 class Drive:
-    """How the camera moves: metres a frame, lateral place and height in metres, and angles in
+    """How the camera moves: metres per frame, lateral position and height in metres, and angles in
     radians; ``turn`` is +1 or -1 for a right or left turn at ``corner`` (metres of z), 0 for none.
     """
 
@@ -213,7 +213,7 @@ class Rendered:
 def render(
     street: Street, frame: int, intrinsics: NDArray[np.float32], size: tuple[int, int], seed: int
 ) -> Rendered:
-    """Render one frame with 2 × 2 samples a pixel.
+    """Render one frame with 2 × 2 samples per pixel.
 
     Args:
         street: from `build_street`.
