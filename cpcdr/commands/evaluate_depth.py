@@ -36,10 +36,10 @@ _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 
 
 def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
-    """Measure, record, draw.
+    """Evaluate a depth source; record the results and figures.
 
     Returns:
-        the means of Eigen's errors under their names, those of the guess as ``guess_...``,
+        the means of Eigen's errors under their names, those of the baseline as ``baseline_...``,
         ``photometric`` by the pose network's own motions, ``photometric_aligned`` by motions
         fitted to the images as in training, and ``identity`` (networks); ``trajectory_error`` (of
         fitted motions) and ``straight_error`` in metres (networks, frames with poses), None where
@@ -70,9 +70,9 @@ def _against_truth(
     config: EvaluateDepthConfig, source: FrameSource, depth: DepthSource, run: Run
 ) -> dict[str, Any]:
     truth = open_depth(config.truth, "--truth")
-    guess = _mean_map(config, open_frames(config.guess) if config.guess else source, truth)
-    found: list[DepthErrors] = []
-    guessed: list[DepthErrors] = []
+    mean_map = _mean_map(config, open_frames(config.baseline) if config.baseline else source, truth)
+    errors: list[DepthErrors] = []
+    baseline_errors: list[DepthErrors] = []
     rejected: list[str] = []
     shown: list[list[NDArray[np.uint8]]] = []
     refs = source.refs()
@@ -82,29 +82,31 @@ def _against_truth(
             (true,), (predicted,) = truth([frame]), depth([frame])
             both = [
                 _errors(config, ref, disparity, true)
-                for disparity in (predicted, _resized(guess, true.shape, cv2.INTER_LINEAR))
+                for disparity in (predicted, _resized(mean_map, true.shape, cv2.INTER_LINEAR))
             ]
         except FrameError as error:
             rejected.append(str(error))
             continue
-        found.append(both[0])
-        guessed.append(both[1])
-        if (len(found) - 1) % max(1, len(refs) // 5) == 0:
+        errors.append(both[0])
+        baseline_errors.append(both[1])
+        if (len(errors) - 1) % max(1, len(refs) // 5) == 0:
             shown.append([frame.image, colour_disparity(predicted), colour_disparity(true)])
-    if not found:
-        raise InputError(f"{config.frames}: no frame can be measured, the first: {rejected[0]}")
+    if not errors:
+        raise InputError(f"{config.frames}: no frame can be evaluated, first error: {rejected[0]}")
     if rejected:
-        print(f"{len(rejected)} of {len(refs)} frames cannot be measured, the first: {rejected[0]}")
+        print(
+            f"{len(rejected)} of {len(refs)} frames cannot be evaluated, first error: {rejected[0]}"
+        )
     sheet = contact_sheet(shown[:5], ["frame", "disparity", "truth"])
     run.figure("depth", sheet)
     save_png(config.out / "depth.png", sheet)
-    means = {n: getattr(mean_errors(found), n) for n in _NAMES}
-    means |= {f"guess_{n}": getattr(mean_errors(guessed), n) for n in _NAMES}
-    return means | {"measured_frames": len(found), "rejected": len(rejected)}
+    means = {n: getattr(mean_errors(errors), n) for n in _NAMES}
+    means |= {f"baseline_{n}": getattr(mean_errors(baseline_errors), n) for n in _NAMES}
+    return means | {"measured_frames": len(errors), "rejected": len(rejected)}
 
 
 def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSource) -> Disparity:
-    """The mean disparity map of a source's frames, over the valid pixels of each place."""
+    """The mean disparity map of a source's frames, over valid pixels."""
     total, count, reason = None, None, ""
     for ref in source.refs():
         try:
@@ -114,13 +116,13 @@ def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSour
             continue
         if total is None or count is None:
             total, count = np.zeros(true.shape), np.zeros(true.shape)
-        true = _resized(true, total.shape, cv2.INTER_NEAREST_EXACT)  # its holes must not bleed
+        true = _resized(true, total.shape, cv2.INTER_NEAREST_EXACT)  # invalid pixels must not bleed
         total += true
         count += true > 0
     if total is None or count is None:
         raise InputError(
             f"{source.spec}: no frame has a true depth by --truth {config.truth}; give another, or "
-            "--truth '' to measure a network's photometry and motion alone; the first frame says: "
+            "--truth '' to measure a network's photometry and motion alone; first error: "
             f"{reason}"
         )
     mean = total / np.maximum(count, 1)
@@ -154,29 +156,29 @@ def _resized(disparity: Disparity, shape: tuple[int, ...], interpolation: int) -
 def _of_network(
     config: EvaluateDepthConfig, source: FrameSource, depth: Network, run: Run
 ) -> dict[str, Any]:
-    """What needs no truth: photometry over triplets of frames, and motion where poses are known."""
+    """Evaluation without ground truth: photometry over triplets, and motion if poses are known."""
     model = load_depth_network(depth.folder)
     try:
         task = DepthTask(model.config, source)
-    except InputError as error:  # single frames, say: what was measured stays
+    except InputError as error:  # such as single frames: keep the results so far
         if not config.truth:
             raise
-        print(f"photometry and motion are not measured: {error}")
+        print(f"photometry and motion are not evaluated: {error}")
         return {}
     return photometry(task, model, config.out, run) | motion(task, model, config.out, run)
 
 
 def _table(result: dict[str, Any]) -> str:
-    """What a person reads at the end."""
+    """The result as a printed table."""
     lines = [""]
     if "abs_rel" in result:
         lines += ["              " + "".join(f"{name:>9s}" for name in _NAMES)]
-        for title, prefix in (("measured", ""), ("mean map", "guess_")):
+        for title, prefix in (("measured", ""), ("mean map", "baseline_")):
             row = "".join(f"{result[prefix + name]:9.3f}" for name in _NAMES)
             lines += [f"  {title:12s}{row}"]
     if "photometric" in result:
         lines += [
-            f"  reprojection error {result['photometric']:.4f}, of doing nothing "
+            f"  reprojection error {result['photometric']:.4f}, of identity reprojection "
             f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below; with motions "
             f"fitted to the images {result['photometric_aligned']:.4f}"
         ]

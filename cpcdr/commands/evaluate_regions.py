@@ -109,7 +109,7 @@ def _frames(config: EvaluateRegionsConfig) -> Iterator[tuple[Frame, NDArray[np.f
             continue
         yield frame, disparity
     if rejected:
-        print(f"{len(rejected)} frames left out; the first says: {rejected[0]}")
+        print(f"{len(rejected)} frames left out; first error: {rejected[0]}")
 
 
 def _cuts(

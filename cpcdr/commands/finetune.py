@@ -61,7 +61,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
     if task.rejected:
         first = next(iter(task.rejected.values()))
-        print(f"{len(task.rejected)} labelled frames left out; the first says: {first}")
+        print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
     settings = replace(config.train, seed=config.seed)
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     key = config_hash([digest, str(config.out.absolute())])

@@ -141,7 +141,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     index, rejected = finish(partial)
     if not index.num_rows:
         reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
-        raise InputError(f"{config.frames}: no frame can be used; the first says: {reason}")
+        raise InputError(f"{config.frames}: no frame can be used; first error: {reason}")
     _write_manifest(config, digest, source, depth.name, partial, index, rejected)
     publish(partial, config.out.absolute())
     check_regions(PreparedDataset(config.out), run, alarms)

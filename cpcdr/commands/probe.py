@@ -114,6 +114,6 @@ def labelled_frames(
             continue
         yield frame.image, labels
     if left_out == len(refs):
-        raise InputError(f"{source.spec}: no labelled frame can be read; the first says: {first}")
+        raise InputError(f"{source.spec}: no labelled frame can be read; first error: {first}")
     if left_out:
-        print(f"{source.spec}: {left_out} frames left out; the first says: {first}")
+        print(f"{source.spec}: {left_out} frames left out; first error: {first}")

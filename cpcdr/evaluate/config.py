@@ -92,8 +92,8 @@ class EvaluateDepthConfig:
         frames: ``KIND:PATH`` of held-out frames.
         truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (such as KITTI's
             depth PNGs); empty: only photometry and motion are evaluated.
-        guess: frames with the same kind of truth whose mean disparity map is the guess that a
-            source has to beat; empty: the evaluated frames' own, the best such guess there is.
+        baseline: frames with the same kind of truth whose mean disparity map is the baseline;
+            empty: the evaluated frames, the strongest such baseline.
         size: height and width of the frames; 0 0 keeps their own.
         crop: ``none``, or ``eigen``: the part of a KITTI image that published results evaluate.
         max_depth: largest evaluated depth, in metres.
@@ -103,7 +103,7 @@ class EvaluateDepthConfig:
     depth: str = "network:runs/depth/checkpoint"
     frames: str = "synthetic:seed=1000,streets=6,frames=8,height=96,width=192"
     truth: str = "ground-truth"
-    guess: str = ""
+    baseline: str = ""
     size: tuple[int, int] = (0, 0)
     crop: str = "none"
     max_depth: float = 80.0

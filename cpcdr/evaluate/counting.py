@@ -104,9 +104,9 @@ def add_up(
                 group = position[row["frame_id"]] * len(groups) // len(refs)
                 groups[group] += sum_clusters(counts, clusters, classes)
     if not frames:
-        raise InputError(f"{spec}: no frame can be evaluated; the first says: {first}")
+        raise InputError(f"{spec}: no frame can be evaluated; first error: {first}")
     if left_out:
-        print(f"{left_out} frames left out; the first says: {first}")
+        print(f"{left_out} frames left out; first error: {first}")
     return {**totals, "usage": usage, "groups": groups, "frames": np.asarray(frames)}
 
 

@@ -29,7 +29,7 @@ class PrepareConfig:
         engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
         workers: actors on CPUs; 0: one for each CPU core that there is. Give the number on a
             cluster that starts its machines on demand.
-        gpus: actors on GPUs for depth networks; -1: as many as the GPUs that there are hold.
+        gpus: actors on GPUs for depth networks; -1: as many as fit on the available GPUs.
         gpus_per_actor: the part of a GPU that one of them takes: 0.25 puts four on a GPU, which
             small networks need to keep it busy.
         frames_per_part: frames that one part file holds, and that a kill can cost.
@@ -40,7 +40,7 @@ class PrepareConfig:
             is computed, and ``frames`` and ``depth`` are not used.
         publish: where the finished dataset is copied, such as ``s3://bucket/dataset``; readers see
             it only when it is whole.
-        allow_poor_depth: go on although a look at some frames says that the depth is bad.
+        allow_poor_depth: continue even if the depth check fails.
     """
 
     frames: str = "synthetic:"

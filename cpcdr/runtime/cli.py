@@ -171,7 +171,7 @@ def leave(text: str, code: int) -> NoReturn:
 
 
 def _reader_left() -> NoReturn:
-    """Who reads has seen enough, as `head` does of --help. Python would try again at its end."""
+    """The reader closed the pipe; avoid a second error when Python flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(141)
 

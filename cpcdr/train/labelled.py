@@ -136,7 +136,7 @@ def _nothing(source: FrameSource, count: int, first: str) -> str:
     return (
         f"{source.spec}: none of {count} labelled frames has a pixel of a class of "
         f"{source.protocol} that can be read; "
-        + (f"the first says: {first}" if first else "all of it is void: give other label maps.")
+        + (f"first error: {first}" if first else "all of it is void: give other label maps.")
     )
 
 

@@ -27,11 +27,11 @@ STREET = "synthetic:seed=5,streets=1,frames=6,height=64,width=128"
 QUIET = TrackingConfig("none")
 
 
-def test_exact_depth_has_no_error_and_the_guess_has(tmp_path: Path) -> None:
+def test_exact_depth_has_no_error_and_the_baseline_has(tmp_path: Path) -> None:
     config = EvaluateDepthConfig("ground-truth", STREET, out=tmp_path, tracking=QUIET)
     result = evaluate_depth(config)
     assert result["abs_rel"] < 1e-6 and result["d1"] == 1.0
-    assert result["guess_abs_rel"] > 0.02 and result["guess_d1"] < 1.0
+    assert result["baseline_abs_rel"] > 0.02 and result["baseline_d1"] < 1.0
     assert result["measured_frames"] == 6 and result["rejected"] == 0
     assert json.loads((tmp_path / "report.json").read_text())["abs_rel"] == result["abs_rel"]
     assert (tmp_path / "depth.png").stat().st_size > 1000
@@ -146,7 +146,7 @@ def test_what_a_network_cannot_be_measured_by_costs_nothing_else(
         (tmp_path / f"images/{other}.jpg").unlink()
     result = evaluate_depth(config)
     assert result["measured_frames"] == 3 and "photometric" not in result
-    assert "photometry and motion are not measured" in capsys.readouterr().out
+    assert "photometry and motion are not evaluated" in capsys.readouterr().out
     with pytest.raises(InputError, match="no three"):
         evaluate_depth(replace(config, truth=""))
 

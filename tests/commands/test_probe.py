@@ -60,7 +60,7 @@ def test_frames_that_are_left_out_are_counted_and_said_once(
     result = probe(settings(checkpoint, good, mixed))
     assert 0 <= result["knn"] <= 1
     printed = capsys.readouterr().out
-    assert printed.count(f"{mixed}: 3 frames left out; the first says: ") == 1
+    assert printed.count(f"{mixed}: 3 frames left out; first error: ") == 1
     assert "A_001.png" in printed and "good" not in printed
 
 
