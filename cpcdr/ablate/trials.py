@@ -27,7 +27,7 @@ from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.trials.runner import TrialSlots, run_trials
 
-LAST = ("loss_over_lnK", "prototypes_used", "pasted_share", "points_with_positive")
+LAST = ("loss_over_lnK", "prototypes_used", "pasted_fraction", "points_with_positive")
 """Training metrics whose last values go into a trial's result."""
 
 

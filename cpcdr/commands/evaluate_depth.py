@@ -42,8 +42,9 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
         the means of Eigen's errors under their names, those of the baseline as ``baseline_...``,
         ``photometric`` by the pose network's own motions, ``photometric_aligned`` by motions
         fitted to the images as in training, and ``identity`` (networks); ``trajectory_error`` (of
-        fitted motions) and ``straight_error`` in metres (networks, frames with poses), None where
-        not measured; counts and paths.
+        fitted motions) and ``straight_error`` in metres, both root mean square, and as
+        ``..._monodepth2`` in that code's convention (networks, frames with poses), None where not
+        measured; counts and paths.
 
     Raises:
         InputError: frames, depth or truth cannot be used.
@@ -70,7 +71,8 @@ def _against_truth(
     config: EvaluateDepthConfig, source: FrameSource, depth: DepthSource, run: Run
 ) -> dict[str, Any]:
     truth = open_depth(config.truth, "--truth")
-    mean_map = _mean_map(config, open_frames(config.baseline) if config.baseline else source, truth)
+    others = open_frames(config.baseline, config.options) if config.baseline else source
+    mean_map = _mean_map(config, others, truth)
     errors: list[DepthErrors] = []
     baseline_errors: list[DepthErrors] = []
     rejected: list[str] = []
@@ -184,7 +186,9 @@ def _table(result: dict[str, Any]) -> str:
         ]
     if result.get("trajectory_error") is not None:
         lines += [
-            f"  trajectory over 5 frames {result['trajectory_error']:.3f} m, driving straight "
-            f"{result['straight_error']:.3f} m"
+            f"  trajectory over 5 frames {result['trajectory_error']:.3f} m RMS, driving straight "
+            f"{result['straight_error']:.3f} m; by Monodepth2's convention (RMS / sqrt 5) "
+            f"{result['trajectory_error_monodepth2']:.3f} m and "
+            f"{result['straight_error_monodepth2']:.3f} m"
         ]
     return "\n".join([*lines, ""])

@@ -101,7 +101,7 @@ def _train(
             "photometric": last["photometric"],
             "identity": last["identity"],
             "seconds_per_step": last["seconds_per_step"],
-            "data_wait_share": last["data_wait_share"],
+            "data_wait_fraction": last["data_wait_fraction"],
             "run_id": run.run_id,
         }
 

@@ -117,7 +117,7 @@ class Mosaic:
     rounds: int
 
     @property
-    def pasted_share(self) -> float:
+    def pasted_fraction(self) -> float:
         """Fraction of pixels that show a paste. Synchronises with a GPU."""
         return (self.appearances >= self.rounds).float().mean().item()
 

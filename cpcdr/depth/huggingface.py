@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,13 @@ class HuggingFace:
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
         """One map a frame; frames of one size go through the model together."""
         processor, model = self._load()
-        inputs = processor(images=[f.image for f in frames], return_tensors="pt")
+        images = [frame.image for frame in frames]
+        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
         device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
         with torch.inference_mode():
-            output = model(inputs["pixel_values"].to(device, dtype)).predicted_depth.float()
-        return [
-            self._disparity(values, frame) for values, frame in zip(output, frames, strict=True)
-        ]
+            output = model(pixels.to(device, dtype))
+            maps = _without_padding(processor, images, output, pixels.shape[-2:])
+        return [self._disparity(values, frame) for values, frame in zip(maps, frames, strict=True)]
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -97,3 +98,27 @@ class HuggingFace:
         else:
             disparity = np.clip(predicted / max(float(predicted.max()), 1e-12), MIN_DISPARITY, 1)
         return check_disparity(disparity, f"{frame.ref.frame_id} in {self.name}")
+
+
+def _without_padding(
+    processor: Any, images: list[NDArray[np.uint8]], output: Any, padded: tuple[int, ...]
+) -> list[torch.Tensor]:
+    """The predicted maps [h, w] of what the images themselves show.
+
+    Some processors pad images before the network: ZoeDepth's at its own resolution, which its
+    post-processing undoes; DPT's in the middle of a multiple of ``size_divisor``.
+
+    Args:
+        padded: (H, W) that the network saw.
+    """
+    maps: torch.Tensor = output.predicted_depth.float()
+    if not getattr(processor, "do_pad", False):
+        return list(maps)
+    undo = getattr(processor, "post_process_depth_estimation", None)
+    if undo is not None and "source_sizes" in inspect.signature(undo).parameters:
+        sizes = [image.shape[:2] for image in images]
+        return [found["predicted_depth"].float() for found in undo(output, source_sizes=sizes)]
+    bare = processor(images=images, do_pad=False, return_tensors="pt")["pixel_values"].shape[-2:]
+    maps = functional.interpolate(maps[:, None], padded, mode="bilinear")[:, 0]
+    top, left = ((have - want) // 2 for have, want in zip(padded, bare, strict=True))
+    return list(maps[:, top : top + bare[0], left : left + bare[1]])

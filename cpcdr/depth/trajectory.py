@@ -1,4 +1,4 @@
-"""Camera motion: from motions between frames to a way, and its error against true poses."""
+"""Camera motion: from motions between frames to a trajectory, and its error against true poses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from numpy.typing import NDArray
 
 SNIPPET = 5
 """Frames over which the error is measured (Zhou et al., CVPR 2017)."""
+
+MONODEPTH2 = SNIPPET**-0.5
+"""What our error over a snippet is multiplied by to compare it with published tables: Monodepth2's
+evaluation (Godard et al., ICCV 2019) takes the root of the summed squares and then divides by the
+number of frames, which is 1/sqrt(5) of the root mean square."""
 
 
 def positions(motions: NDArray[np.floating]) -> NDArray[np.float64]:

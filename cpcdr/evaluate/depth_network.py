@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.depth.model import DepthModel
-from cpcdr.depth.trajectory import positions, snippet_errors, true_positions
+from cpcdr.depth.trajectory import MONODEPTH2, positions, snippet_errors, true_positions
 from cpcdr.frames import Frame, FrameRef, FrameSource, fit
 from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.errors import FrameError
@@ -70,20 +70,24 @@ def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str,
     """
     errors, guesses, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
     for motions, poses in _drives(task.source, model):
-        found, straight = snippet_errors(motions, poses)
-        errors.append(found)
-        guesses.append(straight)
+        predicted, ahead = snippet_errors(motions, poses)
+        errors.append(predicted)
+        guesses.append(ahead)
         longest = max(longest, (motions, poses), key=lambda pair: len(pair[1]))
     if not errors or not sum(map(len, errors)):
-        return {"trajectory_error": None, "straight_error": None}
+        names = ("trajectory_error", "straight_error")
+        return {name + kind: None for name in names for kind in ("", "_monodepth2")}
     way, truth = positions(longest[0]), true_positions(longest[1])
     scale = float((way * truth).sum() / max(float((way**2).sum()), 1e-12))
     figure = trajectory_figure({"true": truth, "predicted, one scale": scale * way}, "from above")
     run.figure("trajectory", figure)
     save_png(out / "trajectory.png", figure)
+    error, straight = (float(np.concatenate(e).mean()) for e in (errors, guesses))
     return {
-        "trajectory_error": float(np.concatenate(errors).mean()),
-        "straight_error": float(np.concatenate(guesses).mean()),
+        "trajectory_error": error,
+        "straight_error": straight,
+        "trajectory_error_monodepth2": error * MONODEPTH2,
+        "straight_error_monodepth2": straight * MONODEPTH2,
         "snippets": sum(map(len, errors)),
     }
 

@@ -92,6 +92,15 @@ def unfit_intrinsics(
     )
 
 
+def covering_size(size: tuple[int, ...], new_size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) to which `fit` scales a frame of ``size`` before it crops it to ``new_size``.
+
+    >>> covering_size((480, 640), (96, 192))
+    (144, 192)
+    """
+    return _cover(size, new_size)[0]
+
+
 def cover_scale(size: tuple[int, ...], new_size: tuple[int, ...]) -> float:
     """How much `fit` magnifies a frame of ``size`` horizontally."""
     return _cover(size, (new_size[0], new_size[1]))[0][1] / size[1]

@@ -16,6 +16,7 @@ from cpcdr.loss.correspondences import (
     region_correspondences,
 )
 from cpcdr.loss.sinkhorn import Scales, exponentials, sinkhorn_scales
+from cpcdr.runtime.ranks import world_size
 
 
 def swapped_prediction(
@@ -30,18 +31,26 @@ def swapped_prediction(
         groups: how many.
 
     Returns:
-        the scalar loss, and the prototype each sample's code prefers, int64 [S].
+        the scalar loss, divided by the mean number of samples of a rank, so that the mean over
+        ranks, which DDP takes of gradients, weighs every sample alike; and the prototype each
+        sample's code prefers, int64 [S].
     """
     with torch.no_grad():
         similarity = features @ prototypes.t()
-        scales, codes = sinkhorn_scales(similarity, config.epsilon, config.sinkhorn_iterations)
+        scales, codes, total = sinkhorn_scales(
+            similarity, config.epsilon, config.sinkhorn_iterations
+        )
     if not len(features):
         return (features @ prototypes.t()).sum(), codes.new_zeros(0, dtype=torch.long)
     preferred = codes.argmax(dim=1)
     target = group_means(codes, group, groups)
     del codes
     precision = (config.temperature, config.epsilon)
-    loss = _CrossEntropy.apply(features, prototypes, similarity, group, target, scales, precision)
+    ranks = world_size()
+    count = len(features) if ranks == 1 else total / ranks
+    loss = _CrossEntropy.apply(
+        features, prototypes, similarity, group, target, scales, precision, count
+    )
     return loss, preferred
 
 
@@ -52,7 +61,8 @@ def group_means(values: Tensor, group: Tensor, groups: int) -> Tensor:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """-mean_s sum_k target[group[s], k] log softmax(features[s] @ prototypes / temperature)_k.
+    """-sum_s sum_k target[group[s], k] log softmax(features[s] @ prototypes / temperature)_k, over
+    ``count``.
 
     The matrices of samples by prototypes are the largest of a training, so none is kept for the
     way back: similarities, codes and softmax are made again from what is S x C, S or K in size.
@@ -70,6 +80,7 @@ class _CrossEntropy(torch.autograd.Function):
         target: Tensor,
         scales: Scales,
         precision: tuple[float, float],
+        count: int | Tensor,
     ) -> Tensor:
         """``similarity`` is used up: it must not be read afterwards."""
         temperature, _ = precision
@@ -77,24 +88,27 @@ class _CrossEntropy(torch.autograd.Function):
         logits = similarity.div_(temperature)
         normaliser = torch.logsumexp(logits, dim=1)
         ctx.save_for_backward(features, prototypes, group, normaliser, *scales)
-        ctx.groups, ctx.precision = len(target), precision
-        return (normaliser.sum() - (target * together).sum() / temperature) / len(features)
+        ctx.groups, ctx.precision, ctx.count = len(target), precision, count
+        total = normaliser.sum() - (target * together).sum() / temperature
+        return (total / count).reshape(())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, prototypes, group, normaliser, shift, sample, weight = ctx.saved_tensors
+        features, prototypes, group, normaliser, *scales = ctx.saved_tensors
+        of_sample, of_prototype, sample, weight = scales
         temperature, epsilon = ctx.precision
         similarity = features @ prototypes.t()
-        codes = exponentials(similarity, shift, epsilon).mul_(weight).mul_(sample[:, None])
+        codes = exponentials(similarity, of_sample, of_prototype, epsilon)
+        codes.mul_(weight).mul_(sample[:, None])
         target = group_means(codes, group, ctx.groups).to(features.dtype)
         del codes
         softmax = similarity.div_(temperature).sub_(normaliser[:, None]).exp_()
-        scale = gradient / (temperature * len(features))
+        scale = gradient / (temperature * ctx.count)
         towards = (target @ prototypes)[group]
         of_features = (softmax @ prototypes - towards) * scale
         sums = _group_sums(features, group, ctx.groups)
         of_prototypes = (softmax.t() @ features - target.t() @ sums) * scale
-        return of_features, of_prototypes, None, None, None, None, None
+        return of_features, of_prototypes, None, None, None, None, None, None
 
 
 def _group_sums(features: Tensor, group: Tensor, groups: int) -> Tensor:

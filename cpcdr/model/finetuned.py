@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +16,7 @@ from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.ranks import sum_over_ranks, world_size
 
 
 class FinetuneModule(nn.Module):
@@ -46,8 +48,12 @@ class FinetuneModule(nn.Module):
         )
         known = labels != IGNORE
         norm = known.sum() if weights is None else weights[labels[known]].sum()
-        right = ((scores.argmax(1) == labels) & known).sum()
-        return {"loss": loss / norm.clamp(min=1e-6), "accuracy": right / known.sum().clamp(min=1)}
+        right, seen = ((scores.argmax(1) == labels) & known).sum(), known.sum()
+        if (ranks := world_size()) > 1:
+            # Divided by the mean over ranks, so that DDP's mean weighs every labelled pixel alike.
+            norm, seen = sum_over_ranks(torch.stack([norm, seen]).float()) / ranks
+            return {"loss": loss / norm.clamp(min=1e-6), "accuracy": right / seen.clamp(min=1e-6)}
+        return {"loss": loss / norm.clamp(min=1e-6), "accuracy": right / seen.clamp(min=1)}
 
 
 def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:

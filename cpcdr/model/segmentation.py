@@ -19,6 +19,9 @@ from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
 
+_SCORES = 2**24
+"""Scores of pixels against prototypes that are held at once: 64 MiB."""
+
 
 class FeaturePyramid(nn.Module):
     """Top-down pathway with lateral connections: every level gets the same number of channels."""
@@ -120,10 +123,18 @@ class SegmentationNetwork(nn.Module):
 
     def nearest(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """As `assign`, from projected features [N, C, h, w]."""
-        features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        return torch.stack([self._nearest(feature, size) for feature in features])
+
+    def _nearest(self, feature: Tensor, size: tuple[int, int]) -> Tensor:
+        """[C, h, w] -> int64 [*size], in strips: scores of a whole frame would take gigabytes."""
+        whole = F.interpolate(feature[None], size=size, mode="bilinear", align_corners=False)[0]
+        rows = max(1, _SCORES // (size[1] * len(self.prototypes)))
         # Scaling a feature does not change which prototype is nearest: no normalisation needed.
-        scores = torch.einsum("nchw,kc->nkhw", features, self.prototypes)
-        return scores.argmax(dim=1)
+        strips = [
+            torch.einsum("chw,kc->khw", strip, self.prototypes).argmax(dim=0)
+            for strip in whole.split(rows, dim=1)
+        ]
+        return torch.cat(strips)
 
 
 def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:

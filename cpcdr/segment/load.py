@@ -14,6 +14,7 @@ from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS, cluster_prototypes
 from cpcdr.evaluate.segmenters import PrototypeSegmenter, Segmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import IGNORE, PROTOCOLS
+from cpcdr.frames.resize import covering_size
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError
@@ -40,7 +41,8 @@ class LoadedNetwork:
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class or cluster of every pixel, uint8 [H, W], of an image uint8 [H, W, 3] RGB.
 
-        The network sees the image at the training height; the result has the image's size.
+        The image is scaled as frames were for the training, to cover the training size, but not
+        cropped; the result has the image's size.
 
         Raises:
             InputError: it is not such an image.
@@ -51,9 +53,8 @@ class LoadedNetwork:
                 "bring grey, RGBA and float images into this form first."
             )
         height, width = image.shape[:2]
-        scale = self.size[0] / height
-        inside = (self.size[0], max(32, round(width * scale)))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        inside = covering_size((height, width), self.size)
+        method = cv2.INTER_AREA if inside[0] < height else cv2.INTER_LINEAR
         small = cv2.resize(image, inside[::-1], interpolation=method).astype(np.uint8)
         ids = self.segmenter.segment(small).astype(np.uint8)
         answer = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -32,8 +32,8 @@ class TrainConfig:
         weight_decay: of weight matrices and kernels.
         clip_norm: largest gradient norm; 0 switches clipping off.
         accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
-        precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32), ``float32``,
-            ``bf16``, ``fp16``.
+        precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32; kept when a run is
+            resumed on another device), ``float32``, ``bf16``, ``fp16``.
         channels_last: memory format of the network.
         compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
         log_every: steps between two lines of metrics.

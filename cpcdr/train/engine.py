@@ -201,12 +201,14 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
 
     def look() -> None:
         for row in tail.new_rows():
-            log({k: v for k, v in row.items() if k != "step"}, row["step"])
+            finite = {k: v for k, v in row.items() if k != "step" and v is not None}
+            log(finite, row["step"])
         progress = _read_progress(out / "progress.json")
         if progress:
             bar.total = progress["total"]
             bar.n = progress["step"]
-            bar.set_postfix_str(f"loss {progress['loss']:.3f}", refresh=True)
+            loss = progress["loss"]
+            bar.set_postfix_str("" if loss is None else f"loss {loss:.3f}", refresh=True)
 
     def watch() -> None:
         while not stop.wait(0.5):

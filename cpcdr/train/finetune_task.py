@@ -54,6 +54,20 @@ class FinetuneTask:
         self.refs, self.rejected = found.refs, found.rejected
         share = (found.pixels / found.pixels.sum()).tolist()
         self.weights = [1 / math.log(1.02 + s) for s in share] if settings.balanced else None
+        self._open()
+
+    def _open(self) -> None:
+        """Reader and threads live across epochs, so that decoded frames are used again."""
+        settings = self.settings
+        self._reader = LabelledReader(self.source, settings.size, settings.cache_mib << 20)
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="labelled")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_reader", "_pool")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
 
     def build(self) -> nn.Module:
         """The network with what is transferred of ``init``, and a new classifier."""
@@ -82,20 +96,18 @@ class FinetuneTask:
         order = np.random.default_rng([s.seed, epoch]).permutation(len(self.refs))
         steps = self.steps_per_epoch(world_size)
         table = np.resize(order, (steps, s.batch_size * world_size))[:, rank::world_size]
-        reader = LabelledReader(self.source, s.size, s.cache_mib << 20)
-        with ThreadPoolExecutor(_READERS) as pool:
-            for step in range(first_step, steps):
-                rng = np.random.default_rng([s.seed, epoch, step, rank])
-                pairs = list(pool.map(reader.read, [self.refs[i] for i in table[step]]))
-                crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
-                images = move(torch.from_numpy(np.stack([image for image, _ in crops])), device)
-                pixels = to_unit_float(images)
-                colours = move(colour_matrices(rng, len(pixels), s.jitter), device)
-                labels = torch.from_numpy(np.stack([label for _, label in crops]))
-                yield {
-                    "images": apply_colour(colours, pixels[:, None])[:, 0],
-                    "labels": move(labels, device).long(),
-                }
+        for step in range(first_step, steps):
+            rng = np.random.default_rng([s.seed, epoch, step, rank])
+            pairs = list(self._pool.map(self._reader.read, [self.refs[i] for i in table[step]]))
+            crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
+            images = move(torch.from_numpy(np.stack([image for image, _ in crops])), device)
+            pixels = to_unit_float(images)
+            colours = move(colour_matrices(rng, len(pixels), s.jitter), device)
+            labels = torch.from_numpy(np.stack([label for _, label in crops]))
+            yield {
+                "images": apply_colour(colours, pixels[:, None])[:, 0],
+                "labels": move(labels, device).long(),
+            }
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The network, and the classifier at a larger learning rate."""

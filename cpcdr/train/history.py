@@ -1,4 +1,7 @@
-"""The metrics of a training as JSON lines: written by rank 0, tailed by the driver."""
+"""The metrics of a training as JSON lines: written by rank 0, tailed by the driver.
+
+A metric that is not finite is null: JSON has no NaN.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.strict_json import to_json
 
 
 def append_history(path: Path, row: Mapping[str, Any]) -> None:
     """Add one line."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(to_json(row) + "\n")
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -28,7 +32,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 def cut_history(path: Path, step: int) -> None:
     """Drop the lines after ``step``: a resumed training makes them again."""
     kept = [row for row in read_history(path) if row["step"] <= step]
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+    write_atomic(path, "".join(to_json(row) + "\n" for row in kept))
 
 
 class HistoryTail:

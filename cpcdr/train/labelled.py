@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,28 +22,52 @@ _MOST_THREADS = 16
 
 
 class LabelledReader:
-    """Frames with labels at a working size, the most recently used ones kept in memory."""
+    """Frames with labels at a working size, the most recently used ones kept in memory.
 
-    def __init__(self, source: FrameSource, size: tuple[int, int], capacity: int) -> None:
-        self._pickled = pickle.dumps(source)
-        self._size, self._room = size, max(1, capacity // (4 * size[0] * size[1]))
+    Several threads may call it at once: each has its own copy of the source.
+
+    Args:
+        source: where the frames are.
+        size: (H, W) to fit frames to.
+        cache_bytes: bound on the memory of the kept frames.
+    """
+
+    def __init__(self, source: FrameSource, size: tuple[int, int], cache_bytes: int) -> None:
+        self._source, self._size = SourcePerThread(source), size
+        self._room = cache_bytes // (4 * size[0] * size[1])
         self._kept: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def read(self, ref: FrameRef) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image uint8 [H, W, 3] and labels uint8 [H, W]."""
-        found = self._kept.get(ref.frame_id)
-        if found is None:
-            frame = fit(_read(self._pickled, ref), self._size)
-            assert frame.labels is not None
-            found = self._kept[ref.frame_id] = (frame.image, frame.labels)
+        with self._lock:
+            if ref.frame_id in self._kept:
+                self._kept.move_to_end(ref.frame_id)
+                return self._kept[ref.frame_id]
+        frame = fit(_read(self._source(), ref), self._size)
+        assert frame.labels is not None
+        entry = (frame.image, frame.labels)
+        with self._lock:
+            self._kept[ref.frame_id] = entry
             while len(self._kept) > self._room:
                 self._kept.popitem(last=False)
-        return found
+        return entry
 
 
-def _read(pickled: bytes, ref: FrameRef) -> Frame:
-    """A frame that has labels, by a copy of the source: threads share none."""
-    source: FrameSource = pickle.loads(pickled)  # bytes that we made ourselves
+class SourcePerThread:
+    """Calling it returns the calling thread's own copy of a source, which need not be safe."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self._pickled, self._of_thread = pickle.dumps(source), threading.local()
+
+    def __call__(self) -> FrameSource:
+        if not hasattr(self._of_thread, "source"):
+            self._of_thread.source = pickle.loads(self._pickled)  # bytes that we made ourselves
+        return self._of_thread.source
+
+
+def _read(source: FrameSource, ref: FrameRef) -> Frame:
+    """A frame that has labels."""
     frame = source.read(ref)
     if frame.labels is None:
         raise FrameError(f"{ref.frame_id}: has no label map; leave it out.")
@@ -88,12 +113,12 @@ def survey(source: FrameSource, refs: list[FrameRef]) -> Survey:
         InputError: no frame can be read, or none has a pixel of a class.
     """
     classes = len(get_protocol(source.protocol).classes)
-    pickled, kept, rejected = pickle.dumps(source), [], {}
+    own, kept, rejected = SourcePerThread(source), [], {}
     pixels = np.zeros(classes, np.int64)
 
     def look(ref: FrameRef) -> NDArray[np.int64] | str:
         try:
-            labels = _read(pickled, ref).labels
+            labels = _read(own(), ref).labels
         except FrameError as error:
             return str(error)
         assert labels is not None

@@ -12,18 +12,17 @@ three things into the run folder, which all workers and the driver can reach:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,8 +37,11 @@ from cpcdr.runtime.checkpoint import (
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.ranks import sum_over_ranks, together
+from cpcdr.runtime.strict_json import to_json
 from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
+from cpcdr.train.optimizer import amp, make_optimizer, resolve_precision
 from cpcdr.train.schedule import learning_rate
 from cpcdr.train.task import Task
 
@@ -87,7 +89,7 @@ def train_loop(
         ``step``, and ``alarm``: a sentence if the training had to stop, else ``""``.
     """
     session = _Session(task, config, out, reporter, leaving)
-    first = session.resume()
+    first = together(session.resume)
     for step in range(first, session.total):
         alarm = session.step(step)
         if alarm:
@@ -114,9 +116,10 @@ class _Session:
         self.every = config.checkpoint_every or max(1, self.per_epoch // config.accumulate)
         torch.manual_seed(config.seed)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.model = task.build().to(reporter.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.model = together(task.build).to(reporter.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(task.parameter_groups(self.model), config)
-        self.precision, self.scaler = amp(config.precision, reporter.device)
+        self.precision = resolve_precision(config.precision, reporter.device)
+        self.autocast, self.scaler = amp(self.precision, reporter.device)
         self.wrapped = self._wrap()
         self.batches: Iterator[dict[str, Any]] = iter(())
         self.sums: dict[str, Tensor] = {}
@@ -149,6 +152,9 @@ class _Session:
                     "or the configuration that the run was started with."
                 ) from error
             state = read_state(checkpoint)
+            if self.config.precision == "auto":  # as it began, also on another device
+                self.precision = values.get("precision", self.precision)
+                self.autocast, self.scaler = amp(self.precision, self.reporter.device)
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             step = int(values["step"])
@@ -199,14 +205,14 @@ class _Session:
 
     def _backward(self, number: int) -> dict[str, Tensor]:
         """Adds the gradient of a batch, counted from the start of the training; its metrics."""
-        batch = self._next_batch(number)
+        batch = together(partial(self._next_batch, number))
         # Anything drawn inside the module is a function of (seed, batch, rank) as well.
         torch.manual_seed(hash_seed(self.config.seed, number, self.reporter.rank))
         last = (number + 1) % self.config.accumulate == 0
         ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
         with nullcontext() if last or ddp is None else ddp.no_sync():
             try:
-                with self.precision:
+                with self.autocast:
                     metrics: dict[str, Tensor] = dict(self.wrapped(batch))
                 self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
             except RuntimeError as error:  # compiling begins with the first batch
@@ -234,11 +240,13 @@ class _Session:
         names = sorted(self.sums)
         values = torch.stack([self.sums[name].reshape(()) for name in names]) / self.count
         if self.reporter.world_size > 1:
-            dist.all_reduce(values)
-            values /= self.reporter.world_size
+            values = sum_over_ranks(values) / self.reporter.world_size
         row = dict(zip(names, values.tolist(), strict=True))
         elapsed = max(1e-9, time.perf_counter() - self.since)
-        row |= {"seconds_per_step": elapsed / self.count, "data_wait_share": self.waited / elapsed}
+        row |= {
+            "seconds_per_step": elapsed / self.count,
+            "data_wait_fraction": self.waited / elapsed,
+        }
         if self.reporter.device.type == "cuda":
             row["gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self.sums, self.count, self.waited, self.since = {}, 0, 0.0, time.perf_counter()
@@ -248,7 +256,7 @@ class _Session:
             append_history(self.out / "history.jsonl", line)
             write_atomic(
                 self.out / "progress.json",
-                json.dumps({**line, "total": self.total, "pid": os.getpid()}),
+                to_json({**line, "total": self.total, "pid": os.getpid()}),
             )
         self.last = line
         if not math.isfinite(row["loss"]):
@@ -262,8 +270,8 @@ class _Session:
         """Rank 0 writes; all ranks get a sentence if it could not, else ``""``."""
         alarm = self._write_checkpoint(done) if self.reporter.rank == 0 else ""
         if self.reporter.world_size > 1:
-            failed = torch.tensor(float(bool(alarm)), device=self.reporter.device)
-            dist.all_reduce(failed)  # and nobody goes on before the checkpoint is there
+            # No rank continues before the checkpoint is there.
+            failed = sum_over_ranks(torch.tensor(float(bool(alarm)), device=self.reporter.device))
             alarm = alarm or ("rank 0 could not write its checkpoint" if failed.item() else "")
         if not alarm:
             self.reporter.report({**self.last, "step": done})
@@ -281,7 +289,7 @@ class _Session:
                 "config": self.task.config(),
                 "metrics": self.last,
             }
-            config["workers"] = self.reporter.world_size
+            config |= {"workers": self.reporter.world_size, "precision": self.precision}
             write_checkpoint(root, done, config, self.model.state_dict(), state)
             prune_checkpoints(root)
         except OSError as error:  # a full disk, a used up quota
@@ -302,49 +310,6 @@ def _of_the_compiler(error: RuntimeError) -> str:
         raise cause  # full disks and memories are said elsewhere
     text = str(cause).strip() or type(cause).__name__
     return f"{type(cause).__name__}, {text.splitlines()[0]}"
-
-
-def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; vectors (biases, norms) are not decayed."""
-    split: list[dict[str, Any]] = []
-    for group in groups:
-        params, scale = [p for p in group["params"] if p.requires_grad], group.get("lr_scale", 1.0)
-        starts = group.get("starts", 0.0)
-        for decayed in (True, False):
-            chosen = [p for p in params if (p.ndim > 1) == decayed]
-            decay = config.weight_decay if decayed else 0.0
-            if chosen:
-                split.append(
-                    {
-                        "params": chosen,
-                        "lr_scale": scale,
-                        "starts": starts,
-                        "weight_decay": decay,
-                    }
-                )
-    fused = all(p.is_cuda for group in split for p in group["params"])
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(split, lr=config.lr, fused=fused)
-    return torch.optim.SGD(split, lr=config.lr, momentum=0.9, fused=fused)
-
-
-def amp(
-    precision: str, device: torch.device
-) -> tuple[AbstractContextManager[Any], torch.amp.GradScaler]:
-    """The autocast context and the gradient scaler (active with fp16 only)."""
-    if precision == "auto":
-        precision = "bf16" if _computes_bf16(device) else "float32"
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    if precision == "float32":
-        return nullcontext(), scaler
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    return torch.autocast(device.type, dtype=dtype), scaler
-
-
-def _computes_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def hash_seed(*numbers: int) -> int:

@@ -46,7 +46,7 @@ class PretrainModule(nn.Module):
                 (batch["point_image"], batch["point_xy"]),
                 self.loss_config,
             )
-        return metrics | {"pasted_share": batch["pasted_share"]}
+        return metrics | {"pasted_fraction": batch["pasted_fraction"]}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class PretrainTask:
                 "image_of": mosaic.image_of,
                 "point_image": move(image, device),
                 "point_xy": move(xy, device),
-                "pasted_share": (mosaic.appearances >= mosaic.rounds).float().mean(),
+                "pasted_fraction": (mosaic.appearances >= mosaic.rounds).float().mean(),
             }
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from cpcdr.tune.space import settings
 
 Row = dict[str, Any]
 """A report: ``step``, scores, health metrics."""
-HEALTH = ("loss_over_lnK", "prototypes_used", "prototype_entropy", "pasted_share")
+HEALTH = ("loss_over_lnK", "prototypes_used", "prototype_entropy", "pasted_fraction")
 REGION_FRAMES = 8  # of the dataset; their regions score every trial
 
 

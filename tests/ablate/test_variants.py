@@ -68,7 +68,7 @@ def test_without_copy_paste_the_same_views_show_the_frames_themselves() -> None:
         return compose(frames, config, [(3, 1, 2)])
 
     full, plain = mosaic("full", quarters), mosaic("no-copy-paste", quarters)
-    assert full.pasted_share > 0 and plain.pasted_share == 0
+    assert full.pasted_fraction > 0 and plain.pasted_fraction == 0
     assert full.images.shape == plain.images.shape and full.rounds == plain.rounds == 2
     other = mosaic("slic", halves)
     # The view of each original, of the first region of each frame.

@@ -57,8 +57,8 @@ def test_a_study_runs_continues_and_records(
     first = ablate(study(out))
     assert first["protocol"] == "synthetic" and first["trials"] == 3 and not first["failed"]
     assert list(first["variants"]) == ["untrained", "full", "no-copy-paste", "colour k-means"]
-    assert first["variants"]["full"]["pasted_share"]["mean"] > 0
-    assert first["variants"]["no-copy-paste"]["pasted_share"]["mean"] == 0
+    assert first["variants"]["full"]["pasted_fraction"]["mean"] > 0
+    assert first["variants"]["no-copy-paste"]["pasted_fraction"]["mean"] == 0
     full = out / "trials" / "full" / "seed-0"
     stamp = (full / "result.json").stat().st_mtime_ns
     before = json.loads((full / "result.json").read_text())

@@ -17,7 +17,7 @@ from cpcdr.depth.metrics import eigen_crop
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.sources import open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
-from cpcdr.frames import open_frames
+from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
@@ -55,6 +55,8 @@ def test_a_network_is_measured_in_every_way(tmp_path: Path, network: Path) -> No
     assert result["triplets"] > 0 and 0 < result["photometric"] < 1 and 0 < result["identity"] < 1
     assert result["snippets"] == 2 and result["trajectory_error"] >= 0
     assert 0 <= result["straight_error"] < 10
+    for name in ("trajectory_error", "straight_error"):
+        assert result[f"{name}_monodepth2"] == pytest.approx(result[name] / 5**0.5)
     assert (tmp_path / "trajectory.png").is_file() and (tmp_path / "photometry.png").is_file()
 
 
@@ -165,3 +167,22 @@ def test_a_drive_goes_around_a_damaged_frame(tmp_path: Path, network: Path) -> N
     )
     result = evaluate_depth(config)
     assert result["triplets"] == 3 and result["snippets"] == 1
+
+
+def test_the_baseline_is_read_with_the_same_options(tmp_path: Path) -> None:
+    """The first three frames are near, the last three far: a window chooses the baseline."""
+    spec = images(tmp_path / "images")
+    for i in range(6):
+        path = tmp_path / "true" / "images" / f"{i:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = np.linspace(0.2, 1.0, 64)[:, None] if i < 3 else np.linspace(1.0, 0.2, 64)[:, None]
+        disparity = np.repeat(rows, 128, axis=1)
+        assert cv2.imwrite(str(path), (disparity * 65535).astype(np.uint16))
+    given = f"precomputed:{tmp_path / 'true'}"
+    config = EvaluateDepthConfig(
+        given, spec, given, baseline=spec, out=tmp_path / "out", tracking=QUIET,
+        options=FrameOptions(window=":3"),
+    )  # fmt: skip
+    result = evaluate_depth(config)
+    assert result["measured_frames"] == 3
+    assert result["baseline_abs_rel"] < 1e-3, "the baseline is the mean of the same three frames"

@@ -23,8 +23,9 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import scores
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.frames import get_protocol, open_frames
+from cpcdr.frames import Frame, FrameRef, get_protocol, open_frames
 from cpcdr.frames.decode import read_label_map
+from cpcdr.frames.resize import fit
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule, load_finetuned
@@ -33,6 +34,7 @@ from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.segment.config import ExportConfig, SegmentConfig
 from cpcdr.segment.load import load_network_for_use
+from cpcdr.segment.pyfunc import ImagesToClasses
 from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.pretrain_task import PretrainModule
 
@@ -312,3 +314,39 @@ def test_what_is_no_image_is_said(finetuned: Path, image: np.ndarray) -> None:
     for use in (network.segment, network.overlay):
         with pytest.raises(InputError, match=r"uint8 \[H, W, 3\] RGB, not "):
             use(image)
+
+
+class Seen:
+    """A segmenter that notes the images it is given."""
+
+    def __init__(self) -> None:
+        self.images: list[np.ndarray] = []
+
+    def load(self) -> None:
+        pass
+
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        self.images.append(image)
+        return np.zeros(image.shape[:2], np.int64)
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (150, 400), (64, 128), (100, 60), (48, 64)])
+def test_images_are_seen_at_the_scale_of_the_training(
+    finetuned: Path, shape: tuple[int, int]
+) -> None:
+    """What `fit` crops for the training is, pixel by pixel, the middle of what `segment` sees."""
+    rows, columns = np.indices(shape)
+    waves = np.sin(rows * 20 / shape[0]) * np.cos(columns * 30 / shape[1])
+    image = np.repeat((127 + 100 * waves)[..., None], 3, axis=2).astype(np.uint8)
+    seen = Seen()
+    for network in (cpcdr.load(finetuned), ImagesToClasses(cpcdr.load(finetuned)).network):
+        replace(network, segmenter=seen).segment(image)
+    ref = FrameRef("s", 0)
+    frame = Frame(ref, b"", image, np.ones(4, np.float32), "")
+    trained = fit(frame, (64, 128)).image.astype(int)
+    assert len(seen.images) == 2
+    for whole in seen.images:
+        top, left = ((have - want) // 2 for have, want in zip(whole.shape, (64, 128), strict=False))
+        middle = whole[top : top + 64, left : left + 128].astype(int)
+        assert middle.shape == trained.shape
+        assert np.abs(middle - trained).mean() < 2, "the training's frames went through JPEG"

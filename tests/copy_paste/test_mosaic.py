@@ -39,7 +39,7 @@ def test_agrees_with_pasting_one_by_one(
     frames = scene(size=(64, 112), seed=seed)
     colour, regions, appearances = paste_one_by_one(frames, CONFIG, (seed, 0, 5))
     mosaic = compose(frames, CONFIG, [(seed, 0, 5)])
-    assert 0.1 < mosaic.pasted_share < 0.9
+    assert 0.1 < mosaic.pasted_fraction < 0.9
     equal = (mosaic.regions.numpy() == regions) & (mosaic.appearances.numpy() == appearances)
     assert equal.mean() >= 0.995
     label = regions * 100 + appearances
@@ -127,7 +127,7 @@ def test_the_nearer_region_wins() -> None:
     original = (mosaic.appearances == 0) & (mosaic.regions[0] == regions[0, 0])
     assert torch.all(original[0, 30:60, 30:60])  # equally near: what was there first stays
     far = compose(Frames(images, 0.5 - disparity * 0.5, regions), config, [(0, 0, 0)])
-    assert far.pasted_share == 0.0
+    assert far.pasted_fraction == 0.0
 
 
 def test_invalid_disparity_is_farthest() -> None:
@@ -186,7 +186,7 @@ def test_switched_off_shows_the_originals_twice(config: CopyPasteConfig) -> None
     frames = scene(frames=3)
     mosaic = compose(frames, config, [(0, 0, 0)])
     assert mosaic.images.shape[0] == 6 and mosaic.image_of.shape[1] == 2
-    assert mosaic.pasted_share == 0.0
+    assert mosaic.pasted_fraction == 0.0
     assert not torch.equal(mosaic.transforms[:, 0], mosaic.transforms[:, 1])
 
 
@@ -272,4 +272,4 @@ def test_real_street_is_mixed_in_order_of_depth() -> None:
         torch.from_numpy(regions)[None],
     )
     mosaic = compose(frames, plain(), [(0, 0, 0)])
-    assert 0.05 < mosaic.pasted_share < 0.8
+    assert 0.05 < mosaic.pasted_fraction < 0.8

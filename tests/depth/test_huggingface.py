@@ -5,11 +5,17 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from plane_world import PlaneWorld
+from torch.nn import functional
 
+from cpcdr.depth.huggingface import _without_padding
 from cpcdr.depth.sources import open_depth
 from cpcdr.runtime.errors import InputError
 
@@ -50,3 +56,46 @@ def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(InputError, match="safetensors"):
         open_depth(f"hf:{tmp_path}")(FRAMES[:1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("ZoeDepthImageProcessor", {"size": {"height": 64, "width": 96}, "ensure_multiple_of": 32}),
+        ("DPTImageProcessor", {"size": {"height": 40, "width": 72}, "do_pad": True,
+                               "size_divisor": 32}),
+        ("DPTImageProcessor", {"size": {"height": 32, "width": 64}}),
+    ],
+)  # fmt: skip
+def test_padding_of_a_processor_is_taken_off_again(kind: str, settings: dict[str, Any]) -> None:
+    """A network that answers with its input: the map shows the image itself, border to border."""
+    processor = getattr(transformers, kind)(**settings, image_mean=[0.0] * 3, image_std=[1.0] * 3)
+    ramp = np.indices((64, 128)).sum(axis=0, dtype=np.float32) / 190
+    image = np.repeat((255 * ramp)[..., None], 3, axis=2).astype(np.uint8)
+    pixels = processor(images=[image, image], return_tensors="pt")["pixel_values"]
+    output = SimpleNamespace(predicted_depth=pixels.mean(dim=1))
+    maps = _without_padding(processor, [image, image], output, pixels.shape[-2:])
+    for values in maps:
+        seen = functional.interpolate(values[None, None], (64, 128), mode="bilinear")[0, 0]
+        assert np.abs(seen.numpy() - ramp).max() < 0.03
+
+
+def test_a_saved_model_whose_processor_pads(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    padding = transformers.ZoeDepthImageProcessor(
+        size={"height": 32, "width": 32}, keep_aspect_ratio=False, ensure_multiple_of=32
+    )
+    padding.save_pretrained(tmp_path)
+    source = open_depth(f"hf:{tmp_path}")
+    (values,) = source(FRAMES[:1])
+    assert values.shape == (64, 128) and values.min() > 0 and values.max() <= 1
+    model = transformers.DPTForDepthEstimation.from_pretrained(tmp_path)
+    pixels = padding(images=[FRAMES[0].image], return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        padded = model(pixels).predicted_depth[0].numpy()
+    # Undone by hand: to the size with the borders of the paper's code, then those cut away.
+    high, wide = (int(np.sqrt(side / 2) * 3) for side in (64, 128))
+    grown = cv2.resize(padded, (128 + 2 * wide, 64 + 2 * high), interpolation=cv2.INTER_CUBIC)
+    inside = grown[high:-high, wide:-wide]
+    np.testing.assert_allclose(values, np.clip(inside / inside.max(), 0.005, 1), atol=0.02)

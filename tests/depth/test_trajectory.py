@@ -6,7 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from cpcdr.depth.trajectory import positions, snippet_errors, trajectory_error, true_positions
+from cpcdr.depth.trajectory import (
+    MONODEPTH2,
+    positions,
+    snippet_errors,
+    trajectory_error,
+    true_positions,
+)
 
 
 def curve(frames: int = 12) -> np.ndarray:
@@ -47,3 +53,16 @@ def test_error_is_a_distance_in_metres() -> None:
     truth = np.array([[0.0, 0, 0], [0, 0, 1], [0, 0, 2]])
     wrong = np.array([[0.0, 0, 0], [1, 0, 0], [0, 0, 0]])
     assert trajectory_error(wrong, truth) == pytest.approx(np.sqrt(5 / 3))
+
+
+def test_monodepth2s_convention_divides_the_norm_by_the_number_of_frames() -> None:
+    poses, rng = curve(), np.random.default_rng(0)
+    noisy = motions_of(poses)
+    noisy[:, :3, 3] += 0.1 * rng.standard_normal((len(noisy), 3))
+    errors, _ = snippet_errors(noisy, poses)
+    for start, error in enumerate(errors):
+        truth = true_positions(poses[start : start + 5])
+        way = positions(noisy[start : start + 4])
+        scale = np.sum(truth * way) / np.sum(way**2)
+        published = np.sqrt(np.sum((way * scale - truth) ** 2)) / truth.shape[0]
+        assert error * MONODEPTH2 == pytest.approx(published)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import sinkhorn
@@ -64,6 +66,30 @@ def test_rows_are_distributions_and_every_prototype_is_used_alike() -> None:
     assert three.max() < 1.5 * 30
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([0.005, 0.008, 0.012, 0.015, 0.05, 0.2]),
+    st.integers(1, 300),
+    st.integers(1, 120),
+    st.integers(1, 6),
+    st.floats(0.0, 3.0),
+    st.integers(0, 10_000),
+)
+def test_codes_are_exact_for_any_epsilon(
+    epsilon: float, samples: int, prototypes: int, iterations: int, noise: float, seed: int
+) -> None:
+    """Also where samples crowd around a few of the prototypes, which all others are far from."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.nn.functional.normalize(torch.randn(prototypes, 8, generator=generator))
+    which = torch.randint(0, 1 + prototypes // 8, (samples,), generator=generator)
+    blur = noise * torch.randn(samples, 8, generator=generator)
+    features = torch.nn.functional.normalize(directions[which] + blur, dim=1)
+    similarity = features @ directions.t()
+    codes = sinkhorn(similarity, epsilon, iterations).numpy()
+    expected = transcription(similarity.numpy(), epsilon, iterations)
+    np.testing.assert_allclose(codes, expected, rtol=0, atol=1e-6)
+
+
 def test_extreme_similarities_stay_finite() -> None:
     codes = sinkhorn(torch.tensor([[1.0, -1.0], [1.0, -1.0], [-1.0, -1.0]]), iterations=3)
     assert codes.isfinite().all()
@@ -97,10 +123,11 @@ def worker(folder: Path, rank: int) -> None:
         codes = sinkhorn(cosine(64, 10)[start : start + size])
         features = cosine(64, 12, seed=1)[start : start + size].clone().requires_grad_()
         group = torch.arange(size) // 2
-        prototypes = cosine(10, 12, seed=2)
+        prototypes = cosine(10, 12, seed=2).requires_grad_()
         loss, _ = swapped_prediction(features, prototypes, group, size, LossConfig())
         loss.backward()
-        results.append((codes, loss.detach()))
+        sharp = sinkhorn(cosine(64, 10)[start : start + size], epsilon=0.005)
+        results.append((codes, sharp, loss.detach(), prototypes.grad))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -111,8 +138,17 @@ def test_two_processes_get_the_codes_of_one(tmp_path: Path) -> None:
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    whole = sinkhorn(cosine(64, 10))
-    for (first, loss), (second, other_loss), split in zip(*ranks, SPLITS, strict=True):
+    whole, sharp = sinkhorn(cosine(64, 10)), sinkhorn(cosine(64, 10), epsilon=0.005)
+    prototypes = cosine(10, 12, seed=2).requires_grad_()
+    group = torch.arange(64) // 2
+    together, _ = swapped_prediction(cosine(64, 12, seed=1), prototypes, group, 32, LossConfig())
+    together.backward()
+    for mine, others, split in zip(*ranks, SPLITS, strict=True):
+        (first, low, loss, gradient), (second, high, other_loss, other_gradient) = mine, others
+        torch.testing.assert_close(torch.cat([low, high]), sharp, rtol=0, atol=1e-6)
+        if split[0] % 2 == 0:  # no group is cut: the mean over ranks is the loss of all samples
+            torch.testing.assert_close((loss + other_loss) / 2, together.detach())
+            torch.testing.assert_close((gradient + other_gradient) / 2, prototypes.grad)
         assert (len(first), len(second)) == split
         torch.testing.assert_close(torch.cat([first, second]), whole, rtol=1e-5, atol=1e-7)
         assert loss.isfinite()

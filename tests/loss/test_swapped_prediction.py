@@ -88,12 +88,12 @@ def test_gradients_are_exact() -> None:
     features, prototypes, group = (t.double() for t in drawn(12, 6))
     group = group.long()
     with torch.no_grad():
-        scales, codes = sinkhorn_scales(features @ prototypes.t(), 0.05, 3)
+        scales, codes, _ = sinkhorn_scales(features @ prototypes.t(), 0.05, 3)
     target = group_means(codes, group, 15)
 
     def fixed_codes(f: Tensor, p: Tensor) -> Tensor:
         similarity = (f @ p.t()).detach()
-        return _CrossEntropy.apply(f, p, similarity, group, target, scales, (0.1, 0.05))
+        return _CrossEntropy.apply(f, p, similarity, group, target, scales, (0.1, 0.05), 12)
 
     inputs = (features.requires_grad_(), prototypes.requires_grad_())
     assert torch.autograd.gradcheck(fixed_codes, inputs)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cpcdr.model import segmentation
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.checkpoint import write_checkpoint
@@ -151,3 +155,34 @@ def test_a_damaged_model_section_names_its_file(
     folder = write_checkpoint(tmp_path, 1, values, {}, {})
     with pytest.raises(InputError, match=rf"config\.yaml: {words}"):
         load_network(folder)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_assign_in_strips_gives_the_same_and_never_holds_all_scores(
+    network: SegmentationNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.rand(2, 3, 96, 128)
+    with torch.no_grad():
+        whole = network.assign(images, (96, 128))
+        for scores in (1, 2000, 5000):
+            monkeypatch.setattr(segmentation, "_SCORES", scores)
+            assert torch.equal(network.assign(images, (96, 128)), whole)
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    wide = SegmentationNetwork(replace(TINY, prototypes=1000)).eval()
+    with torch.no_grad(), LargestTensor() as largest:
+        wide.assign(torch.rand(1, 3, 256, 512), (256, 512))
+    assert largest.elements <= segmentation._SCORES < 256 * 512 * 1000 / 7

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_tree import camvid_tree
 
-from cpcdr.frames import IGNORE, open_frames
+from cpcdr.frames import IGNORE, Frame, FrameRef, open_frames
+from cpcdr.model.segmentation import ModelConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.labelled import chosen_refs, random_crop, require_labels, survey
+from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
+from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, require_labels, survey
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")
 
@@ -79,3 +84,47 @@ def test_nothing_to_use_is_a_sentence(tmp_path: Path) -> None:
 
 def write_labels(path: Path, value: int) -> None:
     cv2.imwrite(str(path), np.full((64, 128), value, np.uint8))
+
+
+class Counting:
+    """A source that counts, over all its copies, how often it is copied and read."""
+
+    copies = 0
+    reads: ClassVar[list[str]] = []
+
+    def __init__(self) -> None:
+        self.spec, self.protocol = STREET.spec, STREET.protocol
+        self.intrinsics_note = STREET.intrinsics_note
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        Counting.copies += 1
+
+    def refs(self) -> list[FrameRef]:
+        return STREET.refs()
+
+    def read(self, ref: FrameRef) -> Frame:
+        Counting.reads.append(ref.frame_id)
+        return STREET.read(ref)
+
+
+def test_frames_are_decoded_once_for_all_epochs_by_one_reader_a_thread() -> None:
+    model = ModelConfig("resnet10", 8, 16, 32, 16, 8)
+    settings = FinetuneSettings(model=model, size=(64, 128), batch_size=3)
+    task = FinetuneTask(settings, Counting())
+    task = pickle.loads(pickle.dumps(task))  # as a worker gets it
+    Counting.copies, Counting.reads = 0, []
+    for epoch in range(3):
+        assert len(list(task.batches(epoch, 0, 0, 1, torch.device("cpu")))) == 4
+    assert sorted(Counting.reads) == sorted(ref.frame_id for ref in STREET.refs())
+    assert 1 <= Counting.copies <= 2, "one copy of the source for each of two threads"
+
+
+def test_the_reader_keeps_no_more_than_its_memory() -> None:
+    reader = LabelledReader(Counting(), (64, 128), 2 * 4 * 64 * 128)
+    first, second, third = STREET.refs()[:3]
+    Counting.reads = []
+    for ref in (first, second, first, third, first, second):
+        reader.read(ref)
+    # The third pushes out the second: the first was used after it.
+    assert Counting.reads == [ref.frame_id for ref in (first, second, third, second)]

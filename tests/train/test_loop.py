@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import cpcdr.train.schedule
 from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, step_folder
 from cpcdr.runtime.errors import InputError
+from cpcdr.train import optimizer
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import append_history, cut_history, read_history
@@ -26,9 +27,9 @@ from cpcdr.train.loop import (
     LocalReporter,
     _of_the_compiler,
     hash_seed,
-    make_optimizer,
     train_loop,
 )
+from cpcdr.train.optimizer import make_optimizer
 
 PER_EPOCH = 5
 LOCAL = EngineConfig(engine="local")
@@ -99,7 +100,7 @@ class LinearTask:
 
 def history(out: Path) -> list[dict[str, Any]]:
     """The lines without what depends on the clock."""
-    clock = ("seconds_per_step", "data_wait_share")
+    clock = ("seconds_per_step", "data_wait_fraction")
     lines = read_history(out / "history.jsonl")
     return [{k: v for k, v in line.items() if k not in clock} for line in lines]
 
@@ -336,13 +337,13 @@ def test_vectors_are_not_decayed_and_groups_keep_their_scale(name: str) -> None:
         {"params": list(model.layer.parameters()), "lr_scale": 0.1},
         {"params": list(model.norm.parameters())},
     ]
-    optimizer = make_optimizer(groups, dataclasses.replace(CONFIG, optimizer=name))
-    for group in optimizer.param_groups:
+    made = make_optimizer(groups, dataclasses.replace(CONFIG, optimizer=name))
+    for group in made.param_groups:
         matrices = all(p.ndim > 1 for p in group["params"])
         assert group["weight_decay"] == (CONFIG.weight_decay if matrices else 0.0)
         own = {id(p) for p in model.layer.parameters()}
         assert group["lr_scale"] == (0.1 if id(group["params"][0]) in own else 1.0)
-    assert sum(len(g["params"]) for g in optimizer.param_groups) == 4
+    assert sum(len(g["params"]) for g in made.param_groups) == 4
 
 
 def test_seeds_differ_between_neighbours_and_fit_torch() -> None:
@@ -370,3 +371,37 @@ def test_the_schedules_example() -> None:
     assert rates[-1] == pytest.approx(1e-5)
     assert all(a <= b for a, b in itertools.pairwise(rates[:8]))
     assert all(a >= b for a, b in itertools.pairwise(rates[7:]))
+
+
+def test_history_is_strict_json_also_where_a_metric_is_not_finite(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    logged: list[dict[str, float]] = []
+    with pytest.raises(InputError, match="loss is nan at step 8"):
+        train(LinearTask(poison=7), CONFIG, LOCAL, out, lambda metrics, _: logged.append(metrics))
+
+    def strict(text: str) -> Any:
+        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    lines = [strict(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 8 and lines[-1]["loss"] is None
+    assert strict((out / "progress.json").read_text())["loss"] is None
+    assert "loss" in logged[0] and "loss" not in logged[-1], "nothing is sent that is no number"
+
+
+def test_automatic_precision_is_recorded_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, auto = tmp_path / "run", dataclasses.replace(CONFIG, precision="auto")
+    monkeypatch.setattr(optimizer, "_computes_bf16", lambda device: True)
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=8), auto, LOCAL, out)
+    newest = newest_checkpoint(out / "checkpoints")
+    assert newest is not None
+    assert read_checkpoint(newest, "linear")[0]["precision"] == "bf16"
+    # The rest is done by a device that does not compute in bf16.
+    monkeypatch.setattr(optimizer, "_computes_bf16", lambda device: False)
+    train(LinearTask(), auto, LOCAL, out)
+    assert read_checkpoint(out / "checkpoint", "linear")[0]["precision"] == "bf16"
+    same = tmp_path / "bf16"
+    train(LinearTask(), dataclasses.replace(CONFIG, precision="bf16"), LOCAL, same)
+    assert_same_run(out, same)

@@ -60,5 +60,5 @@ def time_copy_paste(config: BenchmarkConfig) -> dict[str, Any]:
         "render_seconds": median_seconds(lambda: render(there, plan), config),
         "regions": len(plan.frame_of),
         "sprites": len(plan.sprites.image),
-        "pasted_share": round(render(there, plan).pasted_share, 3),
+        "pasted_fraction": round(render(there, plan).pasted_fraction, 3),
     }

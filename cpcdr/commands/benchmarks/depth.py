@@ -24,7 +24,7 @@ from cpcdr.prepare.stages import EstimateDepth, ReadFrames, Stage
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.loop import amp
+from cpcdr.train.optimizer import amp
 
 _BLOCK = 8
 _SKIPPED = 4  # blocks at the start that are not timed: the actors load their networks

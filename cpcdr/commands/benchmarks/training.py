@@ -20,7 +20,7 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import PretrainConfig
-from cpcdr.train.loop import amp, make_optimizer
+from cpcdr.train.optimizer import amp, make_optimizer
 from cpcdr.train.pretrain_task import PretrainModule, task_of
 
 
