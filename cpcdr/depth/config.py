@@ -54,8 +54,10 @@ class DepthConfig:
 
     def __post_init__(self) -> None:
         if self.backbone not in get_args(Backbone):
-            known = ", ".join(get_args(Backbone))
-            raise InputError(f"--depth.backbone {self.backbone} is unknown: take one of {known}.")
+            backbones = ", ".join(get_args(Backbone))
+            raise InputError(
+                f"--depth.backbone {self.backbone} is unknown: take one of {backbones}."
+            )
         if self.intrinsics not in ("known", "learn"):
             raise InputError(
                 f"--depth.intrinsics {self.intrinsics} is unknown: take known or learn."

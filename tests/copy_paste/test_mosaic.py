@@ -1,4 +1,4 @@
-"""The compositor against a slow paster, against the truth, and at its edges."""
+"""The compositor against a slow reference, against ground truth, and in edge cases."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_rendering_never_makes_the_host_wait() -> None:
     before = render(frames.to("cuda"), plan)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        again = render(frames.to("cuda"), plan)  # raises where the host would wait
+        again = render(frames.to("cuda"), plan)  # raises on a synchronisation
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(again.regions, before.regions)
@@ -104,7 +104,7 @@ def test_transforms_lead_back_to_the_source_pixel() -> None:
     counts = source.amax((1, 2)) + 1
     ids = source + (counts.cumsum(0) - counts)[:, None, None]
     assert (ids[frame, row, column] == mosaic.regions).double().mean() > 0.9999
-    # The colours are coordinates: what shows must come from where the transform points.
+    # Colours encode coordinates: visible pixels must come from where the transform points.
     label = (mosaic.regions * 100 + look).numpy()
     flat = torch.from_numpy(np.stack([_flat(part) for part in label]))
     coarse = matrix[..., 1, 1] < 0.7  # mip texels are means over up to 4 × 4 pixels
@@ -125,7 +125,7 @@ def test_the_nearer_region_wins() -> None:
     pasted = mosaic.appearances > 0
     assert pasted.sum() > 0 and torch.all(mosaic.regions[pasted] == 1)
     original = (mosaic.appearances == 0) & (mosaic.regions[0] == regions[0, 0])
-    assert torch.all(original[0, 30:60, 30:60])  # equally near: what was there first stays
+    assert torch.all(original[0, 30:60, 30:60])  # equally near: the first sprite stays
     far = compose(Frames(images, 0.5 - disparity * 0.5, regions), config, [(0, 0, 0)])
     assert far.pasted_fraction == 0.0
 

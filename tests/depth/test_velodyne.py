@@ -57,7 +57,7 @@ def test_missing_and_broken_scans(tmp_path: Path) -> None:
         open_depth("velodyne:")([frame])
 
 
-def test_a_calibration_that_projects_nothing(tmp_path: Path) -> None:
+def test_a_degenerate_calibration_is_refused(tmp_path: Path) -> None:
     frame = recording(tmp_path, np.ones((4, 3)))
     calibration = next(tmp_path.rglob("calib_cam_to_cam.txt"))
     calibration.write_text(calibration.read_text().replace(f"{F} 0 64", "0 0 64"))

@@ -8,13 +8,13 @@ from cpcdr.runtime.errors import InputError
 
 def tables(frames=30, spread=0.1, clusters=5, classes=4):
     random = np.random.default_rng(0)
-    made = []
+    confusions = []
     for _ in range(frames):
         right = np.clip(0.7 + spread * random.normal(), 0.05, 0.95)
         chance = np.full((clusters, classes), (1 - right) / clusters)
         chance[np.arange(classes), np.arange(classes)] += right
-        made.append(np.round(1000 * chance))
-    return np.array(made).astype(np.int64)
+        confusions.append(np.round(1000 * chance))
+    return np.array(confusions).astype(np.int64)
 
 
 def test_the_interval_holds_the_score_and_grows_with_the_spread():
@@ -42,7 +42,7 @@ def test_agrees_with_a_plain_loop_over_resampled_sets():
     )
 
 
-def test_frames_without_labels_change_nothing_but_the_draw():
+def test_frames_without_labels_change_only_the_resampling():
     confusions = np.concatenate([tables(frames=2), np.zeros((3, 5, 4), np.int64)])
     interval = miou_interval(confusions, match(confusions.sum(0)))
     assert 0 < interval.low <= interval.high <= 1

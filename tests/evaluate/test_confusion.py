@@ -22,7 +22,7 @@ def test_agrees_with_sklearn_and_adds_up(seed, num_classes, num_predicted):
     assert counts[0].dtype == np.int64
 
 
-def test_nothing_labelled_counts_nothing():
+def test_unlabelled_pixels_are_not_counted():
     counts = confusion(np.zeros((2, 3), int), np.full((2, 3), 255, np.uint8), 4, 5)
     assert counts.shape == (4, 5) and not counts.any()
 

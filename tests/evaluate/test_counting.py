@@ -14,7 +14,7 @@ from cpcdr.runtime.errors import InputError
 CLUSTERS = np.array([0, 1, 1])
 
 
-def test_a_broken_frame_is_left_out_and_said() -> None:
+def test_a_broken_frame_is_left_out_and_reported() -> None:
     source = open_frames("synthetic:streets=2,frames=2,height=64,width=128,seed=7")
     actor = SegmentFrames(source, (64, 128), {}, {}, 7)
     ref = source.refs()[0]
@@ -24,13 +24,13 @@ def test_a_broken_frame_is_left_out_and_said() -> None:
 
 def rows(refs: list[FrameRef]) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
-    found = []
+    table = []
     for ref in refs:
         counts = rng.integers(1, 9, (3, 2))
         usage = counts.sum(1)
         row = {"frame_id": ref.frame_id, "reason": "", "usage": usage.tobytes()}
-        found.append(row | {NETWORK: counts.tobytes()})
-    return found
+        table.append(row | {NETWORK: counts.tobytes()})
+    return table
 
 
 @pytest.mark.parametrize("frames", [5, 3 * MOST_GROUPS + 7])
