@@ -1,9 +1,9 @@
-"""A search from its first trial to its last, or from wherever it was stopped.
+"""A search from its first trial to its last, resumable at any point.
 
-Trials re-group or re-build the regions of one prepared dataset (shared by the hash of the
-settings), pre-train for a few steps and are scored on held-out frames. Everything that is decided
-is a function of the ledger (`cpcdr.tune.ledger`), every trial is a child of one MLflow run, and the
-driver alone writes both.
+A trial regroups or rebuilds the regions of one prepared dataset (shared by the hash of the
+settings), pre-trains for a few steps and is scored on held-out frames. Every decision is a function
+of the ledger (`cpcdr.tune.ledger`), every trial is a child of one MLflow run, and only the driver
+writes either.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from cpcdr.tune.trial import TrialSetup, run_trial
 
 
 def objective_of(config: SearchConfig, space: Space) -> str:
-    """The metric that the search goes by: ``miou`` or ``label_free``.
+    """The metric that the search maximises: ``miou`` or ``label_free``.
 
     Raises:
-        InputError: mIoU is wanted without labels, or a trial has too few prototypes for it.
+        InputError: ``miou`` without labels, or a trial may have fewer prototypes than clusters.
     """
     protocol = open_frames(config.evaluate, config.options).protocol
     if config.objective == "miou" and not protocol:
@@ -78,9 +78,9 @@ class Search:
     Attributes:
         config: as given.
         setup: what its trials share.
-        space: what is searched, narrowed where a cheap stage could.
-        starts: settings to try first, the default configuration before all.
-        metric: what is to become large.
+        space: to search, possibly narrowed by the region stage.
+        starts: settings to try first; the default configuration comes first.
+        metric: to maximise.
         key: of the search in the tracking store.
         ledger: its trials.
         threads: CPU threads of a trial; 0: an equal part of those of the machine.
@@ -141,7 +141,7 @@ class Search:
         members = {t.number: t for t in ledger.open_trials()}
         if not members:
             return
-        random.seed(self.config.seed)  # which better trial a worse one follows, and how far
+        random.seed(self.config.seed)  # PBT draws whom to copy and how to perturb
         parameters: dict[str, Any] = {"number": tune.grid_search(list(members))}
         parameters["reported"] = tune.sample_from(lambda c: members[c["number"]].step)
         for name in self.space:

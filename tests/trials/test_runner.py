@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,3 +116,17 @@ def test_a_trial_that_fits_no_machine_is_refused(tmp_path: Path, ray_local: Any)
     with pytest.raises(InputError, match=r"2 GPUs do not fit .*; lower --gpus-per-trial\."):
         run(tmp_path, ["a"], slots)
     assert not (tmp_path / "a.txt").exists()
+
+
+def test_ctrl_c_stops_at_once_and_closes_the_run(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("endless_driver.py")
+    driver = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 180
+    notebook = Notebook(tmp_path / "lines", 1)
+    while len(notebook.lines()) < 2:  # the run is open once the second report is noted
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode != 0 and b"KeyboardInterrupt" in errors
+    assert statuses() == {"letter a": "KILLED"}
