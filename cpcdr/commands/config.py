@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import tyro
+
 from cpcdr.evaluate.config import UNSEEN_STREETS, EvaluateConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.prepare.config import PrepareConfig
@@ -126,7 +128,7 @@ class BenchmarkConfig:
         preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
     """
 
-    name: str = "copy-paste"
+    name: tyro.conf.Positional[str] = "copy-paste"
     repeats: int = 5
     threads: int = 1
     workers: int = 2
