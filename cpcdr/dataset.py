@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cpcdr.frames.decode import decode_image
+from cpcdr.frames.decode import decode_image, too_large
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location, open_storage, read_file
 
@@ -154,7 +154,7 @@ def encode_png16(values: NDArray[np.uint16]) -> bytes:
 
 def decode_png16(data: bytes) -> NDArray[np.uint16] | None:
     """The inverse of `encode_png16`; None if the bytes are not such an image."""
-    if not data:
+    if not data or too_large(data):
         return None
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 2:

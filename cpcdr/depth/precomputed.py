@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.depth.source import Disparity, check_disparity
-from cpcdr.frames.decode import image_size
+from cpcdr.frames.decode import MAX_PIXELS, image_size, too_large
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.resize import cover_and_crop, cover_scale
 from cpcdr.runtime.errors import FrameError
@@ -135,6 +135,10 @@ def _read_png16(path: Path) -> NDArray[Any]:
     # OpenCV silently fills the missing rows of a truncated file.
     if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
         raise FrameError(f"{path} is not a complete PNG file: recompute or remove it.", "depth")
+    if too_large(data):
+        raise FrameError(
+            f"{path} has more than {MAX_PIXELS} pixels: scale the depth map down first.", "depth"
+        )
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
         raise FrameError(

@@ -1,21 +1,26 @@
 """Encoded image bytes to pixels and back, refusing what is broken instead of showing half of it.
 
 OpenCV decodes fast but fills the missing rows of a truncated file with grey and says nothing, so
-completeness is checked beside it.
+completeness is checked beside it. The orientation that a file states is applied here and nowhere
+else, to sizes read from headers as to pixels.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cpcdr.frames.names import real_path
+from cpcdr.frames.whole_jpeg import damage_of_jpeg, whole_jpeg
 from cpcdr.runtime.errors import FrameError
 
 MAX_PIXELS = 1 << 26
@@ -25,6 +30,8 @@ JPEG_QUALITY = 95
 
 _EXIF_ORIENTATION = 0x0112
 _PLAIN_MODES = ("1", "L", "P", "RGB")
+_TWELVE_BITS = 4095
+_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
@@ -36,7 +43,10 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
 
 
 def decode_image(encoded: bytes, name: str) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] RGB of an encoded image: grey becomes RGB, 16 bits become 8, alpha goes.
+    """uint8 [H, W, 3] RGB of an encoded image, upright: grey becomes RGB, alpha goes.
+
+    Of 16 bits the upper 8 stay; where no value uses the upper four, the picture is one of 12 bits
+    (a raw camera's) and the upper 8 of these stay.
 
     Args:
         encoded: the file's bytes.
@@ -45,12 +55,16 @@ def decode_image(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         FrameError: the bytes are empty, not an image, truncated, damaged or too large.
     """
-    _check_complete(encoded, name)
+    orientation = _check_complete(encoded, name)
     with quiet_opencv():
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), _COLOUR)
     if image is None:
         raise FrameError(f"{name} cannot be decoded as an image: replace or remove it.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image).astype(np.uint8, copy=False)
+    if image.dtype == np.uint16:
+        image = np.right_shift(image, 4 if image.max() <= _TWELVE_BITS else 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise FrameError(f"{name} has {image.dtype} pixels: save it with 8 or 16 bits a channel.")
+    return _upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), orientation)
 
 
 def read_image(path: str) -> tuple[bytes, NDArray[np.uint8]]:
@@ -63,6 +77,10 @@ def read_image(path: str) -> tuple[bytes, NDArray[np.uint8]]:
         FrameError: the file is missing, empty, not an image, truncated, damaged or too large.
     """
     encoded = read_bytes(path)
+    if encoded.startswith(b"\xff\xd8"):
+        damage = damage_of_jpeg(encoded)
+        if damage:
+            raise FrameError(f"{path} is a damaged JPEG ({damage}): copy it again from its origin.")
     image = decode_image(encoded, path)
     if not _is_plain(encoded):
         _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -76,6 +94,21 @@ def read_label_map(path: str) -> NDArray[np.integer]:
     Raises:
         FrameError: the file is missing, broken, or has colours instead of ids.
     """
+    labels = read_colours_or_ids(path)
+    if labels.ndim != 2:
+        raise FrameError(
+            f"{path} has {labels.shape[-1]} channels, so it is a colour picture and not a label "
+            "map: give the single-channel file of label ids."
+        )
+    return labels
+
+
+def read_colours_or_ids(path: str) -> NDArray[np.integer]:
+    """Integers [H, W] or [H, W, C] of a label file, as they are stored.
+
+    Raises:
+        FrameError: the file is missing or broken.
+    """
     encoded = read_bytes(path)
     _check_complete(encoded, path)
     try:
@@ -83,22 +116,23 @@ def read_label_map(path: str) -> NDArray[np.integer]:
             labels = np.asarray(file)
     except (OSError, SyntaxError, ValueError) as error:
         raise FrameError(f"{path} cannot be decoded as a label map: replace it.") from error
-    if labels.ndim != 2:
-        raise FrameError(
-            f"{path} has {labels.shape[-1]} channels, so it is a colour picture and not a label "
-            "map: give the single-channel file of label ids."
-        )
     return labels.astype(np.int32) if labels.dtype == np.bool_ else labels
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """(H, W) from the header alone, None where there is no readable header."""
+    """(H, W) as displayed from the header alone, None where there is no readable header."""
     try:
         with Image.open(path) as file:
             width, height = file.size
-            return height, width
+            return (width, height) if _orientation(file) > 4 else (height, width)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def too_large(png: bytes) -> bool:
+    """Whether the header of a PNG file announces more than `MAX_PIXELS`."""
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+    return width * height > MAX_PIXELS
 
 
 def read_bytes(path: str) -> bytes:
@@ -108,9 +142,9 @@ def read_bytes(path: str) -> bytes:
         FrameError: the file is missing, unreadable or empty.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
+        data = real_path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise FrameError(f"{path} cannot be read ({reason}): restore the file.") from error
     if not data:
         raise FrameError(f"{path} is empty (0 bytes): copy it again from its origin.")
@@ -127,7 +161,8 @@ def quiet_opencv() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(before)
 
 
-def _check_complete(encoded: bytes, name: str) -> None:
+def _check_complete(encoded: bytes, name: str) -> int:
+    """Refuse what is truncated, damaged or too large; the EXIF orientation of what is not."""
     try:
         with Image.open(io.BytesIO(encoded)) as file:
             width, height = file.size
@@ -136,18 +171,52 @@ def _check_complete(encoded: bytes, name: str) -> None:
                     f"{name} is {width}×{height} pixels, more than {MAX_PIXELS} in all: scale it "
                     "down first."
                 )
-            form = file.format
+            form, orientation = file.format, _orientation(file)
             if form == "PNG":
-                file.verify()  # every chunk's checksum, up to the end marker
+                _verify_png(encoded)
     except Image.DecompressionBombError as error:
         raise FrameError(f"{name} is too large to decode: scale it down first.") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise FrameError(
             f"{name} is damaged, truncated or not an image: copy it again from its origin."
         ) from error
-    # Cameras pad files after the end-of-image marker, so it need not be the very last bytes.
-    if form == "JPEG" and b"\xff\xd9" not in encoded.rstrip(b"\0")[-64:]:
+    if form in ("JPEG", "MPO") and not whole_jpeg(encoded):
         raise FrameError(f"{name} is a truncated JPEG: copy it again from its origin.")
+    return orientation
+
+
+def _verify_png(encoded: bytes) -> None:
+    """Every chunk's checksum, up to the end marker."""
+    with Image.open(io.BytesIO(encoded)) as file:
+        file.verify()
+
+
+def _orientation(file: Image.Image) -> int:
+    """1..8 as EXIF counts them; 1 = upright, also where nothing or nonsense is stated.
+
+    A TIFF file's own is applied by both Pillow and OpenCV already.
+    """
+    if file.format == "TIFF":
+        return 1
+    # getexif() decodes a PNG that states nothing
+    if file.format == "PNG" and not {"exif", "Raw profile type exif"} & set(file.info):
+        return 1
+    try:
+        stated = file.getexif().get(_EXIF_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
+    return int(stated) if stated in range(1, 9) else 1
+
+
+def _upright(image: NDArray[Any], orientation: int) -> NDArray[np.uint8]:
+    """The picture as it was seen; orientations 5..8 lie on their side."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image).astype(np.uint8, copy=False)
 
 
 def _is_plain(encoded: bytes) -> bool:
@@ -157,6 +226,5 @@ def _is_plain(encoded: bytes) -> bool:
             file.format in ("JPEG", "PNG")
             and file.mode in _PLAIN_MODES
             and not deep
-            # getexif() decodes a PNG that has none
-            and ("exif" not in file.info or file.getexif().get(_EXIF_ORIENTATION, 1) == 1)
+            and _orientation(file) == 1
         )

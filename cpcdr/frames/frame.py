@@ -16,6 +16,8 @@ from cpcdr.runtime.errors import InputError
 
 IGNORE = 255
 """Label value of pixels without a class."""
+BREAK = 1000
+"""Frame indices left out where another recording begins; longer gaps are shortened to it."""
 FIELDS_OF_VIEW = (5.0, 170.0)
 """Degrees between which a pinhole camera's field of view lies."""
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cpcdr.frames.camvid_colours import read_camvid_labels
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import given_or_assumed, note
+from cpcdr.frames.names import readable
 from cpcdr.frames.stored import (
     IMAGE_SUFFIXES,
     folder_path,
     frame_indices,
     list_files,
+    passed_over,
     read_stored,
     select,
     walk_files,
@@ -44,9 +47,10 @@ class ImageFolders:
     def refs(self) -> list[FrameRef]:
         refs = []
         for folder, files in walk_files(self.root, IMAGE_SUFFIXES).items():
-            sequence = (Path(self.root.name) / folder.relative_to(self.root)).as_posix()
+            sequence = readable(Path(self.root.name) / folder.relative_to(self.root))
+            paths = [readable(file) for file in files]
             indices = frame_indices([file.stem for file in files])
-            refs += [FrameRef(sequence, i, str(f)) for i, f in zip(indices, files, strict=True)]
+            refs += [FrameRef(sequence, i, path) for i, path in zip(indices, paths, strict=True)]
         if not refs:
             raise InputError(
                 f"{self.spec} holds no image ({' '.join(IMAGE_SUFFIXES)}): give the folder that "
@@ -57,10 +61,20 @@ class ImageFolders:
     def read(self, ref: FrameRef) -> Frame:
         return read_stored(ref, self.spec, partial(given_or_assumed, self.options))
 
+    def notes(self) -> list[str]:
+        """Which files are passed over."""
+        every, used = (
+            [f for files in walk_files(self.root, suffixes).values() for f in files]
+            for suffixes in (("",), IMAGE_SUFFIXES)
+        )
+        return passed_over(every, used, "image")
+
 
 @dataclass(frozen=True)
 class CamVidFolder:
-    """CamVid's ``images/`` and ``labels/`` (ids 0..10, 11 = void), paired by file stem.
+    """CamVid's ``images/`` and ``labels/``, paired by file stem.
+
+    Labels are ids 0..10 with 11 = void, or the original colour maps of 32 classes, ``*_L.png``.
 
     Files of several drives share a folder: what precedes the last ``_`` names the sequence
     (``0016E5``). Indices count the drive's usual step between file numbers, so that lost files
@@ -92,7 +106,8 @@ class CamVidFolder:
         drives: dict[str, list[Path]] = defaultdict(list)
         for file in list_files(self.root / "images"):
             drives[_drive(file) or self.root.name].append(file)
-        labels = {file.stem: str(file) for file in list_files(self.root / "labels")}
+        # The original colour maps are named 0016E5_07959_L.png.
+        labels = {f.stem.removesuffix("_L"): str(f) for f in list_files(self.root / "labels")}
         refs = []
         for drive, files in drives.items():
             indices = frame_indices([file.stem for file in files])
@@ -112,6 +127,7 @@ class CamVidFolder:
             partial(given_or_assumed, self.options),
             self.protocol,
             f"{drive}_" if drive else "",
+            read_camvid_labels,
         )
 
 

@@ -11,13 +11,19 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cpcdr.frames.decode import image_size, read_image, read_label_map
-from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, parse_window
+from cpcdr.frames.frame import BREAK, Frame, FrameOptions, FrameRef, parse_window
 from cpcdr.frames.intrinsics import Intrinsics, check_inside
-from cpcdr.frames.names import readable
+from cpcdr.frames.names import readable, real_path
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.runtime.errors import FrameError, InputError
 
+_SUBSECOND_DIGITS = 6
+_SIZES_READ = 64
+"""Headers of a folder that are read to learn the size of its images."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
@@ -107,27 +113,56 @@ def frame_number(stem: str, default: int) -> int:
 def frame_indices(stems: list[str]) -> list[int]:
     """Frame indices of files in order: consecutive frames get consecutive indices, gaps stay gaps.
 
-    The last numbers in the names decide, in units of their usual step (7959, 7961, 7965 gives
-    0, 1, 3). Without such numbers, or where they do not rise, files are consecutive.
+    The number in the names that changes most often decides, the last one of several, in units of
+    its usual step (7959, 7961, 7965 gives 0, 1, 3). Where it falls, another recording begins, and
+    `BREAK` indices are left out; names without numbers are consecutive.
 
     >>> frame_indices(["a_7959", "a_7961", "a_7965"])
     [0, 1, 3]
+    >>> frame_indices(["100_camera_5", "200_camera_5", "700_camera_5", "800_camera_5"])
+    [0, 1, 6, 7]
+    >>> frame_indices(["n8_30", "n8_40", "n15_20", "n15_30"])
+    [0, 1, 1001, 1002]
     >>> frame_indices(["left", "middle", "right"])
     [0, 1, 2]
     """
-    plain = list(range(len(stems)))
-    found = [re.findall(r"[0-9]+", stem) for stem in stems]
-    if len(stems) < 2 or not all(found):
-        return plain
-    numbers = [int(parts[-1]) for parts in found]
-    steps = [later - earlier for earlier, later in pairwise(numbers)]
-    if min(steps) <= 0:
-        return plain
-    usual = statistics.median_low(steps)
-    indices = [0]
+    steps = _steps([re.findall(r"[0-9]+", stem)[::-1] for stem in stems])
+    rising = [step for step in steps if step is not None and step > 0]
+    usual = statistics.median_low(rising) if rising else 1
+    indices = [0] if stems else []
     for step in steps:
-        indices.append(indices[-1] + max(1, round(step / usual)))
-    return indices if indices[-1] < 10**8 else plain
+        frames = 1 if step is None or step == 0 else max(1, round(step / usual))
+        indices.append(indices[-1] + (min(frames, BREAK) if step is None or step >= 0 else BREAK))
+    return indices
+
+
+def _steps(numbers: list[list[str]]) -> list[int | None]:
+    """What the counting number gains from each name to the next, None where one has none.
+
+    Args:
+        numbers: all numbers of each name, the last first.
+    """
+    changes = Counter(
+        place
+        for before, after in pairwise(numbers)
+        for place, (old, new) in enumerate(zip(before, after, strict=False))
+        if int(old) != int(new)
+    )
+    counting = max(changes, key=lambda place: (changes[place], -place), default=0)
+    return [
+        _gained(before, after, counting) if counting < min(len(before), len(after)) else None
+        for before, after in pairwise(numbers)
+    ]
+
+
+def _gained(before: list[str], after: list[str], place: int) -> int:
+    """The step of the number at a place; of seconds and nanoseconds apart, the carry counts too."""
+    step = int(after[place]) - int(before[place])
+    higher = place + 1 < min(len(before), len(after))
+    carries = higher and int(after[place + 1]) == int(before[place + 1]) + 1
+    if step < 0 and carries and len(before[place]) == len(after[place]) >= _SUBSECOND_DIGITS:
+        return step + 10 ** len(after[place])
+    return step
 
 
 def select(refs: Iterable[FrameRef], options: FrameOptions) -> list[FrameRef]:
@@ -161,6 +196,7 @@ def read_stored(
     camera: Callable[[tuple[int, int]], Intrinsics],
     protocol: str = "",
     sequence_prefix: str = "",
+    read_labels: Callable[[str], NDArray[np.integer]] = read_label_map,
 ) -> Frame:
     """Read one frame stored as an image file, with its label map where it has one.
 
@@ -170,23 +206,24 @@ def read_stored(
         camera: intrinsics for an image of (H, W).
         protocol: name of the protocol that gives train ids.
         sequence_prefix: what the names of the sequence's files in their folder begin with.
+        read_labels: makes label ids of a label file.
 
     Raises:
-        FrameError: image or labels are broken, their sizes differ, or the size is not that of the
-            sequence's first frame.
+        FrameError: image or labels are broken, their sizes differ, or the size is not that of most
+            frames of the sequence.
     """
     encoded, image = read_image(ref.path)
     height, width = image.shape[:2]
-    folder = Path(ref.path).parent
+    folder = real_path(ref.path).parent
     expected = _sequence_size(folder, sequence_prefix, folder.stat().st_mtime_ns)
     if expected is not None and expected != (height, width):
         raise FrameError(
-            f"{ref.path} is {width}×{height}, but its sequence begins with "
+            f"{ref.path} is {width}×{height}, but most of its sequence is "
             f"{expected[1]}×{expected[0]}: keep frames of one size in one folder."
         )
     labels = None
     if ref.label_path:
-        labels = get_protocol(protocol).train_ids(read_label_map(ref.label_path), ref.label_path)
+        labels = get_protocol(protocol).train_ids(read_labels(ref.label_path), ref.label_path)
         if labels.shape != (height, width):
             raise FrameError(
                 f"{ref.label_path} is {labels.shape[1]}×{labels.shape[0]}, but its image is "
@@ -204,10 +241,11 @@ def read_stored(
 
 @lru_cache(maxsize=4096)
 def _sequence_size(folder: Path, prefix: str, modified: int) -> tuple[int, int] | None:
-    """(H, W) of a sequence's first readable image; looked up once for each state of the folder."""
-    for path in list_files(folder):
-        if path.name.startswith(prefix):
-            size = image_size(path)
-            if size is not None:
-                return size
-    return None
+    """(H, W) of most images of a sequence, of those spread over it if it is long.
+
+    Looked up once for each state of the folder; None if no header can be read.
+    """
+    files = [path for path in list_files(folder) if path.name.startswith(prefix)]
+    spread = files[:: -(-len(files) // _SIZES_READ)] if files else []
+    sizes = Counter(size for size in map(image_size, spread) if size is not None)
+    return sizes.most_common(1)[0][0] if sizes else None

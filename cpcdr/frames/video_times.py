@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BREAK = 1000
-"""Indices that are left out where a recording begins anew; longer gaps are shortened to it."""
+from cpcdr.frames.frame import BREAK
+
 LATE = 1.5
 """Frame intervals after which the next frame is late: time was lost in between."""
 _MPEG_WRAP = 1 << 33
