@@ -62,8 +62,6 @@ def decode_image(encoded: bytes, name: str) -> NDArray[np.uint8]:
         raise FrameError(f"{name} cannot be decoded as an image: replace or remove it.")
     if image.dtype == np.uint16:
         image = np.right_shift(image, 4 if image.max() <= _TWELVE_BITS else 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise FrameError(f"{name} has {image.dtype} pixels: save it with 8 or 16 bits a channel.")
     return _upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), orientation)
 
 
