@@ -41,8 +41,8 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     Returns:
         the means of Eigen's errors under their names, those of the baseline as ``baseline_...``,
         ``photometric`` by the pose network's own motions, ``photometric_aligned`` by motions
-        fitted to the images as in training, and ``identity`` (networks); ``trajectory_error`` (of
-        fitted motions) and ``straight_error`` in metres, both root mean square, and as
+        aligned as in training, and ``identity`` (networks); ``trajectory_error`` (of
+        aligned motions) and ``straight_error`` in metres, both root mean square, and as
         ``..._monodepth2`` in that code's convention (networks, frames with poses), None where not
         measured; counts and paths.
 
@@ -181,8 +181,8 @@ def _table(result: dict[str, Any]) -> str:
     if "photometric" in result:
         lines += [
             f"  reprojection error {result['photometric']:.4f}, of identity reprojection "
-            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below; with motions "
-            f"fitted to the images {result['photometric_aligned']:.4f}"
+            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below; with aligned "
+            f"motions {result['photometric_aligned']:.4f}"
         ]
     if result.get("trajectory_error") is not None:
         lines += [

@@ -56,7 +56,7 @@ class HuggingFace:
         return {**vars(self), "_loaded": None}
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
-        """One map a frame; frames of one size go through the model together."""
+        """One map per frame, all in one batch."""
         processor, model = self._load()
         images = [frame.image for frame in frames]
         pixels = processor(images=images, return_tensors="pt")["pixel_values"]
@@ -103,13 +103,13 @@ class HuggingFace:
 def _without_padding(
     processor: Any, images: list[NDArray[np.uint8]], output: Any, padded: tuple[int, ...]
 ) -> list[torch.Tensor]:
-    """The predicted maps [h, w] of what the images themselves show.
+    """The predicted maps [h, w], cropped to the unpadded images.
 
-    Some processors pad images before the network: ZoeDepth's at its own resolution, which its
-    post-processing undoes; DPT's in the middle of a multiple of ``size_divisor``.
+    Some processors pad images: ZoeDepth's at its own resolution, which its post-processing undoes;
+    DPT's to a multiple of ``size_divisor``, centred.
 
     Args:
-        padded: (H, W) that the network saw.
+        padded: (H, W) of the network's input.
     """
     maps: torch.Tensor = output.predicted_depth.float()
     if not getattr(processor, "do_pad", False):
@@ -117,8 +117,10 @@ def _without_padding(
     undo = getattr(processor, "post_process_depth_estimation", None)
     if undo is not None and "source_sizes" in inspect.signature(undo).parameters:
         sizes = [image.shape[:2] for image in images]
-        return [found["predicted_depth"].float() for found in undo(output, source_sizes=sizes)]
-    bare = processor(images=images, do_pad=False, return_tensors="pt")["pixel_values"].shape[-2:]
+        return [result["predicted_depth"].float() for result in undo(output, source_sizes=sizes)]
+    unpadded = processor(images=images, do_pad=False, return_tensors="pt")["pixel_values"].shape[
+        -2:
+    ]
     maps = functional.interpolate(maps[:, None], padded, mode="bilinear")[:, 0]
-    top, left = ((have - want) // 2 for have, want in zip(padded, bare, strict=True))
-    return list(maps[:, top : top + bare[0], left : left + bare[1]])
+    top, left = ((outer - inner) // 2 for outer, inner in zip(padded, unpadded, strict=True))
+    return list(maps[:, top : top + unpadded[0], left : left + unpadded[1]])

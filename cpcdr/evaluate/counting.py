@@ -1,4 +1,4 @@
-"""Counting the pixels of frames: what an actor does with one, and the sum over all."""
+"""Confusion counts of frames, made by actors and summed over all frames."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.session import ray_session
 
 NETWORK = "network"
-"""The segmenter whose counts are also kept by groups of frames."""
+"""The segmenter whose counts are also kept per group of frames."""
 
-MOST_GROUPS = 400  # so that memory does not grow with the number of frames
+MOST_GROUPS = 400  # bounds the memory
 
 
 class SegmentFrames:
-    """A Ray Data actor: reads frames, segments them in every way, counts against the labels."""
+    """A Ray Data actor that reads frames, segments them and counts confusions."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class SegmentFrames:
         return pa.Table.from_pylist([self.count(FrameRef(**row)) for row in table.to_pylist()])
 
     def count(self, ref: FrameRef) -> dict[str, Any]:
-        """Confusions of one frame as bytes, by the name of the segmenter; empty without labels."""
+        """Confusions of one frame as bytes, by name of the segmenter; empty without labels."""
         row: dict[str, Any] = {"frame_id": ref.frame_id, "reason": "", "usage": b""}
         row |= dict.fromkeys(self.segmenters, b"")
         try:
@@ -68,20 +68,20 @@ def add_up(
     clusters: NDArray[np.int64],
     spec: str,
 ) -> dict[str, NDArray[np.int64]]:
-    """Sums over all frames, whatever the order in which they come.
+    """Sum counts over all frames, in any order.
 
     Args:
         rows: of `SegmentFrames.count`.
         refs: the frames in their order.
-        ids: how many ids each segmenter says, by its name.
+        ids: number of ids of each segmenter, by name.
         classes: K.
         clusters: int64 [P], the cluster of each id of the segmenter called ``network``.
-        spec: of the frames, for the sentences.
+        spec: of the frames, for messages.
 
     Returns:
-        int64 confusions [ids, K] by segmenter; of the one called ``network`` also ``usage`` [P]
-        and ``groups`` [G, K, K], its clusters by groups of consecutive frames: one frame each, or
-        as many as make at most 400 groups; the number of ``frames``.
+        int64 confusions [ids, K] by segmenter; for ``network`` also ``usage`` [P] and ``groups``
+        [G, K, K], confusions of its clusters per group of consecutive frames: one frame each, or
+        more for at most 400 groups; the number of ``frames``.
 
     Raises:
         InputError: no frame can be evaluated.
@@ -110,7 +110,7 @@ def add_up(
     return {**totals, "usage": usage, "groups": groups, "frames": np.asarray(frames)}
 
 
-FRAMES_WORTH_AN_ACTOR = 64  # an actor needs about as long to start as for so many small frames
+FRAMES_WORTH_AN_ACTOR = 64  # starting an actor takes about as long as so many small frames
 
 
 def count_all(
@@ -121,19 +121,19 @@ def count_all(
     classes: int,
     clusters: NDArray[np.int64] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """Count the pixels of every frame, in one pass and a memory that does not grow with it.
+    """Count confusions over all frames in one pass, with constant memory.
 
     Args:
         engine: ``ray`` or ``local``.
-        source: frames, with labels where there are confusions to count.
+        source: frames, with labels for confusions.
         size: height and width at which frames are segmented.
-        segmenters: by name; they say clusters or classes, 0..K-1.
+        segmenters: by name; their ids are clusters or classes, 0..K-1.
         classes: K of the protocol, and clusters of every segmenter.
-        clusters: int64 [P], the cluster of each prototype, where the segmenter called ``network``
-            says one of P prototypes instead.
+        clusters: int64 [P], the cluster of each prototype, if the ids of the segmenter called
+            ``network`` are prototypes.
 
     Returns:
-        what `cpcdr.evaluate.counting.add_up` does.
+        as `add_up`.
 
     Raises:
         InputError: no frame can be evaluated, or no pixel has a label.

@@ -63,26 +63,29 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
 
 
 def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
-    """Trajectory errors over snippets of five frames, where poses are known.
+    """Trajectory errors over snippets of five frames with known poses.
 
     Args:
-        task: has the frames; ``out`` gets ``trajectory.png``, the rest is as for `photometry`.
+        task: provides the frames.
+        model: in evaluation mode, on the CPU.
+        out: folder for ``trajectory.png``.
+        run: gets the same figure.
     """
-    errors, guesses, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
-    for motions, poses in _drives(task.source, model):
+    errors, baseline_errors, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
+    for motions, poses in _runs(task.source, model):
         predicted, ahead = snippet_errors(motions, poses)
         errors.append(predicted)
-        guesses.append(ahead)
+        baseline_errors.append(ahead)
         longest = max(longest, (motions, poses), key=lambda pair: len(pair[1]))
     if not errors or not sum(map(len, errors)):
         names = ("trajectory_error", "straight_error")
         return {name + kind: None for name in names for kind in ("", "_monodepth2")}
-    way, truth = positions(longest[0]), true_positions(longest[1])
-    scale = float((way * truth).sum() / max(float((way**2).sum()), 1e-12))
-    figure = trajectory_figure({"true": truth, "predicted, one scale": scale * way}, "from above")
+    path, truth = positions(longest[0]), true_positions(longest[1])
+    scale = float((path * truth).sum() / max(float((path**2).sum()), 1e-12))
+    figure = trajectory_figure({"true": truth, "predicted, one scale": scale * path}, "from above")
     run.figure("trajectory", figure)
     save_png(out / "trajectory.png", figure)
-    error, straight = (float(np.concatenate(e).mean()) for e in (errors, guesses))
+    error, straight = (float(np.concatenate(e).mean()) for e in (errors, baseline_errors))
     return {
         "trajectory_error": error,
         "straight_error": straight,
@@ -93,14 +96,14 @@ def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str,
 
 
 @torch.inference_mode()
-def _drives(
+def _runs(
     source: FrameSource, model: DepthModel
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Predicted motions [N - 1, 4, 4] and true poses [N, 4, 4] of runs of consecutive frames."""
     size = (model.config.height, model.config.width)
     frames: list[Frame] = []
     for ref in [*source.refs(), None]:
-        frame = None if ref is None else _read_if_whole(source, ref, size)
+        frame = None if ref is None else _read_or_none(source, ref, size)
         usable = frame is not None and frame.pose is not None
         last = frames[-1].ref if frames else None
         follows = (
@@ -119,7 +122,7 @@ def _drives(
             frames.append(replace(frame, encoded=b""))
 
 
-def _read_if_whole(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame | None:
+def _read_or_none(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame | None:
     try:
         return fit(source.read(ref), size)
     except FrameError:

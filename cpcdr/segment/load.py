@@ -41,8 +41,8 @@ class LoadedNetwork:
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class or cluster of every pixel, uint8 [H, W], of an image uint8 [H, W, 3] RGB.
 
-        The image is scaled as frames were for the training, to cover the training size, but not
-        cropped; the result has the image's size.
+        The image is scaled like training frames, to cover the training size, but not cropped; the
+        result has the image's size.
 
         Raises:
             InputError: it is not such an image.
@@ -53,12 +53,12 @@ class LoadedNetwork:
                 "bring grey, RGBA and float images into this form first."
             )
         height, width = image.shape[:2]
-        inside = covering_size((height, width), self.size)
-        method = cv2.INTER_AREA if inside[0] < height else cv2.INTER_LINEAR
-        small = cv2.resize(image, inside[::-1], interpolation=method).astype(np.uint8)
+        scaled = covering_size((height, width), self.size)
+        method = cv2.INTER_AREA if scaled[0] < height else cv2.INTER_LINEAR
+        small = cv2.resize(image, scaled[::-1], interpolation=method).astype(np.uint8)
         ids = self.segmenter.segment(small).astype(np.uint8)
-        answer = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return answer.astype(np.uint8)
+        result = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return result.astype(np.uint8)
 
     def overlay(self, image: NDArray[np.uint8], opacity: float = 0.5) -> NDArray[np.uint8]:
         """The image under the colours of its classes, uint8 [H, W, 3]."""
