@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 # Before anything imports torch, ray or mlflow.
 for _key, _value in {
     "OMP_NUM_THREADS": "1",
-    "RAY_AUTH_MODE": "disabled",  # no token file in the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -49,15 +47,9 @@ def ray_local() -> Iterator[Any]:
     """One local Ray for the whole test session; `cpcdr.runtime.session.ray_session` joins it."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        object_store_memory=150 * 2**20,
-    )
+    from cpcdr.runtime.session import start_local_ray
+
+    start_local_ray(num_cpus=4, include_dashboard=False, object_store_memory=150 * 2**20)
     yield ray
     ray.shutdown()
 

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ import tyro
 
 from cpcdr.runtime.config import overlay, read_yaml
 from cpcdr.runtime.errors import InputError, no_room
+from cpcdr.runtime.stopping import leave_a_closed_pipe, stop_on_signals
 
 T = TypeVar("T")
 
@@ -132,12 +132,14 @@ def main(
         word: before the result.
     """
     _make_cv2_and_threads_quiet()
-    # SIGTERM (a cluster's pre-emption) unwinds like Ctrl-C, so that runs are closed and files kept;
-    # also in a shell's background, where Ctrl-C itself is ignored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()
     try:
         given = sys.argv[1:] if argv is None else argv
-        result = function(_arguments(config_type, description, given, prog))
+        result = function(parse(config_type, (description or "").strip(), given, prog))
+        sys.stderr.flush()
+        print(f"{word} {json.dumps(_finite(result))}", flush=True)
+    except BrokenPipeError:
+        leave_a_closed_pipe()
     except InputError as error:
         leave(f"error: {error}", 2)
     except Exception as error:
@@ -146,18 +148,7 @@ def main(
         leave(f"error: {sentence}", 2)
     except KeyboardInterrupt:
         leave("stopped; run the same command again to continue.", 130)
-    sys.stderr.flush()
-    print(f"{word} {json.dumps(_finite(result))}", flush=True)
     sys.exit(0)
-
-
-def _arguments(
-    config_type: type[T], description: str | None, argv: Sequence[str], prog: str | None
-) -> T:
-    try:
-        return parse(config_type, (description or "").strip(), argv, prog)
-    except BrokenPipeError:
-        _reader_left()
 
 
 def leave(text: str, code: int) -> NoReturn:
@@ -166,14 +157,8 @@ def leave(text: str, code: int) -> NoReturn:
         print(text, file=sys.stderr if code else sys.stdout, flush=True)
     except BrokenPipeError:
         if not code:
-            _reader_left()
+            leave_a_closed_pipe()
     sys.exit(code)
-
-
-def _reader_left() -> NoReturn:
-    """The reader closed the pipe; avoid a second error when Python flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(141)
 
 
 def _finite(value: Any) -> Any:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +22,27 @@ import psutil
 from cpcdr.runtime.config import read_yaml
 from cpcdr.runtime.errors import InputError
 
+_SILENT: dict[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+    "configure_logging": False,
+}
+_START_LIMITS_S = (60, 240)
+"""For a node to come up; Ray's own 30 s are too few on a busy machine."""
+
 Machines = list[tuple[Mapping[str, float], int]]
 """Kinds of machines: the resources of one, and how many there are or may come."""
 
 _OBJECT_STORE = 75 * 2**20  # Ray's minimum
 _OBJECT_STORE_SHARE = 0.3  # of the free memory, Ray's default
 
+_CLOSED_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",  # without it, whoever reaches a port runs commands as this user
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1, as Ray does on laptops
+}
+"""What keeps a local Ray to its own user; set whatever the user's environment says."""
+
 _LOCAL_ENVIRONMENT = {
-    # A private local instance on loopback needs no token; clusters get theirs from cluster.yaml.
-    "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -72,33 +92,103 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    common: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "configure_logging": False,
-    }
-    try:
-        if address:
-            ray.init(address=address, **common)
-        else:
-            refuse_too_little_memory(psutil.virtual_memory().available)
-            ray.init(
-                address="local",  # never a stale address file's dead cluster
-                num_cpus=logical_cpus(),
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                **common,
-            )
-    except ConnectionError as error:
-        raise InputError(
-            f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with "
-            "'ray up cluster.yaml', or unset RAY_ADDRESS to run on this machine."
-        ) from error
+    on_term = signal.getsignal(signal.SIGTERM)
+    if address:
+        _join(address)
+    else:
+        refuse_too_little_memory(psutil.virtual_memory().available)
+        start_local_ray(num_cpus=logical_cpus(), include_dashboard=dashboard)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray's own would abort with a stack dump
     _quiet_ray_data()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        with _stderr_to(Path(os.devnull)):
+            ray.init(address=address, **_SILENT)
+    except ConnectionError as error:
+        raise InputError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with "
+            "'ray up cluster.yaml', or unset RAY_ADDRESS to run on this machine."
+        ) from error
+
+
+def start_local_ray(**options: Any) -> None:
+    """Start a Ray of this process's own: on 127.0.0.1, behind a token that nobody else has.
+
+    Args:
+        options: of ``ray.init``, such as ``num_cpus``.
+
+    Raises:
+        InputError: it does not start, also when given more time.
+    """
+    close_to_others()
+    import ray
+    from ray._private import services
+
+    wait = services.wait_for_node
+    for limit in _START_LIMITS_S:
+        services.wait_for_node = partial(wait, timeout=limit)
+        try:
+            with _stderr_to(Path(os.devnull)):
+                # "local": never a stale address file's dead cluster.
+                ray.init(address="local", dashboard_host="127.0.0.1", **_SILENT, **options)
+            return
+        except (TimeoutError, ConnectionError, RuntimeError, OSError) as error:
+            ray.shutdown()
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        finally:
+            services.wait_for_node = wait
+    raise InputError(
+        f"Ray does not start on this machine ({reason.rstrip('.')}); end other programs, or run "
+        "without Ray: --engine local."
+    )
+
+
+def close_to_others() -> None:
+    """Set up this process and its children so that a Ray they start is open to them alone."""
+    os.environ.update(_CLOSED_ENVIRONMENT)
+    os.environ.pop("RAY_AUTH_TOKEN", None)  # it would come before the file
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
+    from ray._private import ray_constants
+    from ray._raylet import Config
+
+    # Ray reads both when it is imported, which may have been earlier.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    Config.initialize("")
+
+
+@cache
+def _token_file() -> Path:
+    """A file with a random token that only this user can read; gone when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="cpcdr-ray-"))  # mode 0700
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "token"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """What C++ code writes to standard error goes to a file: Ray announces its log level there."""
+    sys.stderr.flush()
+    kept, other = os.dup(2), os.open(path, os.O_WRONLY)
+    os.dup2(other, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(other)
 
 
 def _quiet_ray_data() -> None:

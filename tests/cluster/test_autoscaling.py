@@ -23,6 +23,8 @@ import pytest
 import yaml
 from three_nodes import ROOT, finished
 
+from cpcdr.runtime.session import close_to_others
+
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
 
 _FAKE_HEAD = "ray.head.default"  # the name that the fake provider gives the head
@@ -67,6 +69,8 @@ def fake_file(cluster: dict[str, Any], gcs_address: str) -> dict[str, Any]:
 def scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without CPUs and GPUs, and the autoscaler; no worker yet."""
     import ray._private.services as services
+
+    close_to_others()
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")

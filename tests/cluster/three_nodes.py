@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psutil
 
 from cpcdr.runtime.cluster import drain, nodes_here
+from cpcdr.runtime.session import close_to_others
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class Nodes:
     """A cluster whose drivers are processes of their own, as a user's commands are."""
 
     def __init__(self) -> None:
+        close_to_others()
         from ray.cluster_utils import Cluster
 
         self.cluster = _patiently(

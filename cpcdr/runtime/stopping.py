@@ -1,0 +1,46 @@
+"""How a command ends early: SIGTERM and Ctrl-C unwind it, and a reader that leaves is no error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+_AGAIN_S = 0.1
+_SWALLOWS = ("numba.", "llvmlite.")
+"""Packages that call Python from C while they compile, where an exception is only printed."""
+
+
+def stop_on_signals() -> None:
+    """SIGTERM (a cluster's pre-emption) and Ctrl-C raise `KeyboardInterrupt` in the main thread.
+
+    So runs are closed and files kept. A shell's background jobs ignore Ctrl-C, and still do. A stop
+    that arrives while a kernel is compiled waits for the end of that: it would be swallowed.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGALRM, _stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    if _inside_a_compiler(frame):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        return
+    raise KeyboardInterrupt
+
+
+def _inside_a_compiler(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(_SWALLOWS):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def leave_a_closed_pipe() -> NoReturn:
+    """The reader closed the pipe, as `head` does; avoid a second error when Python flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
