@@ -158,7 +158,7 @@ def close_to_others() -> None:
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would come before the file
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
     from ray._private import ray_constants
-    from ray._raylet import Config
+    from ray._raylet import Config  # type: ignore[attr-defined]
 
     # Ray reads both when it is imported, which may have been earlier.
     ray_constants.ENABLE_RAY_CLUSTER = False

@@ -48,7 +48,7 @@ def test_a_stopped_training_says_so_and_closes_its_run(
 ) -> None:
     script = str(ROOT / "experiments" / "train_depth.py")
     sizes = "--depth.height 64 --depth.width 128 --depth.channels 4 --train.steps 100000"
-    options = f"--frames {STREET} --out out {sizes} --engine {engine}"
+    options = f"--frames {STREET} --out out {sizes} --engine.engine {engine}"
     process = start(script, *options.split(), folder=tmp_path)
     deadline = time.monotonic() + 300
     while not (tmp_path / "out" / "history.jsonl").exists():
@@ -71,7 +71,8 @@ import sys, time
 from cpcdr.runtime import stopping
 from numba import njit
 stopping.stop_on_signals()
-source = "def f(x):\\n" + "".join(f"    x = x * {i} + {i}.5 if x < {i} else x\\n" for i in range(400))
+lines = (f"    x = x * {i} + {i}.5 if x < {i} else x\\n" for i in range(400))
+source = "def f(x):\\n" + "".join(lines)
 namespace = {}
 exec(source + "    return x", namespace)
 print("compiling", file=sys.stderr, flush=True)
