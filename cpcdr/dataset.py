@@ -129,7 +129,7 @@ def decode_sample(row: dict[str, Any]) -> Sample:
     Raises:
         InputError: one of them is no image, or their sizes differ.
     """
-    disparity, regions = decode_png16(row["disparity"]), decode_png16(row["regions"])
+    disparity, regions = decode_disparity(row["disparity"]), decode_png16(row["regions"])
     if disparity is None or regions is None:
         raise InputError(
             f"{row['frame_id']}: its row holds a damaged image; make the dataset again."
@@ -140,7 +140,7 @@ def decode_sample(row: dict[str, Any]) -> Sample:
             f"{row['frame_id']}: image, disparity and regions differ in size; "
             "make the dataset again."
         )
-    return Sample(row["frame_id"], image, disparity.astype(np.float32) / 65535.0, regions)
+    return Sample(row["frame_id"], image, disparity, regions)
 
 
 def encode_png16(values: NDArray[np.uint16]) -> bytes:
@@ -164,9 +164,24 @@ def decode_png16(data: bytes) -> NDArray[np.uint16] | None:
 
 def encode_disparity(disparity: NDArray[np.float32]) -> bytes:
     """Disparity in (0, 1] (0 or not finite = invalid) as PNG of value * 65535."""
+    return encode_png16(_levels(disparity))
+
+
+def decode_disparity(data: bytes) -> NDArray[np.float32] | None:
+    """The inverse of `encode_disparity`, as `stored_disparity`; None if it is not such an image."""
+    levels = decode_png16(data)
+    return None if levels is None else levels.astype(np.float32) / 65535.0
+
+
+def stored_disparity(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a reader of the stored disparity gets: its nearest of 65535 levels, 0 = invalid."""
+    return _levels(disparity).astype(np.float32) / 65535.0
+
+
+def _levels(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
     valid = np.isfinite(disparity) & (disparity > 0)
     scaled = np.clip(np.rint(np.where(valid, disparity, 0) * 65535), 0, 65535)
-    return encode_png16(np.where(valid, np.maximum(scaled, 1), 0).astype(np.uint16))
+    return np.where(valid, np.maximum(scaled, 1), 0).astype(np.uint16)
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:

@@ -19,9 +19,9 @@ ORDER = [
     *["trials", "tune", "ablate", "commands", "__main__"],
 ]
 RAY = re.compile(
-    r"runtime\.(session|cluster)|prepare\.pipeline|depth\.motion_on_ray|train\.engine"
-    r"|evaluate\.counting|trials\.\w+|tune\.(region_stage|schedule|search|trial)"
-    r"|ablate\.trials|commands\.(segment|benchmarks\.scale)"
+    r"runtime\.(session|cluster|map_frames)|train\.engine"
+    r"|trials\.\w+|tune\.(region_stage|schedule|search|trial)"
+    r"|ablate\.trials|commands\.benchmarks\.scale"
 )
 MLFLOW = re.compile(r"runtime\.tracking\.\w+|segment\.load|commands\.(export|compare)")
 

@@ -37,7 +37,6 @@ from cpcdr.prepare.stages import (
     GroupRegions,
     ReadFrames,
     Stage,
-    WriteParts,
 )
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
@@ -135,9 +134,8 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
         ReadFrames(source, config.size),
         EstimateDepth(depth),
         GroupRegions(config.regions, given),
-        WriteParts(partial),
     ]
-    _run_pipeline(config, stages, pending, done=len(refs) - len(pending))
+    _run_pipeline(config, stages, partial, pending, done=len(refs) - len(pending))
     index, rejected = finish(partial)
     if not index.num_rows:
         reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
@@ -165,14 +163,14 @@ def _claim(partial: Path, config: PrepareConfig, digest: str) -> None:
 
 
 def _run_pipeline(
-    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef], done: int
+    config: PrepareConfig, stages: list[Stage], partial: Path, pending: list[FrameRef], done: int
 ) -> None:
     total = done + len(pending)
     with Progress(total=total, initial=done, desc="prepare", unit="frame") as bar:
         if not pending:
             return
         rejected = 0
-        for batch in stream(config, stages, pending):
+        for batch in stream(config, stages, partial, pending):
             rejected += sum(bool(reason) for reason in batch["reason"].to_pylist())
             bar.set_postfix_str(f"{rejected} rejected" if rejected else "")
             bar.update(batch.num_rows)

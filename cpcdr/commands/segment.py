@@ -13,9 +13,7 @@ Examples:
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +22,16 @@ import pyarrow as pa
 from cpcdr.frames import FrameRef, FrameSource, open_frames
 from cpcdr.frames.decode import encode_jpeg
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.map_frames import map_frames
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.session import ray_session
 from cpcdr.segment.config import SegmentConfig
 from cpcdr.segment.load import LoadedNetwork, find_checkpoint, load_network_for_use
 from cpcdr.segment.writers import LabelFiles, OverlayVideos, encode_ids
 from cpcdr.visualize.pictures import legend, save_png
 
-_FRAMES_WORTH_AN_ACTOR = 64
-
 
 class SegmentVideo:
-    """A Ray Data actor: frame references to encoded pictures."""
+    """An actor for `map_frames`: frame references to encoded pictures."""
 
     def __init__(self, config: SegmentConfig, checkpoint: Path, source: FrameSource) -> None:
         self.config, self.source = config, source
@@ -74,8 +70,10 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     refs, rejected, first, done = source.refs(), 0, 0.0, 0
     folder = _made_folder(config)
     writer = LabelFiles(folder) if config.labels else OverlayVideos(config)
+    arguments, workers = (config, checkpoint, source), config.workers
+    rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
     with Progress(total=len(refs), desc="segment", unit="frame") as bar:
-        for row in _stream(config, checkpoint, source, refs):
+        for row in rows:
             first = first or time.perf_counter()
             bar.update()
             if row["reason"]:
@@ -111,36 +109,3 @@ def _made_folder(config: SegmentConfig) -> Path:
     if config.one_video and config.out.is_dir():
         raise InputError(f"--out {config.out}: is a folder; choose another name for the video.")
     return folder
-
-
-def _stream(
-    config: SegmentConfig, checkpoint: Path, source: FrameSource, refs: list[FrameRef]
-) -> Iterator[dict[str, Any]]:
-    """Rows of `SegmentVideo` in the order of the frames."""
-    if config.engine == "local":
-        actor = SegmentVideo(config, checkpoint, source)
-        yield from map(actor.one, refs)
-        return
-    with ray_session():
-        import ray.data
-        from ray.data import ActorPoolStrategy
-
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        cores = min(os.cpu_count() or 1, -(-len(refs) // _FRAMES_WORTH_AN_ACTOR))
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        table = pa.Table.from_pylist([vars(ref) for ref in refs])
-        blocks = [table.slice(at, 8) for at in range(0, len(refs), 8)]
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            SegmentVideo,
-            fn_constructor_args=(config, checkpoint, source),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=config.workers or gpus or cores),
-            num_cpus=1,
-            num_gpus=1 if gpus else 0,
-        )
-        try:
-            yield from dataset.iter_rows()
-        finally:
-            context.execution_options.preserve_order = False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.segmenters import Segmenter
 from cpcdr.frames import FrameRef, FrameSource, fit
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.map_frames import map_frames
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.session import ray_session
 
 NETWORK = "network"
 """The segmenter whose counts are also kept per group of frames."""
@@ -25,7 +24,7 @@ MOST_GROUPS = 400  # bounds the memory
 
 
 class SegmentFrames:
-    """A Ray Data actor that reads frames, segments them and counts confusions."""
+    """An actor that reads frames, segments them and counts confusions."""
 
     def __init__(
         self,
@@ -110,9 +109,6 @@ def add_up(
     return {**totals, "usage": usage, "groups": groups, "frames": np.asarray(frames)}
 
 
-FRAMES_WORTH_AN_ACTOR = 64  # starting an actor takes about as long as so many small frames
-
-
 def count_all(
     engine: str,
     source: FrameSource,
@@ -141,7 +137,7 @@ def count_all(
     refs = source.refs()
     folded = np.arange(classes) if clusters is None else clusters
     ids = {name: len(folded) if name == NETWORK else classes for name in segmenters}
-    rows = _stream(engine, refs, (source, size, segmenters, ids, classes))
+    rows = map_frames(SegmentFrames, (source, size, segmenters, ids, classes), refs, engine)
     with Progress(rows, total=len(refs), desc="evaluate", unit="frame") as bar:
         totals = add_up(bar, refs, ids, classes, folded, source.spec)
     if source.protocol and not any(totals[name].any() for name in segmenters):
@@ -150,30 +146,3 @@ def count_all(
             f"{source.protocol}; evaluate on frames with label maps."
         )
     return totals
-
-
-def _stream(engine: str, refs: list[FrameRef], arguments: tuple[Any, ...]) -> Iterator[Any]:
-    """Rows of `SegmentFrames` for every frame, from Ray Data actors or from this process."""
-    if engine == "local":
-        actor = SegmentFrames(*arguments)
-        yield from map(actor.count, refs)
-        return
-    with ray_session():
-        import ray.data
-        from ray.data import ActorPoolStrategy
-
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        workers = gpus or min(-(-len(refs) // FRAMES_WORTH_AN_ACTOR), os.cpu_count() or 1)
-        size = max(1, min(16, -(-len(refs) // (4 * workers))))
-        table = pa.Table.from_pylist([vars(ref) for ref in refs])
-        blocks = [table.slice(start, size) for start in range(0, len(refs), size)]
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            SegmentFrames,
-            fn_constructor_args=arguments,
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=workers),
-            num_cpus=1,
-            num_gpus=1 if gpus else 0,
-        )
-        yield from dataset.iter_rows()

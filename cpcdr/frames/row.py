@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cpcdr.frames.decode import decode_image
 from cpcdr.frames.frame import Frame, FrameRef
@@ -42,12 +41,11 @@ def frame_row(frame: Frame) -> dict[str, Any]:
     }
 
 
-def frame_from_row(row: Mapping[str, Any], image: NDArray[np.uint8] | None = None) -> Frame:
+def frame_from_row(row: Mapping[str, Any]) -> Frame:
     """The frame of a row, decoded; its reference knows the sequence and index only.
 
     Args:
         row: of `FRAME_SCHEMA`.
-        image: its pixels, where they have been decoded already.
 
     Raises:
         FrameError: the image bytes cannot be decoded.
@@ -56,7 +54,7 @@ def frame_from_row(row: Mapping[str, Any], image: NDArray[np.uint8] | None = Non
     return Frame(
         FrameRef(row["sequence"], int(row["frame_index"])),
         encoded,
-        decode_image(encoded, row["frame_id"]) if image is None else image,
+        decode_image(encoded, row["frame_id"]),
         np.asarray(row["intrinsics"], np.float32),
         row["source"],
     )

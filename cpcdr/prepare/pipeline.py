@@ -1,73 +1,50 @@
-"""frames -> depth -> regions -> Parquet parts, in this process or through Ray Data actors."""
+"""frames -> depth -> regions -> Parquet parts: which actors run the stages."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from uuid import uuid4
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
 from cpcdr.frames.frame import FrameRef
-from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.prepare.pools import actor_pools, actors_on
 from cpcdr.prepare.stages import RunStages, Stage
-from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
+from cpcdr.runtime.map_frames import Pool, Room, blocks_of, map_blocks, room_for, session_of
 
 
 def stream(
-    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
+    config: PrepareConfig, stages: Sequence[Stage], parts: Path | None, pending: list[FrameRef]
 ) -> Iterator[pa.Table]:
-    """Tables of the frames that were written, part by part."""
-    if config.engine == "local":
-        yield from map(
-            RunStages(stages, uuid4().hex), blocks_of(pending, config.frames_per_part, 1)
-        )
-        return
-    with ray_session():
-        yield from _stream_on_ray(config, stages, pending)
+    """Tables of the frames that went through all stages; each is a part, from end to end.
+
+    Args:
+        config: the engine, and how many actors there are.
+        stages: the first reads, the second estimates depth.
+        parts: the folder of part files; None passes the rows on.
+        pending: the frames.
+    """
+    with session_of(config.engine):
+        room = room_for(config.engine, config.workers, config.gpus, config.gpus_per_actor)
+        blocks = blocks_of(pending, config.frames_per_part, room.cores)
+        pools = actor_pools(stages, parts, room, config.gpus_per_actor)
+        yield from map_blocks(pools, blocks, config.engine)
 
 
-def _stream_on_ray(
-    config: PrepareConfig, stages: list[Stage], pending: list[FrameRef]
-) -> Iterator[pa.Table]:
-    """The same on Ray Data. A block is one part from end to end, and so is a batch."""
-    import ray.data
-    from ray.data import ActorPoolStrategy
+def actor_pools(
+    stages: Sequence[Stage], parts: Path | None, room: Room, gpus_per_actor: float
+) -> list[Pool]:
+    """The pools that frames flow through: reading, depth and the rest of ``stages`` in order.
 
-    resources = ray.cluster_resources()
-    part = config.gpus_per_actor
-    gpus = actors_on(resources.get("GPU", 0), part) if config.gpus < 0 else config.gpus
-    # A local Ray has more logical CPUs than there are cores.
-    cores = int(resources.get("CPU", 0)) if on_cluster() else os.cpu_count() or 1
-    cores = config.workers or max(1, cores)
-    needs = {"CPU": 0.5, "GPU": part} if gpus else {"CPU": 1.0}
-    refuse_what_never_fits("actors", 1, needs, "take --gpus 0" if gpus else "add a machine")
-    blocks = blocks_of(pending, config.frames_per_part, cores)
-    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
-    run = uuid4().hex
-    rows = blocks[0].num_rows
-    for pool in actor_pools(stages, cores, gpus, part):
-        most = max(1, min(pool.actors, len(blocks)))
-        dataset = dataset.map_batches(
-            RunStages,
-            fn_constructor_args=(pool.stages, run),
-            batch_size=rows if pool.gpus else None,  # Ray wants a number for GPUs
-            batch_format="pyarrow",
-            # A cluster's machines may come only when asked for; those of a local Ray are here.
-            compute=ActorPoolStrategy(
-                min_size=1, max_size=most, initial_size=1 if on_cluster() else most
-            ),
-            num_cpus=pool.cpus,
-            num_gpus=pool.gpus,
-        )
-    yield from dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
-
-
-def blocks_of(pending: list[FrameRef], most: int, cores: int) -> list[pa.Table]:
-    """Consecutive frames together, in parts small enough to keep every core busy to the end."""
-    size = max(1, min(most, -(-len(pending) // (4 * cores))))
-    columns = {name: [getattr(ref, name) for ref in pending] for name in REF_SCHEMA.names}
-    table = pa.table(columns, schema=REF_SCHEMA)
-    return [table.slice(start, size) for start in range(0, table.num_rows, size)]
+    On CPUs the stages of a frame run in one actor, which saves every copy between them. With GPUs
+    depth gets actors of its own, and what comes before and after runs on CPUs beside them.
+    """
+    if not room.gpus:
+        return [Pool(RunStages, (stages, parts), room.cores)]
+    # Those that share a GPU share half a CPU: however many they are, readers and writers start.
+    cpus, remedy = 0.5 * gpus_per_actor, "take --gpus 0"
+    return [
+        Pool(RunStages, (stages[:1],), room.cores, 0.5),
+        Pool(RunStages, (stages[1:2],), room.gpus, cpus, gpus_per_actor, remedy),
+        Pool(RunStages, (stages[2:], parts), room.cores, 0.5),
+    ]

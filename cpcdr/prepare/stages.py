@@ -1,4 +1,4 @@
-"""The stages that Ray Data's actors run: tables of rows in, tables of rows out.
+"""The stages of preparation, and the actor that runs them on the frames of a table.
 
 A frame that cannot be used keeps flowing with a ``reason`` and without pixels, so that the rows
 of a table stay the same from the first stage to the last and each one ends in the dataset or
@@ -8,27 +8,20 @@ among the rejected.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
-from cpcdr.dataset import (
-    PREPARED_SCHEMA,
-    decode_png16,
-    encode_disparity,
-    encode_png16,
-)
+from cpcdr.dataset import stored_disparity
 from cpcdr.depth.source import DepthSource
-from cpcdr.frames import Frame, FrameRef, FrameSource
+from cpcdr.frames import Frame, FrameSource
 from cpcdr.frames.resize import fit
-from cpcdr.frames.row import REF_SCHEMA, frame_from_row, frame_row
-from cpcdr.prepare.compile_once import first_alone, if_nobody_else
+from cpcdr.prepare.draft import FLOW_SCHEMA, Draft, Row, draft_of, row_of
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.png_tree import read_region_map
 from cpcdr.regions.config import RegionConfig
@@ -36,14 +29,45 @@ from cpcdr.regions.graph import superpixel_graph
 from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.runtime.errors import FrameError
 
-Row = dict[str, Any]
+TOGETHER = 8
+"""Frames that go through the stages of an actor together: what a depth network sees at once, and
+as many as are held decoded."""
 
-FLOW_SCHEMA = pa.unify_schemas(
-    [REF_SCHEMA, PREPARED_SCHEMA, pa.schema([("stage", pa.string()), ("reason", pa.string())])]
-)
 
-_PIXELS = "pixels"
-"""A row's image, decoded: for stages of the same actor, left behind where tables are made."""
+class Stage(Protocol):
+    """A picklable step; it loads what it needs when it is first called."""
+
+    def __call__(self, drafts: list[Draft]) -> list[Draft]:
+        """As many drafts as came in, in their order; rejected ones pass through."""
+
+
+class RunStages:
+    """The actor: one or more stages, one after the other, on the frames of a table.
+
+    Args:
+        stages: what is done to the frames.
+        parts: the folder where the rows of each table become one part file; only which frames they
+            were is passed on then. None passes the rows on.
+    """
+
+    def __init__(self, stages: Sequence[Stage], parts: Path | None = None) -> None:
+        self.stages, self.parts = stages, parts
+        _single_threaded()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows: list[Row] = []
+        for start in range(0, table.num_rows, TOGETHER):
+            rows += map(row_of, self._run(table.slice(start, TOGETHER).to_pylist()))
+        if self.parts is not None:
+            write_part(self.parts, rows)
+            rows = [{name: row[name] for name in ("frame_id", "stage", "reason")} for row in rows]
+        return pa.Table.from_pylist(rows, schema=FLOW_SCHEMA)
+
+    def _run(self, rows: list[Row]) -> list[Draft]:
+        drafts = [draft_of(row) for row in rows]
+        for stage in self.stages:
+            drafts = stage(drafts)
+        return drafts
 
 
 def _single_threaded() -> None:
@@ -53,119 +77,59 @@ def _single_threaded() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-class Stage(Protocol):
-    """A picklable step from rows to rows; `start` is called once, in the process that runs it."""
-
-    def start(self) -> None:
-        """Load what the step needs."""
-
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        """As many rows as came in."""
-
-
-class RunStages:
-    """The actor: one or more stages, one after the other, on the rows of a table.
-
-    Args:
-        stages: what is done to the rows.
-        run: a name that the actors of one run share.
-    """
-
-    def __init__(self, stages: Sequence[Stage], run: str) -> None:
-        self.stages, self.run, self.compiled = stages, run, False
-        for stage in stages:
-            stage.start()
-        _single_threaded()
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        with nullcontext() if self.compiled else first_alone(self.run):
-            rows = table.to_pylist()
-            for stage in self.stages:
-                rows = stage(rows)
-        self.compiled = True
-        return pa.Table.from_pylist(rows, schema=FLOW_SCHEMA)
-
-
-def _each_good(rows: list[Row], function: Callable[[Row], Row]) -> list[Row]:
-    return [row if row.get("reason") else _guarded(row, function) for row in rows]
-
-
-def _guarded(row: Row, function: Callable[[Row], Row]) -> Row:
-    try:
-        return function(row)
-    except FrameError as error:
-        return _rejected(row, error)
-
-
-def _rejected(row: Row, error: FrameError) -> Row:
-    kept = {name: row.get(name) for name in (*REF_SCHEMA.names, "frame_id", "source")}
-    return kept | {"stage": error.stage, "reason": str(error)}
-
-
-def frame_of_row(row: Row) -> Frame:
-    """The frame of a flowing row; its exact disparity is there if the source knew it."""
-    ref = FrameRef(**{name: row[name] for name in REF_SCHEMA.names})
-    exact = decode_png16(row["disparity"]) if row["disparity"] else None
-    disparity = None if exact is None else exact.astype(np.float32) / 65535.0
-    return replace(frame_from_row(row, row.get(_PIXELS)), ref=ref, disparity=disparity)
-
-
 @dataclass(frozen=True)
 class ReadFrames:
-    """Frame references to frame rows at the working size (0 0: each frame's own)."""
+    """References to frames at the working size (0 0: each frame's own)."""
 
     source: FrameSource
     size: tuple[int, int]
 
-    def start(self) -> None:
-        """Nothing to load."""
+    def __call__(self, drafts: list[Draft]) -> list[Draft]:
+        return [self._read(replace(draft, source=self.source.spec)) for draft in drafts]
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        return [self._read(row) for row in rows]
-
-    def _read(self, row: Row) -> Row:
-        ref = FrameRef(**{name: row[name] for name in REF_SCHEMA.names})
-        row = row | {"frame_id": ref.frame_id, "source": self.source.spec}
+    def _read(self, draft: Draft) -> Draft:
         try:
-            frame = self.source.read(ref)
+            frame = self.source.read(draft.ref)
         except FrameError as error:
-            return _rejected(row, error)
+            return draft.rejected(error)
         if min(self.size) > 0:
             frame = fit(frame, self.size)
-        exact = None if frame.disparity is None else encode_disparity(frame.disparity)
-        return row | frame_row(frame) | {"disparity": exact, _PIXELS: frame.image}
+        exact = None if frame.disparity is None else stored_disparity(frame.disparity)
+        # As between processes: labels and poses are not part of a dataset.
+        frame = replace(frame, ref=draft.ref, disparity=exact, labels=None, pose=None)
+        return replace(draft, frame=frame, source=frame.source)
 
 
 @dataclass(frozen=True)
 class EstimateDepth:
-    """Adds ``disparity``; a network sees ``batch`` frames at once."""
+    """Frames with the disparity of a source; a network sees several at once."""
 
     depth: DepthSource
-    batch: int = 8
 
-    def start(self) -> None:
-        """The source loads its network when it is first called."""
+    def __call__(self, drafts: list[Draft]) -> list[Draft]:
+        good = [(i, draft.frame) for i, draft in enumerate(drafts) if draft.frame is not None]
+        drafts = list(drafts)
+        results = self._estimate([frame for _, frame in good])
+        for (i, _), result in zip(good, results, strict=True):
+            if isinstance(result, FrameError):
+                drafts[i] = drafts[i].rejected(result)
+            else:
+                drafts[i] = replace(drafts[i], frame=result)
+        return drafts
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        rows = list(rows)
-        good = [i for i, row in enumerate(rows) if not row.get("reason")]
-        for start in range(0, len(good), self.batch):
-            chosen = good[start : start + self.batch]
-            for i, row in zip(chosen, self._estimate([rows[i] for i in chosen]), strict=True):
-                rows[i] = row
-        return rows
-
-    def _estimate(self, rows: list[Row]) -> list[Row]:
+    def _estimate(self, frames: list[Frame]) -> list[Frame | FrameError]:
         """Several frames together; one by one if one of them is bad."""
+        if not frames:
+            return []
         try:
-            maps = self.depth([frame_of_row(row) for row in rows])
+            maps = self.depth(frames)
         except FrameError as error:
-            if len(rows) == 1:
-                return [_rejected(rows[0], error)]
-            return [self._estimate([row])[0] for row in rows]
+            if len(frames) == 1:
+                return [error]
+            return [self._estimate([frame])[0] for frame in frames]
         return [
-            row | {"disparity": encode_disparity(disparity)}
-            for row, disparity in zip(rows, maps, strict=True)
+            replace(frame, disparity=stored_disparity(disparity))
+            for frame, disparity in zip(frames, maps, strict=True)
         ]
 
 
@@ -182,46 +146,18 @@ class GroupRegions:
     config: RegionConfig
     given: Path | None = None
 
-    def start(self) -> None:
-        """One process compiles the kernels while another one compiles those of the frames."""
-        with if_nobody_else("regions") as mine:
-            if mine:
-                slope = np.linspace(0.02, 0.5, 32, dtype=np.float32)[:, None].repeat(64, axis=1)
-                image = (255 * slope[..., None]).repeat(3, axis=2).astype(np.uint8)
-                camera = np.array([50, 50, 32, 16], np.float32)
-                regions_of_frame(image, slope, camera, self.config)
+    def __call__(self, drafts: list[Draft]) -> list[Draft]:
+        return [d if d.frame is None else self._group(d, d.frame) for d in drafts]
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        return _each_good(rows, self._group)
-
-    def _group(self, row: Row) -> Row:
-        frame = frame_of_row(row)
+    def _group(self, draft: Draft, frame: Frame) -> Draft:
         assert frame.disparity is not None, "depth comes before regions"
         arguments = (frame.image, frame.disparity, frame.intrinsics, self.config)
-        if self.given is None:
-            regions, graph = regions_of_frame(*arguments)
-        else:
-            graph = superpixel_graph(*arguments)
-            regions = read_region_map(self.given, frame)
-        return row | {
-            "regions": encode_png16(regions.astype(np.uint16)),
-            "num_regions": int(regions.max()) + 1,
-            "superpixels": encode_png16(graph.superpixels.astype(np.uint16)),
-            "edges": graph.edges.reshape(-1).astype(np.int32),
-            "edge_distance": graph.distance.astype(np.float32),
-        }
-
-
-@dataclass(frozen=True)
-class WriteParts:
-    """Writes the rows as one part file and passes on only which frames they were."""
-
-    folder: Path
-
-    def start(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        write_part(self.folder, rows)
-        names = ("frame_id", "stage", "reason")
-        return [{name: row.get(name) for name in names} for row in rows]
+        try:
+            if self.given is None:
+                regions, graph = regions_of_frame(*arguments)
+            else:
+                graph = superpixel_graph(*arguments)
+                regions = read_region_map(self.given, frame)
+        except FrameError as error:
+            return draft.rejected(error)
+        return replace(draft, regions=regions.astype(np.uint16), graph=graph)

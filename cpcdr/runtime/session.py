@@ -226,14 +226,14 @@ def refuse_what_never_fits(what: str, count: int, needs: Mapping[str, float], re
     Raises:
         InputError: they do not fit; the sentence has the arithmetic.
     """
-    machines, certain = _machines()
-    room = how_many_fit(machines, needs)
+    known, certain = machines()
+    room = how_many_fit(known, needs)
     if room >= count:
         return
     each = " + ".join(f"{amount:g} {name}s" for name, amount in needs.items())
     there = " and ".join(
         f"{number} x (" + ", ".join(f"{have.get(name, 0):g} {name}s" for name in needs) + ")"
-        for have, number in machines
+        for have, number in known
     )
     sentence = (
         f"{count} {what} x {each} do not fit the machines, {there or 'none'}: room for {room}"
@@ -256,7 +256,7 @@ def how_many_fit(machines: Machines, needs: Mapping[str, float]) -> int:
     return room
 
 
-def _machines() -> tuple[Machines, bool]:
+def machines() -> tuple[Machines, bool]:
     """The machines that there are or can be, and whether that is certain.
 
     A cluster of ``ray up`` has its file on the head, which says what can come. Of another cluster

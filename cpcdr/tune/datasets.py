@@ -17,6 +17,7 @@ from typing import Any
 from cpcdr.dataset import read_manifest
 from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.derive import derive
+from cpcdr.prepare.draft import draft_of, row_of
 from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, regroup
 from cpcdr.prepare.stages import GroupRegions
 from cpcdr.regions.config import RegionConfig
@@ -84,10 +85,10 @@ def regraph(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
 
 def _regraphed(stage: GroupRegions, row: dict[str, Any]) -> dict[str, Any]:
     unknown = {name: "" for name in REF_SCHEMA.names if name not in row}
-    (new,) = stage([{**unknown, **row}])
-    if new.get("reason"):
-        raise InputError(f"{row['frame_id']}: {new['reason']}")
-    return new
+    (new,) = stage([draft_of({**unknown, **row})])
+    if new.reason:
+        raise InputError(f"{row['frame_id']}: {new.reason}")
+    return row_of(new) | {name: row[name] for name in ("image", "disparity")}
 
 
 @contextmanager

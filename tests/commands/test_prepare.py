@@ -16,27 +16,21 @@ import torch
 from mlflow import MlflowClient
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
+from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, encode_png16, read_manifest
 from cpcdr.depth.config import TINY
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
-from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.draft import FLOW_SCHEMA, Draft, draft_of, row_of
 from cpcdr.prepare.parts import finish, finished_ids, write_part
 from cpcdr.prepare.regroup import regroup
-from cpcdr.prepare.stages import (
-    FLOW_SCHEMA,
-    EstimateDepth,
-    GroupRegions,
-    ReadFrames,
-    WriteParts,
-    frame_of_row,
-)
+from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunStages
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.map_frames import blocks_of
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.store import tracking_uri
 
@@ -46,17 +40,23 @@ REGIONS = RegionConfig(superpixels=20000)
 
 def run_here(source: FrameSource, out: Path, size: tuple[int, int] = (0, 0)) -> list[dict]:
     """The stages in this process, all frames in one part."""
-    rows = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()]
-    stages = [
+    rows = rows_of_street(source, REGIONS, size)
+    write_part(out, rows)
+    return rows
+
+
+def rows_of_street(
+    source: FrameSource, regions: RegionConfig, size: tuple[int, int] = (0, 0)
+) -> list[dict]:
+    drafts = [Draft(ref) for ref in source.refs()]
+    stages = (
         ReadFrames(source, size),
         EstimateDepth(open_depth("ground-truth")),
-        GroupRegions(REGIONS),
-    ]
+        GroupRegions(regions),
+    )
     for stage in stages:
-        rows = stage(rows)
-    (out / "data").mkdir(parents=True, exist_ok=True)
-    WriteParts(out)(rows)
-    return rows
+        drafts = stage(drafts)
+    return [row_of(draft) for draft in drafts]
 
 
 @pytest.mark.slow
@@ -87,30 +87,60 @@ def test_bad_frames_are_rejected_with_a_reason_and_the_rest_arrives(tmp_path: Pa
     truncated = cv2.imencode(".png", np.zeros((64, 128, 3), np.uint8))[1].tobytes()
     (folder / "004.png").write_bytes(truncated[: len(truncated) // 2])
     source = open_frames(f"images:{folder}")
-    rows = ReadFrames(source, (0, 0))(
-        [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()]
-    )
-    assert [bool(row.get("reason")) for row in rows] == [False, False, False, True, True]
-    assert all("00" in row["reason"] and row["stage"] == "frames" for row in rows[3:])
+    drafts = ReadFrames(source, (0, 0))([Draft(ref) for ref in source.refs()])
+    assert [bool(draft.reason) for draft in drafts] == [False, False, False, True, True]
+    assert all("00" in draft.reason and draft.stage == "frames" for draft in drafts[3:])
     # No exact disparity in image files: depth rejects each of them, and says what to do.
-    rows = EstimateDepth(open_depth("ground-truth"))(rows)
-    assert [row["stage"] for row in rows] == ["depth"] * 3 + ["frames"] * 2
+    drafts = EstimateDepth(open_depth("ground-truth"))(drafts)
+    assert [draft.stage for draft in drafts] == ["depth"] * 3 + ["frames"] * 2
+    rows = GroupRegions(REGIONS)(drafts)
+    assert [draft.frame for draft in rows] == [None] * 5
 
 
-def test_stages_of_one_actor_see_the_pixels_that_the_stored_bytes_hold() -> None:
+def test_between_stages_and_between_processes_frames_are_the_same() -> None:
     source = open_frames(STREET)
-    refs = [{name: getattr(ref, name) for name in REF_SCHEMA.names} for ref in source.refs()[:2]]
-    for row in ReadFrames(source, (48, 100))(refs):
-        travelled = pa.Table.from_pylist([row], schema=FLOW_SCHEMA).to_pylist()[0]
-        handed_on, decoded = frame_of_row(row), frame_of_row(travelled)
-        assert handed_on.image is row["pixels"] and "pixels" not in travelled
-        assert np.array_equal(handed_on.image, decoded.image)
+    drafts = ReadFrames(source, (48, 100))([Draft(ref) for ref in source.refs()[:2]])
+    for stage in (lambda d: d, EstimateDepth(open_depth("ground-truth"))):
+        drafts = stage(drafts)
+        for draft in drafts:
+            (row,) = pa.Table.from_pylist([row_of(draft)], schema=FLOW_SCHEMA).to_pylist()
+            sent = draft_of(row)
+            assert draft.frame is not None and sent.frame is not None
+            assert (sent.ref, sent.source, sent.reason) == (draft.ref, draft.source, "")
+            for name in ("image", "disparity", "intrinsics"):
+                here, there = getattr(draft.frame, name), getattr(sent.frame, name)
+                assert here.dtype == there.dtype and np.array_equal(here, there), name
+            assert row_of(sent) | {"intrinsics": 0} == row_of(draft) | {"intrinsics": 0}
+
+
+def test_nothing_is_encoded_to_be_decoded_in_the_same_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+
+    def counting(values: np.ndarray) -> bytes:
+        encoded.append(values.nbytes)
+        return encode_png16(values)
+
+    def never(data: bytes) -> None:
+        raise AssertionError("a map was decoded")
+
+    monkeypatch.setattr("cpcdr.dataset.encode_png16", counting)
+    monkeypatch.setattr("cpcdr.prepare.draft.encode_png16", counting)
+    monkeypatch.setattr("cpcdr.prepare.draft.decode_disparity", never)
+    monkeypatch.setattr("cpcdr.prepare.draft.frame_from_row", never)
+    source = open_frames(STREET)
+    stages = [ReadFrames(source, (0, 0)), EstimateDepth(open_depth("ground-truth"))]
+    actor = RunStages([*stages, GroupRegions(REGIONS)], tmp_path)
+    done = actor(blocks_of(source.refs()[:2], 2, 1)[0])
+    assert done["frame_id"].to_pylist() == [ref.frame_id for ref in source.refs()[:1]]
+    assert len(encoded) == 3, "disparity, regions and superpixels, once each"
 
 
 def test_a_frame_written_twice_is_in_the_index_once(tmp_path: Path) -> None:
     source = open_frames(STREET)
     rows = run_here(source, tmp_path)
-    WriteParts(tmp_path)(rows[:2])
+    write_part(tmp_path, rows[:2])
     assert len(list((tmp_path / "data").glob("*.parquet"))) == 2
     index, _ = finish(tmp_path)
     assert index.num_rows == 6 and len(set(index["frame_id"].to_pylist())) == 6
@@ -267,16 +297,7 @@ def test_regroup_equals_grouping_from_scratch(tmp_path: Path) -> None:
     made = regroup(data, out, new)
     assert made["regrouped_from"] == "a"
     assert pq.read_table(out / "rejected.parquet").equals(pq.read_table(data / "rejected.parquet"))
-    scratch = GroupRegions(new)(
-        EstimateDepth(open_depth("ground-truth"))(
-            ReadFrames(open_frames(STREET), (0, 0))(
-                [
-                    {name: getattr(ref, name) for name in REF_SCHEMA.names}
-                    for ref in open_frames(STREET).refs()
-                ]
-            )
-        )
-    )
+    scratch = rows_of_street(open_frames(STREET), new)
     rows = PreparedDataset(out).rows(range(6), ["frame_id", "regions", "num_regions"])
     for row, expected in zip(rows, sorted(scratch, key=lambda r: r["frame_id"]), strict=True):
         assert row["regions"] == expected["regions"]

@@ -14,8 +14,8 @@ from numbered import corners, read_numbers
 from cpcdr.depth.triplets import FrameMotion, find_triplets
 from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.frames.row import REF_SCHEMA
-from cpcdr.prepare.pipeline import blocks_of
 from cpcdr.runtime.errors import FrameError
+from cpcdr.runtime.map_frames import blocks_of
 
 CASES = Path(__file__).resolve().parents[2] / ".." / "shared" / "cases"
 GAP = [*range(20), *range(50, 60)]
@@ -154,7 +154,7 @@ def test_a_name_that_is_not_utf8_is_read_and_travels_through_arrow(tmp_path: Pat
     source = open_frames(f"video:{tmp_path}")
     refs = source.refs()
     assert {ref.sequence for ref in refs} == {"br\\xfccke", "plain"}
-    assert blocks_of(refs, 200, 1)[0].schema == REF_SCHEMA
+    assert blocks_of(refs, 200, 1)[0].column_names == REF_SCHEMA.names
     assert read_numbers(source) == [*range(60), *range(60)]
     str(refs[0].frame_id).encode()
     alone = open_frames(f"video:{os.fsdecode(os.fsencode(tmp_path))}/br\udcfccke.mp4")

@@ -20,13 +20,12 @@ from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameSource, open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pipeline import stream
-from cpcdr.prepare.stages import EstimateDepth, ReadFrames, Stage
+from cpcdr.prepare.stages import TOGETHER, EstimateDepth, ReadFrames, Stage
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.optimizer import amp
 
-_BLOCK = 8
 _SKIPPED = 4  # blocks at the start that are not timed: the actors load their networks
 
 
@@ -40,22 +39,22 @@ def time_depth(config: BenchmarkConfig) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         model = DepthModel(settings)
         depth = stored_network(Path(folder), model)
-        source = stored_frames(Path(folder), size, blocks * _BLOCK)
-        stages: list[Stage] = [ReadFrames(source, (0, 0)), EstimateDepth(depth, _BLOCK)]
-        prepare = PrepareConfig(workers=1, frames_per_part=_BLOCK)
+        source = stored_frames(Path(folder), size, blocks * TOGETHER)
+        stages: list[Stage] = [ReadFrames(source, (0, 0)), EstimateDepth(depth)]
+        prepare = PrepareConfig(workers=1, frames_per_part=TOGETHER)
         ended = []
-        for _ in stream(prepare, stages, source.refs()):
+        for _ in stream(prepare, stages, None, source.refs()):
             ended.append(time.perf_counter())
     timed = ended[_SKIPPED:]
-    seconds = (timed[-1] - timed[0]) / ((len(timed) - 1) * _BLOCK)
+    seconds = (timed[-1] - timed[0]) / ((len(timed) - 1) * TOGETHER)
     # Channels last, as decoded images are: convolutions on CPUs are much faster on them.
-    batch = torch.rand(_BLOCK, *size, 3, device=config.device).permute(0, 3, 1, 2)
+    batch = torch.rand(TOGETHER, *size, 3, device=config.device).permute(0, 3, 1, 2)
     bare = model.depth.eval().to(config.device)
     cuda = config.device == "cuda"
     # In the precision that the source infers in, or the ratio would flatter it.
     with torch.inference_mode(), torch.autocast(config.device, torch.float16, enabled=cuda):
-        floor = median_seconds(lambda: bare(batch), config) / _BLOCK
-    return {"seconds": round(seconds, 5), "floor_seconds": floor, "frames": blocks * _BLOCK}
+        floor = median_seconds(lambda: bare(batch), config) / TOGETHER
+    return {"seconds": round(seconds, 5), "floor_seconds": floor, "frames": blocks * TOGETHER}
 
 
 def stored_network(folder: Path, model: DepthModel) -> DepthSource:

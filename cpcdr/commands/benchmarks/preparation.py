@@ -17,16 +17,16 @@ from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.prepare.pipeline import blocks_of, stream
+from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.stages import (
     EstimateDepth,
     GroupRegions,
     ReadFrames,
     RunStages,
     Stage,
-    WriteParts,
 )
 from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.map_frames import blocks_of
 from cpcdr.runtime.session import ray_session
 
 _PART = 16
@@ -68,37 +68,37 @@ def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
     }
 
 
-def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stage]]:
-    """A preparation of synthetic frames to parts in ``out``, and its stages."""
+def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stage], Path]:
+    """A preparation of synthetic frames, its stages, and the folder of its parts in ``out``."""
     spec = f"synthetic:streets={frames // _FRAMES_A_STREET},frames={_FRAMES_A_STREET}"
     prepare = PrepareConfig(frames=f"{spec},height=96,width=192", frames_per_part=_PART)
     prepare = replace(prepare, workers=workers, regions=RegionConfig(superpixels=20000))
     (out / "data").mkdir(parents=True)
-    return prepare, [
+    stages: list[Stage] = [
         ReadFrames(open_frames(prepare.frames), (0, 0)),
         EstimateDepth(open_depth("ground-truth")),
         GroupRegions(prepare.regions),
-        WriteParts(out),
     ]
+    return prepare, stages, out
 
 
-def on_ray(prepare: PrepareConfig, stages: list[Stage], workers: int) -> float:
+def on_ray(prepare: PrepareConfig, stages: list[Stage], parts: Path, workers: int) -> float:
     """Seconds a frame through Ray Data, start-up left out."""
     refs = open_frames(prepare.frames).refs()
-    ended = [(time.perf_counter(), t.num_rows) for t in stream(prepare, stages, refs)]
+    ended = [(time.perf_counter(), t.num_rows) for t in stream(prepare, stages, parts, refs)]
     return _steady(ended, workers)
 
 
-def _plain(prepare: PrepareConfig, stages: list[Stage], workers: int) -> float:
+def _plain(prepare: PrepareConfig, stages: list[Stage], parts: Path, workers: int) -> float:
     blocks = blocks_of(open_frames(prepare.frames).refs(), _PART, workers)
-    with mp.get_context("spawn").Pool(workers, _start, (stages,)) as pool:
+    with mp.get_context("spawn").Pool(workers, _start, (stages, parts)) as pool:
         ended = [(time.perf_counter(), rows) for rows in pool.imap_unordered(_run, blocks)]
     return _steady(ended, workers)
 
 
-def _start(stages: list[Stage]) -> None:
+def _start(stages: list[Stage], parts: Path) -> None:
     global _actor
-    _actor = RunStages(stages, "benchmark")
+    _actor = RunStages(stages, parts)
 
 
 def _run(table: pa.Table) -> int:

@@ -26,8 +26,9 @@ from cpcdr.commands.prepare import prepare
 from cpcdr.depth.config import TINY
 from cpcdr.depth.model import DepthModel
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.prepare.pipeline import blocks_of
-from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage, WriteParts
+from cpcdr.prepare.draft import Draft, row_of
+from cpcdr.prepare.parts import write_part
+from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.session import ray_session
@@ -123,19 +124,19 @@ def _stage_costs() -> dict[str, Any]:
         network = stored_network(Path(folder), DepthModel(TINY))
         stages: dict[str, Stage] = {
             "decode": ReadFrames(source, (0, 0)),
-            "depth_width_16": EstimateDepth(network, 1),
+            "depth_width_16": EstimateDepth(network),
             "regions": GroupRegions(RegionConfig()),
-            "write": WriteParts(out),
         }
         seconds = {}
-        rows = [row for block in blocks_of(source.refs(), _FRAMES, 1) for row in block.to_pylist()]
+        drafts = [Draft(ref) for ref in source.refs()]
         for name, stage in stages.items():
-            stage.start()
-            if name != "write":
-                stage(rows[:1])  # loads and compiles
+            stage(drafts[:1])  # loads and compiles
             start = time.perf_counter()
-            rows = stage(rows)
+            drafts = [done for draft in drafts for done in stage([draft])]
             seconds[name] = round((time.perf_counter() - start) / _FRAMES, 5)
+        start = time.perf_counter()
+        write_part(out, [row_of(draft) for draft in drafts])
+        seconds["write"] = round((time.perf_counter() - start) / _FRAMES, 5)
         written = sum(path.stat().st_size for path in (out / "data").iterdir())
     return {"stage_seconds": seconds, "row_bytes": round(written / _FRAMES)}
 
