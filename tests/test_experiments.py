@@ -63,10 +63,10 @@ def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
     again = result(run("demo", *arguments, cwd=tmp_path))
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
     assert len(client.search_runs([experiment.experiment_id])) == 3
-    trained = ["--checkpoint", first["checkpoint"], "--frames", STREET, "--evaluate", STREET]
+    trained = ["--network", first["checkpoint"], "--frames", STREET, "--evaluate", STREET]
     probed = result(run("probe", *trained, cwd=tmp_path))
     assert {"linear_ridge", "untrained_knn", "prototype_purity"} <= probed.keys()
-    arguments = ["--checkpoint", first["checkpoint"], "--frames", STREET, "--engine", "local"]
+    arguments = ["--network", first["checkpoint"], "--frames", STREET, "--engine", "local"]
     scored = run("evaluate", *arguments, cwd=tmp_path)
     assert result(scored)["miou"] == pytest.approx(first["miou"])
     assert "majority vote of each prototype" in scored.stdout
@@ -79,10 +79,10 @@ def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
         ("prepare", ["--frames", "video:torn.mp4", "--depth", "network:nothing"], "torn.mp4"),
         ("prepare", ["--frames", "kitti-odometry:."], "kitti-odometry"),
         ("pretrain", ["--data", "nothing"], "nothing"),
-        ("evaluate", ["--checkpoint", "nothing"], "nothing"),
+        ("evaluate", ["--network", "nothing"], "nothing"),
         ("evaluate", ["--size", "7", "9"], "--size 7 9"),
         ("evaluate", ["--engine", "foo"], "--engine"),
-        ("probe", ["--checkpoint", "nothing"], "nothing"),
+        ("probe", ["--network", "nothing"], "nothing"),
         ("probe", ["--size", "-5", "9"], "--size -5 9"),
         ("demo", ["--frames", "images:."], "images:."),
         ("train_depth", ["--frames", "synthetic:streets=1,frames=2"], "synthetic"),
@@ -103,7 +103,7 @@ def test_bad_input_is_one_sentence(
     (tmp_path / "torn.mp4").write_bytes(b"\0\0\0\x20ftypisom")
     monkeypatch.chdir(tmp_path)
     path = str(ROOT / "experiments" / f"{script}.py")
-    monkeypatch.setattr(sys, "argv", [path, *arguments, "--tracking.tracking", "none"])
+    monkeypatch.setattr(sys, "argv", [path, *arguments, "--tracking", "none"])
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as left:
         runpy.run_path(path, run_name="__main__")

@@ -8,14 +8,14 @@ from typing import Any
 
 from cpcdr.ablate.variants import FACTORS, variants_of
 from cpcdr.dataset import read_manifest
-from cpcdr.evaluate.clusters import METHODS
+from cpcdr.evaluate.clusters import Clustering
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainConfig
+from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AblateConfig:
 
     frames: str = ""
     depth: str = ""
-    data: Path = Path()
+    data: Path | None = None
     evaluate: str = ""
     protocol: str = ""
     size: tuple[int, int] = (96, 192)
@@ -59,14 +59,14 @@ class AblateConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 160
     concurrent: int = 2
-    clustering: str = METHODS[0]
+    clustering: Clustering = "average"
     cars: int = 8
     scenes: int = 8
     out: Path = Path("runs/ablate")
     options: FrameOptions = field(default_factory=FrameOptions)
     evaluate_options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=lambda: SMALL_REGIONS)
-    pretrain: PretrainConfig = field(default_factory=lambda: SMALL)
+    pretrain: PretrainSettings = field(default_factory=SMALL.settings)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
@@ -77,10 +77,8 @@ class AblateConfig:
             raise InputError("--seeds needs one or more different numbers, 0 or larger.")
         if self.cars < 1 or self.scenes < 2:
             raise InputError("--cars must be at least 1, --scenes at least 2.")
-        if self.clustering not in METHODS:
-            raise InputError(f"--clustering '{self.clustering}': choose {', '.join(METHODS)}.")
-        if not self.pretrain.copy_paste.enabled:
-            raise InputError("--pretrain.copy-paste.enabled is a factor: leave it to --variants.")
+        if not any(self.pretrain.copy_paste.pastes):
+            raise InputError("--pretrain.copy-paste.pastes 0 is a factor: leave it to --variants.")
         self._check_data()
 
     @staticmethod
@@ -88,11 +86,11 @@ class AblateConfig:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
         small = AblateConfig()
         large = replace(small, size=(384, 768), steps=2000)
-        paper = replace(large, regions=RegionConfig(), pretrain=PretrainConfig())
+        paper = replace(large, regions=RegionConfig(), pretrain=PretrainSettings())
         return {"small": small, "paper": paper}
 
     def _check_data(self) -> None:
-        given = self.data != Path()
+        given = self.data is not None
         if given and (self.frames or self.depth):
             raise InputError("--data is a prepared dataset: leave --frames and --depth out.")
         if self.frames and not self.depth:
@@ -125,8 +123,6 @@ class AblateConfig:
         """What is the same in every trial; variants and seeds may be added to a study."""
         own = ("variants", "seeds", "concurrent", "out", "tracking")
         plain = {k: v for k, v in to_plain(self).items() if k not in own}
-        unused = ("data", "out", "seed", "engine", "tracking")
-        plain["pretrain"] = {k: v for k, v in plain["pretrain"].items() if k not in unused}
-        if self.data != Path():
+        if self.data is not None:
             plain["data"] = read_manifest(self.data)["hash"]
         return plain

@@ -21,7 +21,7 @@ from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
 from cpcdr.runtime.config import write_atomic
-from cpcdr.train.config import PretrainConfig
+from cpcdr.train.config import PretrainConfig, PretrainSettings
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
@@ -60,7 +60,7 @@ class StudyPlan:
         scored_on: description of the evaluation frames.
     """
 
-    base: PretrainConfig
+    base: PretrainSettings
     steps: int
     clustering: str
     datasets: Mapping[str, Path]

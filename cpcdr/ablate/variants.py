@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import PretrainConfig
+from cpcdr.train.config import PretrainConfig, PretrainSettings
 
 FULL, NO_PASTE, UNTRAINED = "full", "no-copy-paste", "untrained"
 FACTORS: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def variants_of(names: Sequence[str]) -> list[Variant]:
 
 
 def pretraining(
-    chosen: Variant, base: PretrainConfig, data: Path, seed: int, steps: int
+    chosen: Variant, base: PretrainSettings, data: Path, seed: int, steps: int
 ) -> PretrainConfig:
     """The settings of one pre-training: the base with the variant's factors.
 
@@ -101,11 +101,7 @@ def pretraining(
         loss = replace(loss, pixel_weight=both, region_weight=0.0)
     if not chosen.pixel_loss:
         loss = replace(loss, pixel_weight=0.0, region_weight=both)
-    return replace(
-        base,
-        data=data,
-        seed=seed,
-        loss=loss,
-        copy_paste=replace(base.copy_paste, enabled=chosen.paste),
-        train=replace(base.train, steps=steps, seed=seed, checkpoint_every=-(-steps // 4)),
-    )
+    none = (0,) * len(base.copy_paste.pastes)
+    pasted = base.copy_paste if chosen.paste else replace(base.copy_paste, pastes=none)
+    varied = replace(base, loss=loss, copy_paste=pasted)
+    return varied.config(data, seed, steps, checkpoint_every=-(-steps // 4))

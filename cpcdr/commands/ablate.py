@@ -89,8 +89,10 @@ def scored_frames(config: AblateConfig) -> FrameSource:
 
 def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: FrameSource) -> None:
     """Say before anything is made that labels are missing, or that the test is on the training."""
-    own = config.data != Path()
-    manifest = read_manifest(config.data) if own else {"config": to_plain(config.preparation())}
+    if config.data is None:
+        manifest: dict[str, Any] = {"config": to_plain(config.preparation())}
+    else:
+        manifest = read_manifest(config.data)
     pretrained = source_of(manifest)
     if any(variant.regions == "objects" for variant in variants):
         with_finest_labels(pretrained)
@@ -143,9 +145,9 @@ def _in_words(config: AblateConfig) -> str:
 
 def _datasets(config: AblateConfig, variants: Sequence[Variant], run: Run) -> dict[str, Path]:
     """The dataset folder of each kind of regions that a variant needs, made where it is missing."""
-    base = config.data.absolute() if config.data != Path() else config.out / "dataset"
+    base = config.data.absolute() if config.data is not None else config.out / "dataset"
     kinds = {variant.regions for variant in variants} - {"depth"}
-    if config.data == Path():
+    if config.data is None:
         prepare(replace(config.preparation(), tracking=replace(config.tracking, parent=run.run_id)))
     run.dataset(base, read_manifest(base)["hash"])
     folders = {kind: config.out / f"dataset-{kind}" for kind in sorted(kinds)}

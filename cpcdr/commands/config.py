@@ -78,7 +78,7 @@ class DemoConfig:
             tracking=self.tracking,
         )
         evaluation = EvaluateConfig(
-            checkpoint=out / "pretrain" / "checkpoint",
+            network=out / "pretrain" / "checkpoint",
             frames=self.evaluate or self.frames or unseen,
             options=self.options if self.frames else FrameOptions(),
             out=out / "evaluation",

@@ -78,7 +78,7 @@ def summary(result: dict[str, Any], scored: dict[str, Any], evaluation: Evaluate
         f"  {'k-means on colour and position':34s} {percent(result['colour_miou'])}   "
         f"{percent(scored['colour_accuracy'])}",
         "",
-        f"  predictions  {evaluation.out / 'predictions.png'}",
+        f"  predictions  {evaluation.folder / 'predictions.png'}",
         f"  checkpoint   {result['checkpoint']}",
         "  runs         mlflow ui --backend-store-uri sqlite:///mlflow.db",
         "",

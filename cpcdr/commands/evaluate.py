@@ -1,8 +1,8 @@
 """Score a pre-trained network without labels in training: the unsupervised protocol.
 
 Examples:
-  cpcdr evaluate --checkpoint runs/pretrain/checkpoint
-  cpcdr evaluate --checkpoint runs/camvid/checkpoint --frames camvid:CamVid/val
+  cpcdr evaluate --network runs/pretrain/checkpoint
+  cpcdr evaluate --network runs/camvid/checkpoint --frames camvid:CamVid/val
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,8 +65,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         InputError: checkpoint, frames or protocol cannot be used.
     """
     start = time.perf_counter()
-    values, _ = read_checkpoint(config.checkpoint, "pretrain")
-    trained_size, _ = trained_with(config.checkpoint, values)
+    values, _ = read_checkpoint(config.network, "pretrain")
+    trained_size, _ = trained_with(config.network, values)
     source = open_frames(config.frames, config.options)
     if config.protocol:
         source = with_protocol(source, config.protocol)
@@ -77,7 +76,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     size = evaluation_size(protocol, config.size, trained_size)
     identity = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out", "engine")}
     digest = config_hash({**identity, "training": values["config"], "step": values.get("step")})
-    out = config.out if config.out != Path() else config.checkpoint.parent / "evaluation"
+    out = config.folder
     with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         result, sheet = _score(config, source, protocol, size, run)
@@ -107,7 +106,7 @@ def _score(
     """The figures of the result, logged as metrics, and the sheet of predictions."""
     classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
     methods = METHODS if protocol else (config.clustering,)
-    prototypes = open_network(config.checkpoint, True).prototypes.detach().numpy()
+    prototypes = open_network(config.network, True).prototypes.detach().numpy()
     clusterings = {m: cluster_prototypes(prototypes, classes, m, config.seed) for m in methods}
     clusters = clusterings[config.clustering]
     segmenters = _segmenters(config, source, size, classes, len(prototypes))
@@ -150,14 +149,14 @@ def _segmenters(
     prototypes: int,
 ) -> dict[str, Segmenter]:
     """The network, which says the nearest prototype of each pixel, and what it is compared with."""
-    network = PrototypeSegmenter(config.checkpoint, np.arange(prototypes))
+    network = PrototypeSegmenter(config.network, np.arange(prototypes))
     if not config.baselines:
         return {NETWORK: network}
     some = [frame.image for frame in spread_frames(source, size, 40)]
     method, seed = config.clustering, config.seed
     return {
         NETWORK: network,
-        UNTRAINED: prototype_segmenter(config.checkpoint, clusters, False, method, seed),
+        UNTRAINED: prototype_segmenter(config.network, clusters, False, method, seed),
         COLOUR: ColourSegmenter(fit_colour_position(some, clusters, seed)),
     }
 

@@ -1,7 +1,7 @@
 """A trained network as ONNX, and into MLflow's model registry.
 
 Example:
-  cpcdr export --model runs/finetune/checkpoint --out model.onnx --register cpcdr
+  cpcdr export --network runs/finetune/checkpoint --out model.onnx --register cpcdr
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         InputError: the model cannot be used, a package is missing, ONNX disagrees, or MLflow
             refuses.
     """
-    folder = find_checkpoint(config.model)
+    folder = find_checkpoint(config.network)
     network = load_network_for_use(folder, config.clusters)
     difference = export_onnx(ScoringNetwork(network).cpu().eval(), config.out)
     result: dict[str, Any] = {"onnx": str(config.out), "difference": difference}

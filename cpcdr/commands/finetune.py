@@ -3,7 +3,7 @@
 Examples:
   cpcdr finetune
   cpcdr finetune --frames camvid:CamVid/train --evaluate camvid:CamVid/val \\
-      --finetune.init runs/pretrain/checkpoint --finetune.fraction 0.125
+      --network runs/pretrain/checkpoint --finetune.fraction 0.125
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +56,23 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     start = time.perf_counter()
     source = _labelled(config.frames, config)
     scored = _scored(config, source.protocol) if config.evaluate else None
-    task = FinetuneTask(replace(config.finetune, seed=config.seed), source)
+    task = FinetuneTask(config.finetune, source, config.seed)
     print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
     if task.rejected:
         first = next(iter(task.rejected.values()))
         print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
-    settings = replace(config.train, seed=config.seed)
+    settings = config.train
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     key = config_hash([digest, str(config.out.absolute())])
     with open_run(config.tracking, "finetune", key, to_plain(config), config.out) as run:
-        run.tags({"cpcdr.config_hash": digest, "cpcdr.init": config.finetune.init})
+        run.tags({"cpcdr.config_hash": digest, "cpcdr.network": config.finetune.network})
         run.tags({"cpcdr.protocol": source.protocol})
         checkpoint = train(task, settings, config.engine, config.out, run.metrics)
         for name in ("config.yaml", "model.safetensors"):
             run.artifact(checkpoint / name, "checkpoint")
         result: dict[str, Any] = {
             "checkpoint": str(checkpoint),
-            "init": config.finetune.init,
+            "network": config.finetune.network,
             "labelled_frames": len(task.refs),
             "rejected": task.rejected,
             "protocol": source.protocol,

@@ -60,8 +60,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     start, digest = time.perf_counter(), config_hash(config.identity())
     with open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
         reused = 0
-        if config.regroup != Path():
-            reused = _regroup(config, run)
+        if config.regroup is not None:
+            reused = _regroup(config, config.regroup, run)
         elif config.out.exists():
             _check_same(config.out, digest)
             reused = read_manifest(config.out)["frames"]
@@ -90,15 +90,15 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         return result
 
 
-def _regroup(config: PrepareConfig, run: Run) -> int:
+def _regroup(config: PrepareConfig, data: Path, run: Run) -> int:
     """Make the dataset from another one's graphs; the number of frames that were re-used."""
-    old = graph_settings(config.regroup)
+    old = graph_settings(data)
     default = RegionConfig()
     # What the graph was made with stays, unless it was given, which regroup() then refuses.
     kept = {n: v for n, v in old.items() if getattr(config.regions, n) == getattr(default, n)}
-    manifest = regroup(config.regroup, config.out, replace(config.regions, **kept))
+    manifest = regroup(data, config.out, replace(config.regions, **kept))
     print(
-        f"{config.regroup}: the graphs of {manifest['frames']} frames were grouped again; "
+        f"{data}: the graphs of {manifest['frames']} frames were grouped again; "
         f"{manifest['regions_per_frame']:.0f} regions a frame."
     )
     check_regions(PreparedDataset(config.out), run)
@@ -129,7 +129,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
     if done:
         print(f"{len(refs) - len(pending)} frames are done already; going on.")
-    given = None if config.region_maps == Path() else check_region_maps(config.region_maps)
+    given = None if config.region_maps is None else check_region_maps(config.region_maps)
     stages: list[Stage] = [
         ReadFrames(source, config.size),
         EstimateDepth(depth),

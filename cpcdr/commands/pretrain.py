@@ -8,7 +8,6 @@ Examples:
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         InputError: the dataset cannot be used, or the training had to stop.
     """
     start, task = time.perf_counter(), task_of(config)
-    settings = replace(config.train, seed=config.seed)
+    settings = config.train
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     manifest = PreparedDataset(config.data).manifest
     key = config_hash([digest, str(config.out.absolute())])

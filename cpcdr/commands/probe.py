@@ -1,7 +1,7 @@
 """What frozen features know: linear probes, nearest neighbours, purity of prototypes.
 
 Example:
-  cpcdr probe --checkpoint runs/pretrain/checkpoint \\
+  cpcdr probe --network runs/pretrain/checkpoint \\
       --frames camvid:CamVid/train --evaluate camvid:CamVid/val
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,25 +44,25 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         InputError: checkpoint, frames or labels cannot be used.
     """
     start = time.perf_counter()
-    values, _ = read_checkpoint(config.checkpoint, "pretrain")
+    values, _ = read_checkpoint(config.network, "pretrain")
     fitted, scored = (open_frames(f, config.options) for f in (config.frames, config.evaluate))
     if not fitted.protocol or fitted.protocol != scored.protocol:
         raise InputError(
             f"{config.frames} and {config.evaluate} have labels of '{fitted.protocol}' and "
             f"'{scored.protocol}'; probes need labels of one protocol."
         )
-    trained_size, _ = trained_with(config.checkpoint, values)
+    trained_size, _ = trained_with(config.network, values)
     size = evaluation_size(get_protocol(fitted.protocol), config.size, trained_size)
     plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
     digest = config_hash({**plain, "training": values["config"], "step": values.get("step")})
-    out = config.out if config.out != Path() else config.checkpoint.parent
+    out = config.out if config.out is not None else config.network.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
     with open_run(config.tracking, "probe", digest, plain, out) as run:
         classes = len(get_protocol(fitted.protocol).classes)
         per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
         probes = {
             prefix: NetworkProbes(
-                open_network(config.checkpoint, trained), classes, per_frame, config.seed
+                open_network(config.network, trained), classes, per_frame, config.seed
             )
             for prefix, trained in (("", True), ("untrained_", False))
         }

@@ -3,11 +3,11 @@
 Classes have names where the network saw labels: of cpcdr finetune, or of cpcdr probe.
 
 Examples:
-  cpcdr segment --model runs/finetune/checkpoint --frames video:drive.mp4 \\
+  cpcdr segment --network runs/finetune/checkpoint --frames video:drive.mp4 \\
       --out segmented.mp4
-  cpcdr segment --model runs/pretrain/probe --frames video:drive.mp4 \\
+  cpcdr segment --network runs/pretrain/probe --frames video:drive.mp4 \\
       --out segmented.mp4
-  cpcdr segment --model models:/cpcdr@champion --frames video:drives/ \\
+  cpcdr segment --network models:/cpcdr@champion --frames video:drives/ \\
       --out runs/labels --labels
 """
 
@@ -64,7 +64,7 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
         InputError: model or frames cannot be used, or nothing could be written.
     """
     start = time.perf_counter()
-    checkpoint = find_checkpoint(config.model)
+    checkpoint = find_checkpoint(config.network)
     source = open_frames(config.frames, config.options)
     network = load_network_for_use(checkpoint, config.clusters)
     refs, rejected, first, done = source.refs(), 0, 0.0, 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -55,7 +54,7 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     learns = config.depth.intrinsics == "learn"
     print(f"{source.spec}: intrinsics {'learned' if learns else source.intrinsics_note}.")
     refuse_single_frames(source, config.depth.spacing)
-    settings = replace(config.train, seed=config.seed)
+    settings = config.train
     with ray_session() if config.engine.engine == "ray" else nullcontext():
         task = _task(config, source)
         digest = config_hash({"task": task.config(), "train": to_plain(settings)})
@@ -67,10 +66,10 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
 
 
 def _task(config: TrainDepthConfig, source: FrameSource) -> DepthTask:
-    depth = replace(config.depth, seed=config.seed)
+    depth = config.depth
     size = (depth.height, depth.width)
     motions = measure_on_ray(source, size) if config.engine.engine == "ray" else None
-    task = DepthTask(depth, source, motions)
+    task = DepthTask(depth, source, motions, config.seed)
     print(task.scan.summary())
     return task
 

@@ -69,7 +69,7 @@ def tune_regions(config: TuneConfig) -> dict[str, Any]:
 
 def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dict[str, Any]:
     start, config = time.perf_counter(), replace(config, out=config.out.absolute())
-    space = read_space(config.space) if config.space != Path() else default
+    space = read_space(config.space) if config.space is not None else default
     fixed = [n for n in space if scheduler == "pbt" and PLACES[n].section in ("regions", "model")]
     if fixed:
         raise InputError(
@@ -77,10 +77,10 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
             "it out of the space, or take --scheduler asha."
         )
     metric = objective_of(config, space)
-    data = config.data.absolute() if config.data != Path() else config.out / "dataset"
-    base = region_settings(data) if config.data != Path() else RegionConfig()
+    data = config.data.absolute() if config.data is not None else config.out / "dataset"
+    base = region_settings(data) if config.data is not None else RegionConfig()
     check_space(space, base, config.pretrain)
-    identity = read_manifest(data)["hash"] if config.data != Path() else STREET
+    identity = read_manifest(data)["hash"] if config.data is not None else STREET
     key = claim(config, space, identity)
     told = config.identity() | {"objective": metric}
     with (
@@ -88,7 +88,7 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
         ray_session(dashboard=True),  # without it, trials stopped early keep their resources
     ):
         run.tags({"cpcdr.config_hash": key})
-        if config.data == Path():
+        if config.data is None:
             tracking = replace(config.tracking, parent=run.run_id)
             prepare(PrepareConfig(frames=STREET, out=data, regions=base, tracking=tracking))
         run.dataset(data, read_manifest(data)["hash"])
@@ -119,7 +119,7 @@ def region_columns(config: TuneConfig, search: Search) -> Known:
         return {}
     samples = sample_frames(search.setup.data, config.region_frames)
     tried = [{name: t.parameters[name] for name in names} for t in search.ledger.trials]
-    whole = read_space(config.space) if config.space != Path() else REGION_SPACE
+    whole = read_space(config.space) if config.space is not None else REGION_SPACE
     references = draw_sets(region_ranges(whole), REFERENCES, config.seed)
     scores = score_sets(samples, search.setup.regions, tried, references)
     return {i: {f"region_{k}": v for k, v in row.items()} for i, row in enumerate(scores)}

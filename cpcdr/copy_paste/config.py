@@ -64,8 +64,6 @@ class CopyPasteConfig:
     """Copy-paste of coherent depth regions. Pixel counts hold at a frame height of 384.
 
     Attributes:
-        enabled: False renders the same number of images without pastes: the originals under
-            independent augmentations.
         pastes: pastes per region in each round; a round renders one mixed image per frame.
         min_height: least height of a pasted region.
         min_width: least width of a pasted region.
@@ -81,7 +79,6 @@ class CopyPasteConfig:
         view: augmentation of each mixed image.
     """
 
-    enabled: bool = True
     pastes: tuple[int, ...] = (2, 4)
     min_height: float = 16.0
     min_width: float = 6.0
@@ -108,11 +105,6 @@ class CopyPasteConfig:
             )
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """Pastes per region in each round; zeros when disabled."""
-        return self.pastes if self.enabled else (0,) * len(self.pastes)
-
-    @property
     def appearances(self) -> int:
         """Appearances of a region in its item: one original per round, and its pastes."""
-        return len(self.counts) + sum(self.counts)
+        return len(self.pastes) + sum(self.pastes)

@@ -66,7 +66,7 @@ def draw_layout(
     frames = len(counts)
     frame_of = np.repeat(np.arange(frames), counts)
     unit = size[0] / REFERENCE_HEIGHT
-    views = draw_views(random, np.tile(grey, len(config.counts)), size, config.view, unit)
+    views = draw_views(random, np.tile(grey, len(config.pastes)), size, config.view, unit)
     pastes = draw_pastes(random, boxes, grey[frame_of], frames, size, config)
     return Layout(boxes, frame_of, frames, views, pastes)
 

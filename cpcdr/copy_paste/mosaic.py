@@ -168,7 +168,7 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
         torch.from_numpy(matrices),
         torch.from_numpy(image_of),
         torch.from_numpy(frame_of),
-        len(config.counts),
+        len(config.pastes),
     )
 
 

@@ -99,8 +99,8 @@ def draw_pastes(
     """
     candidates = np.flatnonzero(eligible(boxes, size, config))
     region, image, appearance = [], [], []
-    first = len(config.counts)
-    for round_, count in enumerate(config.counts):
+    first = len(config.pastes)
+    for round_, count in enumerate(config.pastes):
         order = random.permutation(len(candidates) * count)
         region.append(candidates[order % max(len(candidates), 1)])
         appearance.append(first + order // max(len(candidates), 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from cpcdr.model.config import Backbone
 from cpcdr.runtime.errors import InputError
@@ -34,7 +34,6 @@ class DepthConfig:
             skipped.
         cache_mib: memory for decoded frames per process, in MiB.
         readers: reader threads.
-        seed: of order and augmentation.
     """
 
     backbone: Backbone = "resnet18"
@@ -50,18 +49,8 @@ class DepthConfig:
     min_motion: float = 0.001
     cache_mib: int = 2048
     readers: int = 4
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.backbone not in get_args(Backbone):
-            backbones = ", ".join(get_args(Backbone))
-            raise InputError(
-                f"--depth.backbone {self.backbone} is unknown: take one of {backbones}."
-            )
-        if self.intrinsics not in ("known", "learn"):
-            raise InputError(
-                f"--depth.intrinsics {self.intrinsics} is unknown: take known or learn."
-            )
         if self.height < 64 or self.width < 64 or self.height % 32 or self.width % 32:
             raise InputError(
                 f"A depth training size of {self.height}×{self.width} is not supported: "

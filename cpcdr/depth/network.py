@@ -16,6 +16,7 @@ from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.config import overlay
 from cpcdr.runtime.device import default_device, to_unit_float
 from cpcdr.runtime.errors import FrameError, InputError
 
@@ -32,7 +33,8 @@ def load_depth_network(folder: Path | str) -> DepthModel:
         options = {k: v for k, v in values["config"].items() if k in fields}
         spacing = options.pop("spacing", 1)  # YAML holds a list or one number, not a tuple
         spacing = (spacing,) if isinstance(spacing, int) else tuple(spacing)
-        config = DepthConfig(**options, spacing=spacing)
+        options["spacing"] = list(spacing)
+        config = overlay(DepthConfig(), options, str(Path(folder) / "config.yaml"))
         model = DepthModel(config)
         model.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:

@@ -5,12 +5,15 @@ scikit-learn is imported on demand: actors that only segment start seconds earli
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.runtime.errors import InputError
 
-METHODS = ("average", "ward", "kmeans", "spherical")
+Clustering = Literal["average", "ward", "kmeans", "spherical"]
+METHODS: tuple[str, ...] = get_args(Clustering)
 
 CLUSTERS_WITHOUT_LABELS = 19
 """Default number of clusters where no label map determines it."""

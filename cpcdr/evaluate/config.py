@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from cpcdr.evaluate.clusters import METHODS
+from cpcdr.evaluate.clusters import Clustering
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.model.config import check_size
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.config import Engine
 from cpcdr.runtime.tracking.config import TrackingConfig
 
 UNSEEN_STREETS = 1000
@@ -21,7 +22,7 @@ class EvaluateConfig:
     """Score a checkpoint on labelled frames, or report its cluster usage without labels.
 
     Attributes:
-        checkpoint: folder written by cpcdr pretrain, ``OUT/checkpoint``.
+        network: checkpoint folder written by cpcdr pretrain, ``OUT/checkpoint``.
         frames: ``KIND:PATH`` of held-out frames.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
         size: height and width of evaluation; 0 0 for the training size. Protocol cityscapes-27
@@ -34,26 +35,25 @@ class EvaluateConfig:
         seed: of the colour baseline and of k-means clusterings.
     """
 
-    checkpoint: Path = Path("runs/pretrain/checkpoint")
+    network: Path = Path("runs/pretrain/checkpoint")
     frames: str = "synthetic:seed=1000,streets=6"
     protocol: str = ""
     size: tuple[int, int] = (0, 0)
-    clustering: str = "average"
-    out: Path = Path()
-    engine: str = "ray"
+    clustering: Clustering = "average"
+    out: Path | None = None
+    engine: Engine = "ray"
     baselines: bool = True
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        if self.engine not in ("ray", "local"):
-            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
-        if self.clustering not in METHODS:
-            raise InputError(
-                f"--clustering '{self.clustering}' is unknown; choose {', '.join(METHODS)}."
-            )
         check_size(self.size)
+
+    @property
+    def folder(self) -> Path:
+        """Where the report goes."""
+        return self.network.parent / "evaluation" if self.out is None else self.out
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ProbeConfig:
     """Probe the frozen features of a pre-trained network and of the untrained network.
 
     Attributes:
-        checkpoint: folder written by cpcdr pretrain.
+        network: checkpoint folder written by cpcdr pretrain.
         frames: labelled frames to fit the probes on.
         evaluate: labelled frames of the same protocol to score them on.
         size: height and width; 0 0 for the training size.
@@ -70,11 +70,11 @@ class ProbeConfig:
         seed: of pixel sampling and SGD.
     """
 
-    checkpoint: Path = Path("runs/demo/seed-0/pretrain/checkpoint")
+    network: Path = Path("runs/demo/seed-0/pretrain/checkpoint")
     frames: str = "synthetic:seed=0,streets=48,frames=1,height=96,width=192"
     evaluate: str = "synthetic:seed=1000,streets=32,frames=1,height=96,width=192"
     size: tuple[int, int] = (0, 0)
-    out: Path = Path()
+    out: Path | None = None
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -105,15 +105,11 @@ class EvaluateDepthConfig:
     truth: str = "ground-truth"
     baseline: str = ""
     size: tuple[int, int] = (0, 0)
-    crop: str = "none"
+    crop: Literal["none", "eigen"] = "none"
     max_depth: float = 80.0
     out: Path = Path("runs/depth-evaluation")
     options: FrameOptions = field(default_factory=FrameOptions)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        if self.crop not in ("none", "eigen"):
-            raise InputError(f"--crop {self.crop} is unknown; choose none or eigen.")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from cpcdr.runtime.errors import InputError
 
@@ -34,10 +34,6 @@ class ModelConfig:
     prototypes: int = 1000
 
     def __post_init__(self) -> None:
-        if self.backbone not in get_args(Backbone):
-            raise InputError(
-                f"backbone '{self.backbone}' is unknown; choose {', '.join(get_args(Backbone))}."
-            )
         if self.head_channels % 32:
             raise InputError("head_channels must be a multiple of 32 (GroupNorm of 32 groups).")
         for name in ("width", "fpn_channels", "head_channels", "feature_dim", "prototypes"):

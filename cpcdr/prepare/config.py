@@ -8,7 +8,7 @@ from typing import Any
 
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.config import Engine, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 
@@ -47,13 +47,13 @@ class PrepareConfig:
     depth: str = "ground-truth"
     out: Path = Path("runs/dataset")
     size: tuple[int, int] = (0, 0)
-    engine: str = "ray"
+    engine: Engine = "ray"
     workers: int = 0
     gpus: int = -1
     gpus_per_actor: float = 1.0
     frames_per_part: int = 32
-    region_maps: Path = Path()
-    regroup: Path = Path()
+    region_maps: Path | None = None
+    regroup: Path | None = None
     publish: str = ""
     allow_poor_depth: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
@@ -61,17 +61,15 @@ class PrepareConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        if self.engine not in ("ray", "local"):
-            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
         if not 0 < self.gpus_per_actor <= 1:
             raise InputError("--gpus-per-actor must be more than 0 and at most 1.")
 
     def identity(self) -> dict[str, Any]:
         """The part of the configuration that decides what is in the dataset."""
-        if self.regroup != Path():
+        if self.regroup is not None:
             return {"regroup": str(self.regroup.absolute()), "regions": to_plain(self.regions)}
         names = ["frames", "depth", "size", "options", "regions"]
-        names += ["region_maps"] if self.region_maps != Path() else []
+        names += ["region_maps"] if self.region_maps is not None else []
         return {name: to_plain(getattr(self, name)) for name in names}
 
 

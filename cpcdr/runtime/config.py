@@ -8,16 +8,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from cpcdr.runtime.errors import InputError
 
 T = TypeVar("T")
+
+Engine = Literal["ray", "local"]
+"""Where work runs: on Ray, or in this process without it."""
 
 
 def to_plain(config: Any) -> Any:
@@ -65,10 +69,20 @@ def overlay(default: T, values: Mapping[str, Any], where: str) -> T:
 
 
 def _converted(old: Any, value: Any, hint: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(old):
+    if dataclasses.is_dataclass(old) and not isinstance(old, type):
+        name = where.rpartition(" ")[2]
+        if not isinstance(value, Mapping) and hasattr(old, name):
+            value = {name: value}  # ``engine: local``, as on the command line
         if not isinstance(value, Mapping):
             raise InputError(f"{where} must be a mapping of keys to values.")
         return overlay(old, value, where)
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            known = ", ".join(str(choice) for choice in typing.get_args(hint))
+            raise InputError(f"{where} must be one of {known}, not {value!r}.")
+        return value
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return None if value is None else Path(value)
     if isinstance(old, tuple):
         return _converted_tuple(old, value, hint, where)
     if isinstance(old, Path):

@@ -210,7 +210,7 @@ def refuse_too_little_memory(free: int) -> None:
         raise InputError(
             f"{free / 2**20:.0f} MiB of memory are free, of which Ray's object store takes 30 %: "
             f"{free * _OBJECT_STORE_SHARE / 2**20:.0f} MiB, and it needs 75; end other programs, "
-            "or run without Ray: --engine local (of a training --engine.engine local)."
+            "or run without Ray: --engine local."
         )
 
 

@@ -10,6 +10,7 @@ from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.frames.stored import IMAGE_SUFFIXES
 from cpcdr.frames.video import VIDEO_SUFFIXES
+from cpcdr.runtime.config import Engine
 from cpcdr.runtime.errors import InputError
 
 _MEDIA = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".gif")
@@ -20,7 +21,7 @@ class SegmentConfig:
     """Run a trained network over video.
 
     Attributes:
-        model: checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
+        network: checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
         frames: ``KIND:PATH`` of the video or images.
         out: ``NAME.mp4`` for one overlay video, or a folder for one per sequence.
         labels: write label maps to the folder instead: 8-bit PNG files of ids with a palette.
@@ -31,7 +32,7 @@ class SegmentConfig:
         engine: ``ray`` or ``local``.
     """
 
-    model: str = "runs/demo/seed-0/pretrain/checkpoint"
+    network: str = "runs/demo/seed-0/pretrain/checkpoint"
     frames: str = "synthetic:seed=1000,streets=1,frames=60,height=192,width=384"
     out: Path = Path("runs/segmented.mp4")
     labels: bool = False
@@ -39,14 +40,12 @@ class SegmentConfig:
     opacity: float = 0.5
     fps: float = 15.0
     workers: int = 0
-    engine: str = "ray"
+    engine: Engine = "ray"
     options: FrameOptions = field(default_factory=FrameOptions)
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1 or self.fps <= 0:
             raise InputError("--opacity must lie in 0..1 and --fps must be positive.")
-        if self.engine not in ("ray", "local"):
-            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers} must not be negative; 0 chooses.")
         suffix = self.out.suffix.lower()
@@ -68,7 +67,7 @@ class ExportConfig:
     """Export a checkpoint to ONNX and register it.
 
     Attributes:
-        model: checkpoint folder of cpcdr pretrain, probe or finetune, ``runs:/RUN_ID`` or
+        network: checkpoint folder of cpcdr pretrain, probe or finetune, ``runs:/RUN_ID`` or
             ``models:/...``.
         out: the ONNX file.
         clusters: number of clusters of a network trained without labels.
@@ -76,7 +75,7 @@ class ExportConfig:
         alias: of the registered version, for ``models:/NAME@ALIAS``.
     """
 
-    model: str = "runs/pretrain/checkpoint"
+    network: str = "runs/pretrain/checkpoint"
     out: Path = Path("runs/model.onnx")
     clusters: int = CLUSTERS_WITHOUT_LABELS
     register: str = ""

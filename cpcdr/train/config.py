@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
 from cpcdr.depth.config import TINY, DepthConfig
@@ -12,65 +14,74 @@ from cpcdr.frames.frame import FrameOptions
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import SMALLEST_SIDE, ModelConfig, check_size
 from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.config import Engine
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.schedule import SHAPES
+
+_FLAT = tyro.conf.arg(prefix_name=False)  # --engine without a prefix
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class OptimiserConfig:
+    """The optimiser and its arithmetic, whatever the length of the training.
+
+    Attributes:
+        optimizer: ``sgd`` has momentum 0.9.
+        lr: peak learning rate.
+        final_lr: learning rate at the end.
+        schedule: how it gets there.
+        warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
+        weight_decay: of weight matrices and kernels.
+        clip_norm: largest gradient norm; 0 switches clipping off.
+        accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
+        precision: ``auto`` takes bf16 where GPU or CPU compute in it, else float32, and keeps it
+            when a run is resumed on another device.
+        channels_last: memory format of the network.
+        compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
+    """
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    final_lr: float = 1e-5
+    schedule: Literal["cosine", "poly"] = "cosine"
+    warmup: float = 0.08
+    weight_decay: float = 1e-4
+    clip_norm: float = 0.0
+    accumulate: int = 1
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise InputError("accumulate must be at least 1.")
+
+
+@dataclass(frozen=True)
+class TrainConfig(OptimiserConfig):
     """The optimisation, for every task.
 
     Attributes:
         epochs: passes over the data.
         steps: optimiser steps in all; 0 takes ``epochs``.
-        optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
-        lr: peak learning rate.
-        final_lr: learning rate at the end.
-        schedule: ``cosine`` or ``poly``, how it gets there.
-        warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
-        weight_decay: of weight matrices and kernels.
-        clip_norm: largest gradient norm; 0 switches clipping off.
-        accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
-        precision: ``auto`` (bf16 where GPU or CPU compute in it, else float32; kept when a run is
-            resumed on another device), ``float32``, ``bf16``, ``fp16``.
-        channels_last: memory format of the network.
-        compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
         log_every: steps between two lines of metrics.
         checkpoint_every: steps between two checkpoints; 0: once an epoch.
-        seed: of weights, data order and every random draw.
     """
 
     epochs: int = 25
     steps: int = 0
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    final_lr: float = 1e-5
-    schedule: str = "cosine"
-    warmup: float = 0.08
-    weight_decay: float = 1e-4
-    clip_norm: float = 0.0
-    accumulate: int = 1
-    precision: str = "auto"
-    channels_last: bool = True
-    compile: bool = False
     log_every: int = 10
     checkpoint_every: int = 0
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adamw"):
-            raise InputError(f"optimizer '{self.optimizer}' is unknown; choose sgd or adamw.")
-        if self.schedule not in SHAPES:
-            raise InputError(f"schedule '{self.schedule}' is unknown; choose cosine or poly.")
-        if self.precision not in ("auto", "float32", "bf16", "fp16"):
-            raise InputError(
-                f"precision '{self.precision}' is unknown; choose auto, float32, bf16 or fp16."
-            )
-        if min(self.epochs, self.log_every, self.accumulate) < 1 or self.steps < 0:
-            raise InputError(
-                "epochs, log_every and accumulate must be at least 1, and steps at least 0."
-            )
+        super().__post_init__()
+        if min(self.epochs, self.log_every) < 1 or self.steps < 0:
+            raise InputError("epochs and log_every must be at least 1, and steps at least 0.")
+
+    def optimiser(self) -> OptimiserConfig:
+        """The part that has nothing to do with the length of the training."""
+        names = [f.name for f in fields(OptimiserConfig)]
+        return OptimiserConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -81,23 +92,42 @@ class EngineConfig:
         engine: ``ray`` (Ray Train, DDP) or ``local`` (this process; imports no Ray).
         workers: DDP workers under Ray; 0: one for each GPU that Ray has, two without GPUs. Give
             the number on a cluster that starts its machines on demand.
-        gpu: ``auto`` (where Ray has GPUs), ``yes`` or ``no``.
+        gpu: whether workers take a GPU; ``auto``: where Ray has GPUs.
         cpus_per_worker: logical CPUs that a worker reserves.
         max_failures: failures that a run survives, not counting machines that were taken away with
             notice.
     """
 
-    engine: str = "ray"
-    workers: int = 0
-    gpu: str = "auto"
-    cpus_per_worker: float = 1.0
-    max_failures: int = 3
+    engine: Annotated[Engine, _FLAT] = "ray"
+    workers: Annotated[int, _FLAT] = 0
+    gpu: Annotated[Literal["auto", "yes", "no"], _FLAT] = "auto"
+    cpus_per_worker: Annotated[float, _FLAT] = 1.0
+    max_failures: Annotated[int, _FLAT] = 3
 
-    def __post_init__(self) -> None:
-        if self.engine not in ("ray", "local"):
-            raise InputError(f"--engine '{self.engine}' is unknown; choose ray or local.")
-        if self.gpu not in ("auto", "yes", "no"):
-            raise InputError(f"--engine.gpu '{self.gpu}' is unknown; choose auto, yes or no.")
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """What a pre-training learns by, whatever its data and its length.
+
+    Attributes:
+        frames_per_item: M, frames of a mosaic; 2M mixed images.
+        items: mosaics a worker and step.
+    """
+
+    frames_per_item: int = 8
+    items: int = 1
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
+    train: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def config(self, data: Path, seed: int, steps: int, checkpoint_every: int) -> PretrainConfig:
+        """A pre-training by these settings."""
+        own = {f.name: getattr(self.train, f.name) for f in fields(OptimiserConfig)}
+        train = TrainConfig(**own, steps=steps, checkpoint_every=checkpoint_every)
+        names = ("frames_per_item", "items", "model", "loss", "copy_paste")
+        same = {name: getattr(self, name) for name in names}
+        return PretrainConfig(data=data, seed=seed, train=train, **same)
 
 
 @dataclass(frozen=True)
@@ -129,6 +159,12 @@ class PretrainConfig:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
         return {"small": SMALL, "paper": PretrainConfig()}
 
+    def settings(self) -> PretrainSettings:
+        """What a search or a study varies."""
+        names = ("frames_per_item", "items", "model", "loss", "copy_paste")
+        same = {name: getattr(self, name) for name in names}
+        return PretrainSettings(**same, train=self.train.optimiser())
+
 
 _MILD = ColourConfig(
     jitter=(0.3, 0.3, 0.3, 0.1), jitter_probability=0.5, blur_probability=0.0, grey_probability=0.05
@@ -159,12 +195,13 @@ class FinetuneSettings:
     """What is trained on which labels.
 
     Attributes:
-        init: ``scratch``; a checkpoint folder of cpcdr pretrain; or ``torchvision:FILE``, a
-            ResNet's weights on disk for the backbone (safetensors, or .pth of plain tensors).
+        network: what to start from: ``scratch``; a checkpoint folder of cpcdr pretrain; or
+            ``torchvision:FILE``, a ResNet's weights on disk for the backbone (safetensors, or .pth
+            of plain tensors).
         transfer: what is taken of a checkpoint: ``backbone``, under a new pyramid and head as is
             usual in the field, or the whole ``network``. A head that has learned to tell
             prototypes apart holds a short fine-tuning back.
-        model: sizes of the network where ``init`` does not bring them.
+        model: sizes of the network where ``network`` does not bring them.
         fraction: share of the labelled frames that is used, 1/30 to 1; a smaller share is part of
             every larger one.
         size: height and width of the training crops.
@@ -174,10 +211,9 @@ class FinetuneSettings:
         jitter: share of the crops with changed colours.
         head_lr: learning rate of the classifier relative to that of the network.
         cache_mib: memory for decoded frames.
-        seed: of order and augmentation.
     """
 
-    init: str = "scratch"
+    network: Annotated[str, _FLAT] = "scratch"
     transfer: Literal["backbone", "network"] = "backbone"
     model: ModelConfig = field(default_factory=ModelConfig)
     fraction: float = 1.0
@@ -188,13 +224,8 @@ class FinetuneSettings:
     jitter: float = 0.5
     head_lr: float = 10.0
     cache_mib: int = 1024
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.transfer not in ("backbone", "network"):
-            raise InputError(
-                f"--finetune.transfer {self.transfer} is unknown: take backbone or network."
-            )
         if not 0 < self.fraction <= 1:
             raise InputError(f"--finetune.fraction {self.fraction} must be above 0 and at most 1.")
         if not 0 < self.scales[0] <= self.scales[1]:

@@ -40,6 +40,7 @@ class DepthTask:
         config: what to train.
         source: video to train on; any number of recordings and cameras.
         motions: of all frames, measured elsewhere at the training size; None: measured here.
+        seed: of weights, order and augmentation.
 
     Attributes:
         scan: the triplets, and what was skipped.
@@ -55,8 +56,9 @@ class DepthTask:
         config: DepthConfig,
         source: FrameSource,
         motions: Iterable[FrameMotion] | None = None,
+        seed: int = 0,
     ) -> None:
-        self.settings = config
+        self.settings, self.seed = config, seed
         self.source = source
         self._reader = self._make_reader()
         if motions is None:
@@ -109,7 +111,7 @@ class DepthTask:
                     waiting.append(pool.submit(self._load, order[ahead], device.type == "cuda"))
                     ahead += 1
                 images, intrinsics = waiting.popleft().result()
-                rng = np.random.default_rng([config.seed, epoch, step, rank])
+                rng = np.random.default_rng([self.seed, epoch, step, rank])
                 yield _augmented(images, intrinsics, config.jitter, rng, device)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -132,7 +134,7 @@ class DepthTask:
         steps = self.steps_per_epoch(world_size)
         piece = max(1, min(_PIECE, count // (8 * world_size)))
         owner = np.arange(count) // piece % world_size
-        rng = np.random.default_rng([self.settings.seed, epoch])
+        rng = np.random.default_rng([self.seed, epoch])
         # resize() repeats the order where there are fewer triplets than the steps take.
         return np.stack(
             [
@@ -177,7 +179,7 @@ class DepthTask:
 
     def config(self) -> dict[str, Any]:
         """Fields of `DepthConfig`, and ``data``: the spec of the source."""
-        return {**asdict(self.settings), "data": self.source.spec}
+        return {**asdict(self.settings), "seed": self.seed, "data": self.source.spec}
 
     def example(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Up to four frames of a batch as the network sees them, for figures.

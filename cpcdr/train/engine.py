@@ -127,7 +127,7 @@ def _train_on_ray(
         gpus = int(resources.get("GPU", 0))
         use_gpu = gpus > 0 if engine.gpu == "auto" else engine.gpu == "yes"
         workers = engine.workers or (gpus if use_gpu else 0) or 2
-        options = "lower --engine.workers or --engine.cpus-per-worker"
+        options = "lower --workers or --cpus-per-worker"
         needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
         refuse_what_never_fits("workers", workers, needs, options)
         _say_if_elastic(out, workers)

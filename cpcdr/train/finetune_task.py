@@ -34,6 +34,7 @@ class FinetuneTask:
     Args:
         settings: what to train.
         source: labelled frames.
+        seed: of weights, order and augmentation.
 
     Attributes:
         refs: the labelled frames that are used, in a fixed order.
@@ -45,9 +46,9 @@ class FinetuneTask:
 
     kind = "finetune"
 
-    def __init__(self, settings: FinetuneSettings, source: FrameSource) -> None:
+    def __init__(self, settings: FinetuneSettings, source: FrameSource, seed: int = 0) -> None:
         chosen = chosen_refs(source, settings.fraction)
-        self.settings, self.source = settings, source
+        self.settings, self.source, self.seed = settings, source, seed
         self.classes = len(get_protocol(source.protocol).classes)
         self.model = _model_of(settings)
         found = survey(source, chosen)
@@ -70,10 +71,10 @@ class FinetuneTask:
         self._open()
 
     def build(self) -> nn.Module:
-        """The network with what is transferred of ``init``, and a new classifier."""
+        """The network with what is transferred of ``network``, and a new classifier."""
         weights = None if self.weights is None else torch.tensor(self.weights)
         module = FinetuneModule(self.model, self.classes, weights)
-        init = self.settings.init
+        init = self.settings.network
         if init.startswith("torchvision:"):
             _load_backbone(module.network, Path(init.partition(":")[2]))
         elif init != "scratch":
@@ -93,11 +94,11 @@ class FinetuneTask:
     ) -> Iterator[dict[str, Any]]:
         """Random crops: ``images`` float32 [B, 3, H, W], ``labels`` int64 [B, H, W]."""
         s = self.settings
-        order = np.random.default_rng([s.seed, epoch]).permutation(len(self.refs))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.refs))
         steps = self.steps_per_epoch(world_size)
         table = np.resize(order, (steps, s.batch_size * world_size))[:, rank::world_size]
         for step in range(first_step, steps):
-            rng = np.random.default_rng([s.seed, epoch, step, rank])
+            rng = np.random.default_rng([self.seed, epoch, step, rank])
             pairs = list(self._pool.map(self._reader.read, [self.refs[i] for i in table[step]]))
             crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
             images = move(torch.from_numpy(np.stack([image for image, _ in crops])), device)
@@ -128,6 +129,7 @@ class FinetuneTask:
         """Settings, sizes of the network, the labels' protocol and the data."""
         return {
             **to_plain(self.settings),
+            "seed": self.seed,
             "model": to_plain(self.model),
             "protocol": self.source.protocol,
             "frames": self.source.spec,
@@ -138,7 +140,7 @@ class FinetuneTask:
 
 def _model_of(settings: FinetuneSettings) -> ModelConfig:
     """Sizes of the network; a start that cannot be loaded is refused here, before anything else."""
-    init = settings.init
+    init = settings.network
     if init.startswith("torchvision:"):
         _load_backbone(SegmentationNetwork(settings.model), Path(init.partition(":")[2]))
     elif init != "scratch":
@@ -150,7 +152,7 @@ def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
     """A torchvision ResNet's weights, without its classifier."""
     if not path.is_file():
         raise InputError(
-            f"--finetune.init torchvision:{path}: there is no such file; give a ResNet's weights "
+            f"--network torchvision:{path}: there is no such file; give a ResNet's weights "
             "on disk (.safetensors, or .pth of plain tensors), or scratch."
         )
     try:

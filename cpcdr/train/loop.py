@@ -114,7 +114,7 @@ class _Session:
         self.total = config.steps or max(1, config.epochs * self.per_epoch // config.accumulate)
         self.warmup = max(1, round(config.warmup * self.total))
         self.every = config.checkpoint_every or max(1, self.per_epoch // config.accumulate)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(task.seed)
         memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self.model = together(task.build).to(reporter.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(task.parameter_groups(self.model), config)
@@ -207,7 +207,7 @@ class _Session:
         """Adds the gradient of a batch, counted from the start of the training; its metrics."""
         batch = together(partial(self._next_batch, number))
         # Anything drawn inside the module is a function of (seed, batch, rank) as well.
-        torch.manual_seed(hash_seed(self.config.seed, number, self.reporter.rank))
+        torch.manual_seed(hash_seed(self.task.seed, number, self.reporter.rank))
         last = (number + 1) % self.config.accumulate == 0
         ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
         with nullcontext() if last or ddp is None else ddp.no_sync():

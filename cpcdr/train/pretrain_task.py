@@ -81,7 +81,7 @@ class PretrainTask:
             raise InputError(
                 f"{self.data}: has frames for {items} mosaics of {self.frames_per_item}, but one "
                 f"step of {world_size} workers needs {self.items * world_size}; prepare more "
-                "frames, or lower --frames-per-item or --engine.workers."
+                "frames, or lower --frames-per-item or --workers."
             )
         return steps
 

@@ -17,10 +17,15 @@ class Task(Protocol):
     Attributes:
         kind: ``depth``, ``pretrain`` or ``finetune``; stored in checkpoints so that a checkpoint
             of another network is refused with a sentence.
+        seed: of weights, data order and every random draw.
     """
 
     @property
     def kind(self) -> str:
+        """See above."""
+
+    @property
+    def seed(self) -> int:
         """See above."""
 
     def build(self) -> nn.Module:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, PretrainConfig
+from cpcdr.train.config import SMALL, PretrainSettings
 
 STREET = "synthetic:seed=2000,streets=16,frames=6,height=96,width=192"
 HELD_OUT = "synthetic:seed=3000,streets=32,frames=1,height=96,width=192"
@@ -46,31 +46,27 @@ class SearchConfig:
         tracking: where runs are recorded.
     """
 
-    data: Path = Path()
+    data: Path | None = None
     evaluate: str = HELD_OUT
     test: str = ""
-    space: Path = Path()
+    space: Path | None = None
     trials: int = 12
     concurrent: int = 2
     gpus_per_trial: float = -1.0
     steps: int = 75
-    objective: str = "auto"
+    objective: Literal["auto", "miou", "label_free"] = "auto"
     frames: int = 64
     clusters: int = CLUSTERS_WITHOUT_LABELS
     out: Path = Path("runs/tune")
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
-    pretrain: PretrainConfig = field(default_factory=lambda: SMALL)
+    pretrain: PretrainSettings = field(default_factory=SMALL.settings)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         if min(self.trials, self.concurrent, self.frames) < 1 or self.steps < 3:
             raise InputError(
                 "--trials, --concurrent and --frames must be at least 1, --steps at least 3."
-            )
-        if self.objective not in ("auto", "miou", "label_free"):
-            raise InputError(
-                f"--objective '{self.objective}' is unknown; choose auto, miou or label_free."
             )
         if self.clusters < 2:
             raise InputError("--clusters must be at least 2.")
@@ -119,11 +115,9 @@ class TunePretrainConfig(SearchConfig):
     """
 
     out: Path = Path("runs/tune-pretrain")
-    scheduler: str = "asha"
+    scheduler: Literal["asha", "pbt"] = "asha"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scheduler not in ("asha", "pbt"):
-            raise InputError(f"--scheduler '{self.scheduler}' is unknown; choose asha or pbt.")
         if self.scheduler == "pbt" and self.trials < 3:
             raise InputError("--scheduler pbt needs --trials 3: the default and a population.")

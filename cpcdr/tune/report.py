@@ -20,7 +20,7 @@ from cpcdr.runtime.checkpoint import newest_checkpoint
 from cpcdr.runtime.config import write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run
-from cpcdr.train.config import PretrainConfig
+from cpcdr.train.config import PretrainSettings
 from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure
 from cpcdr.tune.ledger import DONE, FAILED, Trial
 from cpcdr.tune.propose import study_of
@@ -233,14 +233,14 @@ def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]
         run.figure("label_free", correlation_figure(trials, search.setup.every))
 
 
-def write_best(path: Path, regions: RegionConfig, pretrain: PretrainConfig) -> None:
+def write_best(path: Path, regions: RegionConfig, pretrain: PretrainSettings) -> None:
     """Write the winner as a file for ``--config`` of prepare and pretrain."""
     names = ("model", "loss", "copy_paste", "train")
     sections = {name: asdict(getattr(pretrain, name)) for name in names}
     write_yaml(path, {"regions": asdict(regions), **sections})
 
 
-def commands(search: Search, best: Path, pretrain: PretrainConfig) -> str:
+def commands(search: Search, best: Path, pretrain: PretrainSettings) -> str:
     """The commands that train the winner in full."""
     made = read_manifest(search.setup.data)["config"]
     tuned = search.config.out / "best"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.trials.runner import TrialSlots, run_trials
 from cpcdr.tune.config import SearchConfig
@@ -183,7 +182,7 @@ def setup_of(config: SearchConfig, data: Path, regions: Any, scheduler: str = "a
         data=data,
         out=config.out,
         regions=regions,
-        pretrain=replace(config.pretrain, tracking=TrackingConfig("none")),
+        pretrain=config.pretrain,
         reports=min(config.steps, 6 if population else 3),
         hand_over=population,
         **{name: getattr(config, name) for name in names},

@@ -24,7 +24,7 @@ from cpcdr.runtime.config import read_yaml
 from cpcdr.runtime.errors import InputError
 
 if TYPE_CHECKING:  # tasks that only group regions need no PyTorch
-    from cpcdr.train.config import PretrainConfig
+    from cpcdr.train.config import PretrainSettings
 
 Parameters = dict[str, Any]
 """A value for each parameter of a space."""
@@ -179,8 +179,8 @@ def _range(where: str, name: str, written: Any) -> Range:
 
 
 def settings(
-    parameters: Parameters, regions: RegionConfig, pretrain: PretrainConfig
-) -> tuple[RegionConfig, PretrainConfig]:
+    parameters: Parameters, regions: RegionConfig, pretrain: PretrainSettings
+) -> tuple[RegionConfig, PretrainSettings]:
     """The configurations with the values of a trial.
 
     Raises:
@@ -202,7 +202,7 @@ def settings(
     return regions, pretrain
 
 
-def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainConfig) -> Parameters:
+def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainSettings) -> Parameters:
     """The current values of parameters in the configurations.
 
     Raises:
@@ -219,7 +219,7 @@ def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainConfi
     return found
 
 
-def check_space(space: Space, regions: RegionConfig, pretrain: PretrainConfig) -> None:
+def check_space(space: Space, regions: RegionConfig, pretrain: PretrainSettings) -> None:
     """Check both ends of every range before anything starts.
 
     Raises:

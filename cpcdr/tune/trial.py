@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cpcdr.frames import FrameOptions
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, step_folder
 from cpcdr.runtime.config import read_yaml
-from cpcdr.train.config import PretrainConfig
+from cpcdr.train.config import PretrainSettings
 from cpcdr.train.history import append_history, cut_history, read_history
 from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
@@ -54,7 +54,7 @@ class TrialSetup:
     data: Path
     out: Path
     regions: RegionConfig
-    pretrain: PretrainConfig
+    pretrain: PretrainSettings
     evaluate: str
     options: FrameOptions
     frames: int
@@ -171,9 +171,8 @@ def train_trial(
     out.mkdir(parents=True, exist_ok=True)
     reports = TrialReports(setup, out, known, tell)
     reports.catch_up(reported)
-    train = replace(chosen.train, steps=setup.steps, checkpoint_every=setup.every, seed=setup.seed)
-    task = task_of(replace(chosen, data=shared, seed=setup.seed))
-    result = train_loop(task, train, out, LocalReporter(reports.report))
+    full = chosen.config(shared, setup.seed, setup.steps, setup.every)
+    result = train_loop(task_of(full), full.train, out, LocalReporter(reports.report))
     if result["alarm"]:
         raise RuntimeError(result["alarm"])
 

@@ -109,7 +109,7 @@ def test_gpu_machines_come_with_work_and_go_without(scaling: Any, tmp_path: Path
     options = "--frames synthetic:streets=4,frames=6,height=64,width=128 --workers 1 --gpus 2"
     script = [sys.executable, str(ROOT / "experiments" / "prepare.py"), "--out", str(out)]
     process = subprocess.Popen(
-        [*script, *options.split(), "--frames-per-part", "2", "--tracking.tracking", "none"],
+        [*script, *options.split(), "--frames-per-part", "2", "--tracking", "none"],
         env=os.environ | {"RAY_ADDRESS": scaling.address},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -52,7 +52,7 @@ def test_prepare_goes_on_with_the_machines_that_are_left(nodes: Nodes, tmp_path:
     )
     options = f"--frames {STREET} --frames-per-part {PART} --regions.superpixels 20000"
     script = [str(ROOT / "experiments" / "prepare.py"), "--out", str(out), *options.split()]
-    process = nodes.start(*script, "--tracking.tracking", "none")
+    process = nodes.start(*script, "--tracking", "none")
     data = tmp_path / "dataset.partial" / "data"
     wait_until(lambda: len(list(data.glob("[!.]*.parquet"))) >= 3, process, 600)
     nodes.kill(nodes.workers[-1])

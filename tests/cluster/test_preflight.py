@@ -74,7 +74,7 @@ def test_a_cluster_that_may_grow_is_waited_for_and_that_is_said(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
     monkeypatch.setenv("HOME", str(tmp_path))
-    refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --engine.workers")
+    refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --workers")
     assert "9 workers x 1 CPUs do not fit" in (said := capsys.readouterr().out)
     assert "room for 4; waiting for the cluster to grow" in said
     # With the file of `ray up` on the head, it is known that it will never do.
@@ -82,19 +82,17 @@ def test_a_cluster_that_may_grow_is_waited_for_and_that_is_said(
     file = {"max_workers": 2, "head_node_type": "head", "available_node_types": types}
     (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(file))
     with pytest.raises(InputError, match=r"1 x \(0 CPUs\) and 2 x \(4 CPUs\): room for 8; lower"):
-        refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --engine.workers")
-    refuse_what_never_fits("workers", 8, {"CPU": 1.0}, "lower --engine.workers")
+        refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --workers")
+    refuse_what_never_fits("workers", 8, {"CPU": 1.0}, "lower --workers")
     types["worker"]["resources"] = {}  # the provider `local` does not say what its machines have
     (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(file))
-    refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --engine.workers")
+    refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --workers")
     assert "waiting for the cluster to grow" in capsys.readouterr().out
 
 
 def test_too_little_memory_for_the_object_store_is_said() -> None:
     session.refuse_too_little_memory(300 * 2**20)
-    with pytest.raises(
-        InputError, match=r"200 MiB .* 60 MiB, and it needs 75;.*--engine.engine local"
-    ):
+    with pytest.raises(InputError, match=r"200 MiB .* 60 MiB, and it needs 75;.*--engine local"):
         session.refuse_too_little_memory(200 * 2**20)
 
 

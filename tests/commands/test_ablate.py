@@ -125,13 +125,12 @@ def check_records(result: dict[str, Any], folder: Path) -> None:
         ({"seeds": ()}, "--seeds"),
         ({"steps": 0}, "--steps"),
         ({"scenes": 1}, "--scenes"),
-        ({"clustering": "median"}, "median"),
         ({"depth": ""}, "--depth"),
         ({"evaluate": ""}, "--evaluate"),
         ({"data": Path("somewhere")}, "--data"),
         ({"evaluate": "synthetic:streets=none"}, "streets=none"),
         ({"evaluate": STREET}, "8 frames of .* among those"),
-        ({"pretrain": replace(TINY, copy_paste=replace(TINY.copy_paste, enabled=False))}, "factor"),
+        ({"pretrain": replace(TINY, copy_paste=replace(TINY.copy_paste, pastes=(0, 0)))}, "factor"),
     ],
 )
 def test_bad_input_is_a_sentence(tmp_path: Path, changes: dict[str, Any], word: str) -> None:

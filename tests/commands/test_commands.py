@@ -91,7 +91,7 @@ def test_every_name_leads_to_code(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["segment", "--modl", "x"], ("--modl", "--model")),
+        (["segment", "--netwrk", "x"], ("--netwrk", "--network")),
         (["export-png", "--out"], ("--out",)),
         (["pretrain", "--frames-per-item", "many"], ("--frames-per-item", "many")),
     ],

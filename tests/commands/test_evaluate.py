@@ -86,7 +86,7 @@ def test_frames_without_labels_leave_miou_null(checkpoint: Path, tmp_path: Path)
         (folder / f"{i}.jpg").write_bytes(street.read(ref).encoded)
     result = evaluate(
         EvaluateConfig(
-            checkpoint=checkpoint,
+            network=checkpoint,
             frames=f"images:{folder}",
             engine="local",
             tracking=TrackingConfig("none"),
@@ -116,7 +116,6 @@ def test_unusable_checkpoints_and_protocols_are_sentences(checkpoint: Path, tmp_
         ({"size": (-5, 9)}, "--size -5 9 is too small"),
         ({"size": (0, 96)}, "--size 0 96 is too small"),
         ({"engine": "foo"}, "--engine 'foo' is unknown"),
-        ({"clustering": "foo"}, "--clustering 'foo' is unknown; choose average, ward"),
     ],
 )
 def test_impossible_settings_are_sentences(changes: dict[str, object], words: str) -> None:

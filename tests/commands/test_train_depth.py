@@ -89,7 +89,7 @@ def test_a_compiler_that_does_not_work_is_said(tmp_path: Path) -> None:
     settings = config(tmp_path)
     command = [sys.executable, str(SCRIPT), "--frames", settings.frames, "--out", str(settings.out)]
     command += ["--depth.height", "64", "--depth.width", "128", "--depth.channels", "8"]
-    command += ["--engine.engine", "local", "--tracking.tracking", "none", "--train.steps", "2"]
+    command += ["--engine", "local", "--tracking", "none", "--train.steps", "2"]
 
     def run(flag: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

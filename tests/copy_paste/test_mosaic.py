@@ -181,7 +181,7 @@ def test_appearances_are_dealt_evenly() -> None:
         assert part.max() - part.min() <= 1
 
 
-@pytest.mark.parametrize("config", [plain(pastes=(0, 0)), plain(enabled=False)])
+@pytest.mark.parametrize("config", [plain(pastes=(0, 0))])
 def test_switched_off_shows_the_originals_twice(config: CopyPasteConfig) -> None:
     frames = scene(frames=3)
     mosaic = compose(frames, config, [(0, 0, 0)])

@@ -132,8 +132,6 @@ def test_a_checkpoint_without_a_model_section_is_refused(
 
 
 def test_impossible_configurations_are_said() -> None:
-    with pytest.raises(InputError, match="'vgg' is unknown; choose resnet10"):
-        ModelConfig(backbone="vgg")
     with pytest.raises(InputError, match="multiple of 32"):
         ModelConfig(head_channels=100)
     with pytest.raises(InputError, match="prototypes must be at least 1, not 0"):
@@ -143,7 +141,7 @@ def test_impossible_configurations_are_said() -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"backbone": "vgg"}, "model: backbone 'vgg' is unknown"),
+        ({"backbone": "vgg"}, "model: backbone must be one of resnet10, .* not 'vgg'"),
         ({"depth": 3}, "model: unknown key 'depth'"),
         ({"width": "wide"}, "model: width must be of type int"),
     ],

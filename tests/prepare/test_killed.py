@@ -31,7 +31,7 @@ FRAMES, PART = 60, 3
 def command(out: Path) -> list[str]:
     options = f"--frames {STREET} --frames-per-part {PART} --regions.superpixels 40000"
     script = [sys.executable, str(ROOT / "experiments" / "prepare.py"), "--out", str(out)]
-    return [*script, *options.split(), "--workers", "2", "--tracking.tracking", "none"]
+    return [*script, *options.split(), "--workers", "2", "--tracking", "none"]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.config import config_hash, overlay, read_yaml, to_plain, write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
 
@@ -121,3 +122,16 @@ def test_atomic_writing_leaves_the_old_file_when_it_fails(
     assert path.read_text(encoding="utf-8") == "old"
     write_atomic(path, "newer")
     assert [p.name for p in path.parent.iterdir()] == ["f.txt"]
+
+
+def test_files_choose_from_closed_sets_and_may_name_no_path() -> None:
+    default = PrepareConfig()
+    where = "a.yaml"
+    chosen = overlay(default, {"engine": "local", "tracking": "none", "regroup": "."}, where)
+    assert (chosen.engine, chosen.tracking.tracking) == ("local", "none")
+    assert chosen.regroup == Path() and default.regroup is None
+    assert overlay(chosen, {"regroup": None}, where).regroup is None
+    with pytest.raises(InputError, match=r"a\.yaml: engine must be one of ray, local, not 'dask'"):
+        overlay(default, {"engine": "dask"}, where)
+    with pytest.raises(InputError, match="tracking: tracking must be one of mlflow, none"):
+        overlay(default, {"tracking": {"tracking": "wandb"}}, where)

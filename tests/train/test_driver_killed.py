@@ -35,7 +35,7 @@ def command(data: Path, out: str) -> list[str]:
     sizes = "--frames-per-item 2 --model.width 8 --model.prototypes 16 --model.head-channels 32"
     points = "--loss.pixel-points 50 --loss.region-points 50"
     train = f"--train.steps {STEPS} --train.checkpoint-every 5 --train.log-every 2"
-    options = f"{sizes} {points} {train} --engine.workers 2 --engine.cpus-per-worker 0.5"
+    options = f"{sizes} {points} {train} --workers 2 --cpus-per-worker 0.5"
     return [sys.executable, script, "--data", str(data), "--out", out, *options.split()]
 
 

@@ -51,6 +51,7 @@ class LinearTask:
 
     pause: float = 0.0
     kind: str = "linear"
+    seed: int = 0
 
     def build(self) -> nn.Module:
         return Linear()

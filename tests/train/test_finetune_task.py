@@ -71,10 +71,10 @@ def test_torchvision_weights_from_disk(tmp_path: Path) -> None:
     weights = encoder.state_dict() | {"fc.weight": torch.zeros(3, 3)}
     save_file(weights, tmp_path / "resnet.safetensors")
     init = f"torchvision:{tmp_path / 'resnet.safetensors'}"
-    module = FinetuneTask(replace(SMALL, init=init), STREET).build()
+    module = FinetuneTask(replace(SMALL, network=init), STREET).build()
     assert isinstance(module, FinetuneModule)
     assert torch.equal(module.network.backbone.conv1.weight, encoder.conv1.weight)
-    wrong = replace(SMALL, init=init, model=replace(SMALL.model, width=16))
+    wrong = replace(SMALL, network=init, model=replace(SMALL.model, width=16))
     with pytest.raises(InputError, match="torchvision weights for resnet10 of width 16"):
         FinetuneTask(wrong, STREET)
 
@@ -84,7 +84,7 @@ def test_the_backbone_or_all_of_a_pretrained_network_is_taken(tmp_path: Path) ->
     values = {"kind": "pretrain", "config": {"model": to_plain(SMALL.model)}}
     folder = write_checkpoint(tmp_path, 1, values, trained.state_dict(), {})
     for transfer in ("backbone", "network"):
-        settings = replace(SMALL, init=str(folder), transfer=transfer)
+        settings = replace(SMALL, network=str(folder), transfer=transfer)
         module = FinetuneTask(settings, STREET).build()
         assert isinstance(module, FinetuneModule)
         for name, weight in module.network.state_dict().items():
@@ -104,7 +104,6 @@ def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"transfer": "head"}, "--finetune.transfer head"),
         ({"fraction": 0.0}, "--finetune.fraction 0.0"),
         ({"scales": (2.0, 1.0)}, "--finetune.scales"),
         ({"size": (0, 0)}, "--finetune.size 0 0"),
@@ -135,11 +134,11 @@ def test_weights_that_are_missing_or_a_pickle_are_a_sentence(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     with pytest.raises(InputError, match=r"nowhere\.pth: there is no such file"):
-        FinetuneTask(replace(SMALL, init="torchvision:nowhere.pth"), STREET)
+        FinetuneTask(replace(SMALL, network="torchvision:nowhere.pth"), STREET)
     path, mark = tmp_path / "harmful.pth", tmp_path / "mark"
     path.write_bytes(pickle.dumps(Harmful(mark)))
     with pytest.raises(InputError, match=r"--finetune\.model\.width"):
-        FinetuneTask(replace(SMALL, init=f"torchvision:{path}"), STREET)
+        FinetuneTask(replace(SMALL, network=f"torchvision:{path}"), STREET)
     assert not mark.exists() and not recwarn.list
 
 

@@ -33,9 +33,7 @@ from cpcdr.train.optimizer import make_optimizer
 
 PER_EPOCH = 5
 LOCAL = EngineConfig(engine="local")
-CONFIG = TrainConfig(
-    epochs=4, lr=0.05, log_every=2, checkpoint_every=3, channels_last=False, seed=4
-)
+CONFIG = TrainConfig(epochs=4, lr=0.05, log_every=2, checkpoint_every=3, channels_last=False)
 TOTAL = CONFIG.epochs * PER_EPOCH
 
 
@@ -63,6 +61,7 @@ class LinearTask:
     poison: int = -1
     hopeless: int = 0
     kind: str = "linear"
+    seed: int = 4
 
     def build(self) -> nn.Module:
         return Linear()
@@ -320,14 +319,10 @@ def test_weights_that_do_not_fit_are_said(tmp_path: Path) -> None:
         train_loop(Wide(), CONFIG, out, LocalReporter(device=torch.device("cpu")))
 
 
-@pytest.mark.parametrize(
-    "change", [{"optimizer": "adam"}, {"precision": "int8"}, {"epochs": 0}, {"log_every": 0}]
-)
+@pytest.mark.parametrize("change", [{"accumulate": 0}, {"epochs": 0}, {"log_every": 0}])
 def test_impossible_configurations_are_said(change: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         dataclasses.replace(CONFIG, **change)
-    with pytest.raises(InputError, match="choose ray or local"):
-        EngineConfig(engine="dask")
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -24,7 +24,7 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, TrainConfig
+from cpcdr.train.config import SMALL, OptimiserConfig
 from cpcdr.train.history import read_history
 from cpcdr.tune.config import TuneConfig, TunePretrainConfig
 from cpcdr.tune.ledger import DONE, OPEN, STOPPED, Ledger
@@ -174,7 +174,9 @@ def test_a_trial_goes_on_from_the_checkpoint_it_is_given(data: Path, tmp_path: P
 
     model = replace(SMALL.model, backbone="resnet10", width=8, head_channels=32, prototypes=64)
     loss = replace(SMALL.loss, pixel_points=50, region_points=50)
-    small = replace(SMALL, frames_per_item=2, model=model, loss=loss, train=TrainConfig(lr=0.01))
+    small = replace(
+        SMALL.settings(), frames_per_item=2, model=model, loss=loss, train=OptimiserConfig(lr=0.01)
+    )
     config = SearchConfig(
         data=data, evaluate=STREET, steps=6, out=tmp_path, pretrain=small, frames=2
     )

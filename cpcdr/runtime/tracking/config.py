@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from cpcdr.runtime.errors import InputError
+import tyro
+
+_FLAT = tyro.conf.arg(prefix_name=False)  # --tracking without a prefix
 
 
 @dataclass(frozen=True)
@@ -12,17 +15,13 @@ class TrackingConfig:
     """Where runs are recorded. The store itself is MLFLOW_TRACKING_URI, or mlflow.db right here.
 
     Attributes:
-        tracking: ``mlflow`` or ``none``.
+        tracking: whether they are.
         experiment: MLflow experiment.
         run_name: name shown in MLflow; empty: made from the command.
         parent: MLflow id of the run that this one belongs to, such as the sweep of a trial.
     """
 
-    tracking: str = "mlflow"
-    experiment: str = "cpcdr"
-    run_name: str = ""
-    parent: str = ""
-
-    def __post_init__(self) -> None:
-        if self.tracking not in ("mlflow", "none"):
-            raise InputError(f"--tracking {self.tracking} is unknown: choose mlflow or none.")
+    tracking: Annotated[Literal["mlflow", "none"], _FLAT] = "mlflow"
+    experiment: Annotated[str, _FLAT] = "cpcdr"
+    run_name: Annotated[str, _FLAT] = ""
+    parent: Annotated[str, _FLAT] = ""
