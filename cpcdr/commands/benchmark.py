@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cpcdr.commands.benchmarks.copy_paste import time_copy_paste
+from cpcdr.commands.benchmarks.decode import time_decode
 from cpcdr.commands.benchmarks.depth import time_depth, time_depth_step
 from cpcdr.commands.benchmarks.preparation import time_prepare
 from cpcdr.commands.benchmarks.regions import time_regions
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {
     "ingest": time_ingest,
     "tune": time_tune,
     "scale": time_scale,
+    "decode": time_decode,
 }
 
 

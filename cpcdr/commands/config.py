@@ -117,7 +117,7 @@ class BenchmarkConfig:
 
     Attributes:
         name: ``regions``, ``prepare``, ``depth``, ``depth-step``, ``copy-paste``, ``loss``,
-            ``step``, ``ingest``, ``tune`` or ``scale``.
+            ``step``, ``ingest``, ``tune``, ``scale`` or ``decode``.
         repeats: timed repetitions after one warm-up; the median is reported.
         threads: CPU threads.
         workers: processes (prepare).
@@ -126,6 +126,7 @@ class BenchmarkConfig:
         device: ``cpu`` or ``cuda`` (depth, depth-step, copy-paste, loss, step and ingest).
         compile: as ``--train.compile`` does (depth-step); the floor stays as it is.
         preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
+        video: a recording to be decoded besides (decode).
     """
 
     name: tyro.conf.Positional[str] = "copy-paste"
@@ -136,3 +137,4 @@ class BenchmarkConfig:
     device: str = "cpu"
     compile: bool = False
     preset: str = "small"
+    video: Path | None = None

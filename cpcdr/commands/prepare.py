@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from cpcdr.dataset import PreparedDataset, read_manifest
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import open_depth
-from cpcdr.frames import FrameRef, FrameSource, open_frames
+from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.figures import dataset_sheet
@@ -44,6 +44,8 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.storage import copy_dataset
 from cpcdr.runtime.tracking.run import Run, open_run
+
+_VERSIONS = ("cpcdr", "torch", "numpy", "opencv-python-headless", "av")
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _check_same(out: Path, digest: str) -> None:
 
 def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
-    source = open_frames(config.frames, config.options)
+    source = listed = open_frames(config.frames, config.options)
     depth = open_depth(config.depth)
     camera: LearnedCamera | None = getattr(depth, "camera", None)
     if camera is not None:
@@ -127,6 +129,8 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     done = finished_ids(partial)
     pending = [ref for ref in refs if ref.frame_id not in done]
     print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
+    for note in notes_of(listed):
+        print(f"{note}.")
     if done:
         print(f"{len(refs) - len(pending)} frames are done already; going on.")
     given = None if config.region_maps is None else check_region_maps(config.region_maps)
@@ -140,7 +144,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     if not index.num_rows:
         reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
         raise InputError(f"{config.frames}: no frame can be used; first error: {reason}")
-    _write_manifest(config, digest, source, depth.name, partial, index, rejected)
+    _write_manifest(config, digest, (source, listed), depth.name, partial, index, rejected)
     publish(partial, config.out.absolute())
     check_regions(PreparedDataset(config.out), run, alarms)
     if rejected.num_rows:
@@ -179,13 +183,14 @@ def _run_pipeline(
 def _write_manifest(
     config: PrepareConfig,
     digest: str,
-    source: FrameSource,
+    sources: tuple[FrameSource, FrameSource],
     depth: str,
     partial: Path,
     index: pa.Table,
     rejected: pa.Table,
 ) -> None:
     regions = index["num_regions"].to_numpy()
+    source, listed = sources  # with the learned camera, and as it was opened
     manifest = {
         "format": 1,
         "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
@@ -198,8 +203,10 @@ def _write_manifest(
         "source": source.spec,
         "protocol": source.protocol,
         "intrinsics": source.intrinsics_note,
+        "notes": notes_of(listed),
+        "frame_rates": frame_rates_of(listed),
         "depth": depth,
-        "versions": {n: version(n) for n in ("cpcdr", "torch", "numpy", "opencv-python-headless")},
+        "versions": {n: version(n) for n in _VERSIONS},
     }
     write_atomic(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 

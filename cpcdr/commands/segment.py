@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cpcdr.frames import FrameRef, FrameSource, open_frames
+from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.decode import encode_jpeg
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.map_frames import map_frames
@@ -68,8 +68,11 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     source = open_frames(config.frames, config.options)
     network = load_network_for_use(checkpoint, config.clusters)
     refs, rejected, first, done = source.refs(), 0, 0.0, 0
+    for note in notes_of(source):
+        print(f"{note}.")
     folder = _made_folder(config)
-    writer = LabelFiles(folder) if config.labels else OverlayVideos(config)
+    rates = frame_rates_of(source)
+    writer = LabelFiles(folder) if config.labels else OverlayVideos(config, rates)
     arguments, workers = (config, checkpoint, source), config.workers
     rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
     with Progress(total=len(refs), desc="segment", unit="frame") as bar:

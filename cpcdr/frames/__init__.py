@@ -16,7 +16,7 @@ from cpcdr.frames.cityscapes import CityscapesTree
 from cpcdr.frames.frame import IGNORE, Frame, FrameOptions, FrameRef, FrameSource
 from cpcdr.frames.images import CamVidFolder, ImageFolders
 from cpcdr.frames.intrinsics import parse_intrinsics
-from cpcdr.frames.joined import JoinedSources
+from cpcdr.frames.joined import JoinedSources, frame_rates_of, notes_of
 from cpcdr.frames.kitti import KittiOdometry, KittiRaw, KittiSemantics
 from cpcdr.frames.protocols import PROTOCOLS, Protocol, get_protocol
 from cpcdr.frames.resize import fit, fit_intrinsics
@@ -36,7 +36,9 @@ __all__ = [
     "Protocol",
     "fit",
     "fit_intrinsics",
+    "frame_rates_of",
     "get_protocol",
+    "notes_of",
     "open_frames",
     "with_protocol",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, FrameSource
 from cpcdr.frames.stored import select
@@ -38,7 +39,44 @@ class JoinedSources:
         own = replace(self.options, stride=1, window="")  # the parts have applied theirs
         return select(refs, own)
 
+    def notes(self) -> list[str]:
+        """What a user should know of the files of each part."""
+        return [f"{part.spec}: {said}" for part in self.parts for said in notes_of(part)]
+
+    def frame_rates(self) -> dict[str, float]:
+        """Nominal frames a second by sequence, of parts that are video."""
+        rates = [frame_rates_of(part) for part in self.parts]
+        return {
+            f"{at}/{name}": rate for at, part in enumerate(rates) for name, rate in part.items()
+        }
+
     def read(self, ref: FrameRef) -> Frame:
         position, _, sequence = ref.sequence.partition("/")
         frame = self.parts[int(position)].read(replace(ref, sequence=sequence))
         return replace(frame, ref=ref, labels=frame.labels if self.protocol else None)
+
+
+def notes_of(source: FrameSource) -> list[str]:
+    """What a user should know of a source's files: what is passed over, what is done to frames."""
+    return source.notes() if isinstance(source, WithNotes) else []
+
+
+def frame_rates_of(source: FrameSource) -> dict[str, float]:
+    """Nominal frames a second by sequence; empty where the source is not video."""
+    return source.frame_rates() if isinstance(source, WithFrameRates) else {}
+
+
+@runtime_checkable
+class WithNotes(Protocol):
+    """A source that has something to say of its files."""
+
+    def notes(self) -> list[str]:
+        """A sentence each, without a full stop."""
+
+
+@runtime_checkable
+class WithFrameRates(Protocol):
+    """A source of video."""
+
+    def frame_rates(self) -> dict[str, float]:
+        """Nominal frames a second by sequence."""

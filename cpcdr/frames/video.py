@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,12 +93,16 @@ class VideoFiles:
     def notes(self) -> list[str]:
         """What a user should know of the files: what is passed over, and what is done to frames."""
         found = []
-        files = self._files()
         if self.root.is_dir():
-            every = walk_files(self.root, ("",))
-            found = passed_over([f for folder in every.values() for f in folder], files, "video")
+            every = walk_files(self.root, ("",)).values()
+            found = passed_over([f for folder in every for f in folder], self._files(), "video")
+        names = defaultdict(list)
         for name, index in self._indices():
-            found += [f"{name}: {said}" for said in _notes(index)]
+            for said in _notes(index):
+                names[said].append(name)
+        for said, those in names.items():
+            more = f" and {len(those) - 3} more" if len(those) > 3 else ""
+            found.append(f"{said}: {', '.join(those[:3])}{more}")
         return found
 
     def frame_rates(self) -> dict[str, float]:

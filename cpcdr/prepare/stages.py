@@ -32,6 +32,8 @@ from cpcdr.runtime.errors import FrameError
 TOGETHER = 8
 """Frames that go through the stages of an actor together: what a depth network sees at once, and
 as many as are held decoded."""
+_LEAST_CONTRAST = 8
+"""Grey levels between the darkest and the brightest value of a frame."""
 
 
 class Stage(Protocol):
@@ -77,6 +79,20 @@ def _single_threaded() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def refuse_blank(frame: Frame) -> None:
+    """Refuse a frame that shows nothing: a covered lens, or a decoder that fails in silence.
+
+    Raises:
+        FrameError: all its pixels are nearly of one colour.
+    """
+    if int(frame.image.max()) - int(frame.image.min()) < _LEAST_CONTRAST:
+        raise FrameError(
+            f"{frame.ref.path or frame.ref.frame_id} has no contrast (frame "
+            f"{frame.ref.frame_index}): its pixels are all of one colour; look whether a player "
+            "shows more, and convert the recording if so."
+        )
+
+
 @dataclass(frozen=True)
 class ReadFrames:
     """References to frames at the working size (0 0: each frame's own)."""
@@ -90,6 +106,7 @@ class ReadFrames:
     def _read(self, draft: Draft) -> Draft:
         try:
             frame = self.source.read(draft.ref)
+            refuse_blank(frame)
         except FrameError as error:
             return draft.rejected(error)
         if min(self.size) > 0:

@@ -27,7 +27,7 @@ class SegmentConfig:
         labels: write label maps to the folder instead: 8-bit PNG files of ids with a palette.
         clusters: number of clusters of a network trained without labels.
         opacity: of the class colours over the frame.
-        fps: frames per second of the videos.
+        fps: frames per second of the videos; None: as recorded, 15 if that is unknown.
         workers: actors; 0: one for each GPU, or for each core.
         engine: ``ray`` or ``local``.
     """
@@ -38,13 +38,13 @@ class SegmentConfig:
     labels: bool = False
     clusters: int = CLUSTERS_WITHOUT_LABELS
     opacity: float = 0.5
-    fps: float = 15.0
+    fps: float | None = None
     workers: int = 0
     engine: Engine = "ray"
     options: FrameOptions = field(default_factory=FrameOptions)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.opacity <= 1 or self.fps <= 0:
+        if not 0 <= self.opacity <= 1 or (self.fps is not None and self.fps <= 0):
             raise InputError("--opacity must lie in 0..1 and --fps must be positive.")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers} must not be negative; 0 chooses.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from PIL import Image
 from cpcdr.frames.decode import decode_image
 from cpcdr.runtime.errors import InputError
 from cpcdr.segment.config import SegmentConfig
+
+_FPS = 15.0
+"""Frames per second of a video whose source does not say."""
 
 
 def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
@@ -28,8 +32,8 @@ def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
 class OverlayVideos:
     """One mp4 in total, or one per sequence in a folder; files appear only when complete."""
 
-    def __init__(self, config: SegmentConfig) -> None:
-        self.config = config
+    def __init__(self, config: SegmentConfig, frame_rates: Mapping[str, float]) -> None:
+        self.config, self.frame_rates = config, frame_rates
         self.writer: cv2.VideoWriter | None = None
         self.path, self.size = Path(), (0, 0)
 
@@ -40,19 +44,17 @@ class OverlayVideos:
         image = decode_image(picture, frame_id)
         if path != self.path:
             self.close()
-            self._open(path, image)
+            self._open(path, image, self.config.fps or self.frame_rates.get(sequence) or _FPS)
         assert self.writer is not None
         height, width = self.size
         if image.shape[:2] != self.size:
             image = cv2.resize(image, (width, height)).astype(np.uint8)
         self.writer.write(np.ascontiguousarray(image[:height, :width, ::-1]))
 
-    def _open(self, path: Path, image: NDArray[np.uint8]) -> None:
+    def _open(self, path: Path, image: NDArray[np.uint8], fps: float) -> None:
         self.path, self.size = path, (image.shape[0], image.shape[1])
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        self.writer = cv2.VideoWriter(
-            str(self._partial()), fourcc, self.config.fps, self.size[::-1]
-        )
+        self.writer = cv2.VideoWriter(str(self._partial()), fourcc, fps, self.size[::-1])
         if not self.writer.isOpened():
             raise InputError(f"{path}: cannot be written as a video; choose another folder.")
 

@@ -24,7 +24,7 @@ from cpcdr.evaluate.matching import scores
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import Frame, FrameRef, get_protocol, open_frames
-from cpcdr.frames.decode import read_label_map
+from cpcdr.frames.decode import encode_jpeg, read_label_map
 from cpcdr.frames.resize import fit
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import ModelConfig
@@ -35,6 +35,7 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.segment.config import ExportConfig, SegmentConfig
 from cpcdr.segment.load import load_network_for_use
 from cpcdr.segment.pyfunc import ImagesToClasses
+from cpcdr.segment.writers import OverlayVideos
 from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.pretrain_task import PretrainModule
 
@@ -350,3 +351,18 @@ def test_images_are_seen_at_the_scale_of_the_training(
         middle = whole[top : top + 64, left : left + 128].astype(int)
         assert middle.shape == trained.shape
         assert np.abs(middle - trained).mean() < 2, "the training's frames went through JPEG"
+
+
+def test_videos_play_as_fast_as_they_were_recorded(tmp_path: Path) -> None:
+    picture = encode_jpeg(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    for fps, expected in ((None, {"slow": 10, "fast": 30, "unknown": 15}), (5.0, {"slow": 5})):
+        config = SegmentConfig(out=tmp_path / f"at-{fps}", fps=fps)
+        config.out.mkdir()
+        writer = OverlayVideos(config, {"slow": 10, "fast": 30})
+        for name in expected:
+            for index in range(3):
+                writer.add(name, f"{name}/{index:08d}", picture)
+        writer.close()
+        for name, rate in expected.items():
+            video = cv2.VideoCapture(str(config.out / f"{name}.mp4"))
+            assert video.get(cv2.CAP_PROP_FPS) == rate

@@ -154,7 +154,7 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
     source: Any = open_frames(f"video:{path}", FrameOptions(fov=90))
     frame = source.read(source.refs()[0])
     assert frame.intrinsics[:2].tolist() == pytest.approx([160, 160 * 4 / 3])
-    assert source.notes() == ["a: pixels 4:3, which intrinsics follow"]
+    assert source.notes() == ["pixels 4:3, which intrinsics follow: a"]
     given_camera = FrameOptions(intrinsics="200,200,160,120")
     frame = open_frames(f"video:{path}", given_camera).read(source.refs()[0])
     assert frame.intrinsics.tolist() == [200, 200, 160, 120]
@@ -237,7 +237,7 @@ def test_the_main_of_two_tracks_is_read_and_said(tmp_path: Path) -> None:
                     new.mux(packet)
     source: Any = open_frames(f"video:{path}")
     assert read_numbers(source) == list(range(10))
-    assert source.notes() == ["two: 2 video tracks, of which number 1 is read"]
+    assert source.notes() == ["2 video tracks, of which number 1 is read: two"]
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
