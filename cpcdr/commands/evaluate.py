@@ -58,8 +58,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     Returns:
         ``protocol``, ``miou``, ``accuracy``, ``untrained_miou``, ``colour_miou`` (None without
-        labels), ``clusters_used``, ``cluster_entropy``, ``frames``, and with labels what
-        `cpcdr.evaluate.report.network_report` says ...
+        labels), ``clusters_used``, ``cluster_entropy``, ``frames``, and with labels the
+        result of `cpcdr.evaluate.report.network_report` ...
 
     Raises:
         InputError: checkpoint, frames or protocol cannot be used.
@@ -90,7 +90,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def evaluate_and_print(config: EvaluateConfig) -> dict[str, Any]:
-    """`evaluate`, with the scores also as a table for people."""
+    """`evaluate`, which also prints the scores as a table."""
     result = evaluate(config)
     print(table(result))
     return result
@@ -103,7 +103,7 @@ def _score(
     size: tuple[int, int],
     run: Run,
 ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """The figures of the result, logged as metrics, and the sheet of predictions."""
+    """The scores, logged as metrics, and the sheet of predictions."""
     classes = len(protocol.classes) if protocol else CLUSTERS_WITHOUT_LABELS
     methods = METHODS if protocol else (config.clustering,)
     prototypes = open_network(config.network, True).prototypes.detach().numpy()
@@ -128,12 +128,12 @@ def _score(
     frames = spread_frames(source, size, 5)
     network = segmenters[NETWORK]
     network.load()
-    found = [clusters[network.segment(frame.image)] for frame in frames]
-    return result, prediction_sheet(frames, found, protocol, matched)
+    maps = [clusters[network.segment(frame.image)] for frame in frames]
+    return result, prediction_sheet(frames, maps, protocol, matched)
 
 
 def _refuse_without_label_maps(source: FrameSource) -> None:
-    """Say it before the pass, not after it. Rendered frames have no path and always labels."""
+    """Fail before the pass, not after it. Rendered frames have no path but always labels."""
     if not any(ref.label_path or not ref.path for ref in source.refs()):
         raise InputError(
             f"{source.spec}: no frame has a label map; put the label files where they belong, or "
@@ -148,23 +148,23 @@ def _segmenters(
     clusters: int,
     prototypes: int,
 ) -> dict[str, Segmenter]:
-    """The network, which says the nearest prototype of each pixel, and what it is compared with."""
+    """The network, whose ids are nearest prototypes, and the baselines."""
     network = PrototypeSegmenter(config.network, np.arange(prototypes))
     if not config.baselines:
         return {NETWORK: network}
-    some = [frame.image for frame in spread_frames(source, size, 40)]
+    images = [frame.image for frame in spread_frames(source, size, 40)]
     method, seed = config.clustering, config.seed
     return {
         NETWORK: network,
         UNTRAINED: prototype_segmenter(config.network, clusters, False, method, seed),
-        COLOUR: ColourSegmenter(fit_colour_position(some, clusters, seed)),
+        COLOUR: ColourSegmenter(fit_colour_position(images, clusters, seed)),
     }
 
 
 def _baseline_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
+    result: dict[str, float | None] = {}
     for name in (UNTRAINED, COLOUR):
         score = scores(match(totals[name]).fold(totals[name])) if name in totals else None
-        found[f"{name}_miou"] = score.miou if score else None
-        found[f"{name}_accuracy"] = score.accuracy if score else None
-    return found
+        result[f"{name}_miou"] = score.miou if score else None
+        result[f"{name}_accuracy"] = score.accuracy if score else None
+    return result

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,59 @@ from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_s
 OURS = "depth regions"
 
 
+@dataclass
+class _Measures:
+    """Measures accumulated over frames.
+
+    Attributes:
+        frames: number of frames.
+        rows: by method, the measures of each frame.
+        warnings: number of frames with each kind of warning.
+        sizes: regions by power of four of their area in pixels.
+        pictures: rows of the figure.
+        titles: of its columns.
+    """
+
+    frames: int = 0
+    rows: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
+    sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros(12))
+    pictures: list[list[NDArray[np.uint8]]] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+
+    def add(
+        self, frame: Frame, disparity: NDArray[np.float32], cuts: dict[str, NDArray[np.integer]]
+    ) -> None:
+        """Measure the regions of one frame by every method."""
+        self.frames += 1
+        for method, ids in cuts.items():
+            self.rows.setdefault(method, []).append(_measure(ids, disparity, frame))
+        for warning in shape_quality(cuts[OURS]).warnings():
+            kind = "giant region" if warning.startswith("one region") else "dust"
+            self.warnings[kind] = self.warnings.get(kind, 0) + 1
+        area = np.bincount(cuts[OURS].ravel().astype(np.int64))
+        power = np.clip(np.log2(np.maximum(area, 1)) / 2, 0, 11).astype(int)
+        self.sizes += np.bincount(power, minlength=12)
+        if len(self.pictures) < 4:
+            coloured = [colour_regions(ids.astype(np.int64), frame.image) for ids in cuts.values()]
+            self.pictures.append([frame.image, colour_disparity(disparity), *coloured])
+            self.titles = ["frame", "disparity", *cuts]
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Means over the frames of every measure, by method."""
+        return {
+            method: {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+            for method, rows in self.rows.items()
+        }
+
+
 def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
-    """Measure, record, draw.
+    """Evaluate regions; record the results and figures.
 
     Returns:
         ``methods``: the means over the frames of every measure by method; ``sizes``: histogram of
-        region sizes (share of regions by power of four of the area in pixels); ``alarms``: how
-        many frames set off each; counts.
+        region sizes (fraction of regions by power of four of the area in pixels); ``warnings``:
+        number of frames with each; counts.
 
     Raises:
         InputError: frames or depth cannot be used.
@@ -46,44 +92,21 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
     start = time.perf_counter()
     plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
     digest = config_hash(plain)
-    rows: dict[str, list[dict[str, float]]] = {}
-    alarms: dict[str, int] = {}
-    sizes = np.zeros(12)
-    shown: list[list[NDArray[np.uint8]]] = []
     with open_run(config.tracking, "evaluate-regions", digest, plain, config.out) as run:
-        frames = 0
+        measures = _Measures()
         for frame, disparity in _frames(config):
-            frames += 1
-            cuts = dict(_cuts(config, frame, disparity))
-            for method, ids in cuts.items():
-                rows.setdefault(method, []).append(_measure(ids, disparity, frame))
-            for alarm in shape_quality(cuts[OURS]).warnings():
-                kind = "giant region" if alarm.startswith("one region") else "dust"
-                alarms[kind] = alarms.get(kind, 0) + 1
-            area = np.bincount(cuts[OURS].ravel().astype(np.int64))
-            sizes += np.bincount(
-                np.clip(np.log2(np.maximum(area, 1)) / 2, 0, 11).astype(int), minlength=12
-            )
-            if len(shown) < 4:
-                pictures = [
-                    colour_regions(ids.astype(np.int64), frame.image) for ids in cuts.values()
-                ]
-                shown.append([frame.image, colour_disparity(disparity), *pictures])
-                titles = ["frame", "disparity", *cuts]
-        if not frames:
+            measures.add(frame, disparity, dict(_cuts(config, frame, disparity)))
+        if not measures.frames:
             raise InputError(f"{config.frames}: no frame can be measured; check frames and depth.")
-        sheet = contact_sheet(shown, titles)
+        sheet = contact_sheet(measures.pictures, measures.titles)
         run.figure("regions", sheet)
         save_png(config.out / "regions.png", sheet)
-        means = {
-            method: {name: float(np.nanmean([r[name] for r in found])) for name in found[0]}
-            for method, found in rows.items()
-        }
+        means, sizes = measures.means(), measures.sizes / measures.sizes.sum()
         result: dict[str, Any] = {
-            "frames": frames,
+            "frames": measures.frames,
             "methods": means,
-            "sizes": {f"{4**i} px": round(float(s), 4) for i, s in enumerate(sizes / sizes.sum())},
-            "alarms": alarms,
+            "sizes": {f"{4**i} px": round(float(s), 4) for i, s in enumerate(sizes)},
+            "warnings": measures.warnings,
             "config_hash": digest,
             "run_id": run.run_id,
             "seconds": round(time.perf_counter() - start, 1),
@@ -91,12 +114,12 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
         run.metrics(means[OURS], step=0)
         write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
         run.artifact(config.out / "report.json")
-        print(_table(means, alarms, frames))
+        print(_table(means, measures.warnings, measures.frames))
         return result
 
 
 def _frames(config: EvaluateRegionsConfig) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
-    """Frames with their disparity; those that cannot be used are counted and left out."""
+    """Frames with their disparity; reports frames left out at the end."""
     source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     rejected: list[str] = []
     for ref in Progress(source.refs(), desc="regions", unit="frame"):
@@ -115,7 +138,7 @@ def _frames(config: EvaluateRegionsConfig) -> Iterator[tuple[Frame, NDArray[np.f
 def _cuts(
     config: EvaluateRegionsConfig, frame: Frame, disparity: NDArray[np.float32]
 ) -> Iterator[tuple[str, NDArray[np.integer]]]:
-    """Every method's regions of a frame, as many as ours finds."""
+    """Regions of a frame by every method, with the number that ours yields."""
     ours, _ = regions_of_frame(frame.image, disparity, frame.intrinsics, config.regions)
     yield OURS, ours
     if config.alternatives:
@@ -134,10 +157,13 @@ def _measure(
     return row
 
 
-def _table(means: dict[str, dict[str, float]], alarms: dict[str, int], frames: int) -> str:
+def _table(means: dict[str, dict[str, float]], warnings: dict[str, int], frames: int) -> str:
+    """The result as a printed table."""
     names = list(next(iter(means.values())))
     lines = ["", " " * 20 + "".join(f"{name[:16]:>18s}" for name in names)]
     for method, row in means.items():
         lines.append(f"  {method:18s}" + "".join(f"{row[name]:18.3f}" for name in names))
-    lines += [f"  alarm: {kind} in {count} of {frames} frames" for kind, count in alarms.items()]
+    lines += [
+        f"  warning: {kind} in {count} of {frames} frames" for kind, count in warnings.items()
+    ]
     return "\n".join([*lines, ""])

@@ -1,4 +1,4 @@
-"""What frozen features know: linear probes, nearest neighbours, purity of prototypes.
+"""Probe frozen features: linear classifiers, nearest neighbours, purity of prototypes.
 
 Example:
   cpcdr probe --network runs/pretrain/checkpoint \\
@@ -30,7 +30,7 @@ from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.run import open_run
 
-_PER_FRAME, _PIXELS = 400, 200_000  # pixels that SGD sees: of a frame, and of all at most
+_PER_FRAME, _PIXELS = 400, 200_000  # pixels for SGD: per frame, and at most in total
 
 
 def probe(config: ProbeConfig) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
 def labelled_frames(
     source: FrameSource, size: tuple[int, int]
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Images [H, W, 3] of ``size`` and labels at stride 4; what is left out is said at the end.
+    """Images [H, W, 3] of ``size`` and labels at stride 4; reports left-out frames at the end.
 
     Raises:
-        InputError: no frame has labels that can be read.
+        InputError: no frame has readable labels.
     """
     refs, left_out, first = source.refs(), 0, ""
     grid = tuple(-(-side // 4) for side in size)

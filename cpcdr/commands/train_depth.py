@@ -23,7 +23,7 @@ from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameSource, open_frames
-from cpcdr.prepare.checks import depth_alarms
+from cpcdr.prepare.checks import depth_warnings
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
@@ -38,7 +38,7 @@ _MIN_ROTATING = 0.02
 
 
 def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
-    """Train, or go on; record the run and its figures.
+    """Train or resume; record the run and its figures.
 
     Returns:
         ``checkpoint``, ``photometric`` and ``identity`` (the loss of identity reprojection),
@@ -47,7 +47,7 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
         ``turning``, the fraction of triplets with rotation in the second half of training.
 
     Raises:
-        InputError: the frames cannot be used, or the training had to stop.
+        InputError: the frames cannot be used, or training failed.
     """
     start = time.perf_counter()
     source = open_frames(config.frames, config.options)
@@ -90,11 +90,11 @@ def _train(
         rows = read_history(config.out / "history.jsonl")
         last = rows[-1]
         depth = Network(f"network:{checkpoint}", checkpoint)
-        _say_alarms(task, depth, run)
+        _check_network(task, depth, run)
         return {
             "checkpoint": str(checkpoint),
             "frames": source.spec,
-            **_say_camera(task, depth.camera, rows, run),
+            **_report_camera(task, depth.camera, rows, run),
             "triplets": len(task.scan.triplets),
             "steps": last["step"],
             "photometric": last["photometric"],
@@ -105,20 +105,20 @@ def _train(
         }
 
 
-def _say_alarms(task: DepthTask, depth: Network, run: Run) -> None:
-    """What prepare would say of the finished network, on some frames of its own video."""
+def _check_network(task: DepthTask, depth: Network, run: Run) -> None:
+    """Run the depth check of prepare on the finished network, on frames of its own video."""
     size = (task.settings.height, task.settings.width)
-    alarms = depth_alarms(depth, task.source, size)
-    if alarms:
-        run.tags({"cpcdr.alarm": "; ".join(alarms)})
-    for alarm in alarms:
-        print(f"warning: {alarm}.")
+    warnings = depth_warnings(depth, task.source, size)
+    if warnings:
+        run.tags({"cpcdr.alarm": "; ".join(warnings)})
+    for warning in warnings:
+        print(f"warning: {warning}.")
 
 
-def _say_camera(
+def _report_camera(
     task: DepthTask, camera: LearnedCamera | None, rows: list[dict[str, float]], run: Run
 ) -> dict[str, Any]:
-    """Where the intrinsics are from; learned ones in pixels of the first triplet's own size."""
+    """Report the source of the intrinsics; learned ones in pixels of the unscaled frames."""
     source = task.source
     if camera is None:
         return {"intrinsics": source.intrinsics_note}
@@ -142,11 +142,11 @@ def _say_camera(
 
 
 def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:
-    """Frames, disparity, the frame made from its neighbour, and the auto-mask."""
+    """Frames, disparity, the frame reconstructed from its neighbour, and the auto-mask."""
     batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
     shown = task.example(load_depth_network(checkpoint), batch)
-    images, made = as_pictures(shown["image"]), as_pictures(shown["synthesised"])
+    images, warped = as_pictures(shown["image"]), as_pictures(shown["synthesised"])
     masks = [np.repeat(m[..., None] * np.uint8(255), 3, axis=2) for m in shown["automask"].numpy()]
     disparities = [colour_disparity(d) for d in shown["disparity"].numpy()]
-    rows = [list(row) for row in zip(images, disparities, made, masks, strict=True)]
-    return contact_sheet(rows, ["frame", "disparity", "made from the next frame", "pixels used"])
+    rows = [list(row) for row in zip(images, disparities, warped, masks, strict=True)]
+    return contact_sheet(rows, ["frame", "disparity", "warped next frame", "pixels used"])

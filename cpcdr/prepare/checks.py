@@ -1,4 +1,4 @@
-"""A look at the depth of some frames before hours are spent on all of them, and at the regions."""
+"""Checks of depth on some frames before hours are spent on all of them, and of the regions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run
 
 CHECKED_FRAMES = 8
-"""Frames, spread over all."""
+"""Number of checked frames, spread over all."""
 
 
-def depth_alarms(depth: DepthSource, source: FrameSource, size: tuple[int, int]) -> list[str]:
-    """A sentence for each thing that is wrong with the depth of some frames, as far as is known.
+def depth_warnings(depth: DepthSource, source: FrameSource, size: tuple[int, int]) -> list[str]:
+    """Problems with the depth of some frames, one sentence each.
 
     The last metrics of a network's training are checked too.
     """
@@ -32,54 +32,54 @@ def depth_alarms(depth: DepthSource, source: FrameSource, size: tuple[int, int])
 def check_depth(
     depth: DepthSource, source: FrameSource, size: tuple[int, int], allow_poor: bool, run: Run
 ) -> list[str]:
-    """Say what is wrong with the depth, mark the run, and refuse unless that was allowed.
+    """Check the depth: warn and tag the run if allowed to continue, otherwise refuse.
 
     Args:
-        depth: the source of depth; one that knows the exact depth is not checked.
+        depth: the depth source; exact depth is not checked.
         source: the video.
-        size: height and width of the prepared frames; 0 0: each frame's own.
-        allow_poor: go on in spite of alarms.
+        size: height and width of the prepared frames; 0 0 for each frame's own.
+        allow_poor: continue despite warnings.
         run: gets the tag ``cpcdr.alarm``.
 
     Returns:
-        a sentence for each thing that is wrong.
+        the warnings, one sentence each.
 
     Raises:
-        InputError: the depth is bad, and that was not allowed; or no frame can be read.
+        InputError: the check fails and ``allow_poor`` is not set, or no frame can be read.
     """
     if depth.name == "ground-truth":
         return []
-    alarms = depth_alarms(depth, source, size)
-    if not alarms:
+    warnings = depth_warnings(depth, source, size)
+    if not warnings:
         return []
-    run.tags({"cpcdr.alarm": "; ".join(alarms)})
+    run.tags({"cpcdr.alarm": "; ".join(warnings)})
     if not allow_poor:
         raise InputError(
-            f"Depth by {depth.name} is poor: {alarms[0]}; give better depth, or "
-            "--allow-poor-depth to go on."
+            f"Depth by {depth.name} is poor: {warnings[0]}; give better depth, or "
+            "--allow-poor-depth to continue."
         )
-    for alarm in alarms:
-        print(f"warning: {alarm}.")
-    return alarms
+    for warning in warnings:
+        print(f"warning: {warning}.")
+    return warnings
 
 
-def check_regions(dataset: PreparedDataset, run: Run, known: Sequence[str] = ()) -> None:
-    """Say whether one region has swallowed the scene on most of some frames; mark the run.
+def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = ()) -> None:
+    """Warn and tag the run if one region covers the scene in most of the checked frames.
 
     Args:
-        dataset: what was prepared.
+        dataset: the prepared dataset.
         run: gets the tag ``cpcdr.alarm``.
-        known: what was wrong before, which the tag says too.
+        earlier: warnings of earlier checks, repeated in the tag.
     """
-    chosen = spread(len(dataset), CHECKED_FRAMES)
-    largest = [shape_quality(sample.regions).largest for sample in dataset.samples(chosen)]
-    giants = [share for share in largest if share > GIANT]
+    indices = spread(len(dataset), CHECKED_FRAMES)
+    largest = [shape_quality(sample.regions).largest for sample in dataset.samples(indices)]
+    giants = [fraction for fraction in largest if fraction > GIANT]
     if 2 * len(giants) <= len(largest):
         return
-    alarm = (
+    warning = (
         f"one region covers {100 * np.mean(giants):.0f} % of the image in {len(giants)} of "
-        f"{len(largest)} frames that were looked at: see the run's figure whether its depth is "
-        "flat, or lower --regions.separation"
+        f"{len(largest)} checked frames: see in the run's figure whether their depth is flat, or "
+        "lower --regions.separation"
     )
-    print(f"warning: {alarm}.")
-    run.tags({"cpcdr.alarm": "; ".join([*known, alarm])})
+    print(f"warning: {warning}.")
+    run.tags({"cpcdr.alarm": "; ".join([*earlier, warning])})

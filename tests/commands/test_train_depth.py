@@ -13,7 +13,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 
-from cpcdr.commands.train_depth import _say_camera, train_depth
+from cpcdr.commands.train_depth import _report_camera, train_depth
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.network import load_depth_network
 from cpcdr.frames import FrameOptions, open_frames
@@ -77,7 +77,7 @@ def test_where_hardly_any_frame_turns_it_is_said(
     camera = LearnedCamera((100.0, 100.0, 63.5, 31.5), (64, 128))
     rows = [{"turning": 1.0}] * 3 + [{"turning": turning}] * 3
     with open_run(TrackingConfig("none"), "depth", "key", {}, tmp_path / "run") as run:
-        said = _say_camera(task, camera, rows, run)
+        said = _report_camera(task, camera, rows, run)
     assert said["turning"] == turning
     printed = capsys.readouterr().out
     assert f"from the {turning:.1%} of the triplets" in printed
