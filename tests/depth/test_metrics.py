@@ -31,6 +31,14 @@ def test_median_scaling_and_caps():
     assert far.rmse == pytest.approx(30 / math.sqrt(2))  # clipped to 80
 
 
+def test_the_scale_is_that_of_the_medians_not_of_the_means():
+    truth = np.array([[1.0, 2.0, 3.0, 4.0, 60.0]])
+    predicted = np.array([[0.5, 1.0, 1.5, 2.0, 2.0]])
+    errors = depth_errors(predicted, truth)
+    assert errors.scale == 2.0
+    assert errors.abs_rel == pytest.approx((56 / 60) / 5), "four of five pixels are exact"
+
+
 def test_mean_over_frames():
     truth = np.array([[2.0, 4.0]])
     twice = depth_errors(truth * 2, truth, median_scaling=False)

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import cpcdr.train.schedule
 from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, step_folder
 from cpcdr.runtime.errors import InputError
-from cpcdr.train import optimizer
+from cpcdr.train import loop, optimizer
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import append_history, cut_history, read_history
@@ -264,7 +265,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
     class Joined(Plain):
         joined = 3
 
-    config = dataclasses.replace(CONFIG, checkpoint_every=2, clip_norm=1.0, precision="float32")
+    config = dataclasses.replace(CONFIG, checkpoint_every=2, precision="float32")
     thrice = dataclasses.replace(config, accumulate=3)
     train(Joined(), config, LOCAL, tmp_path / "one")
     train(Plain(), thrice, LOCAL, tmp_path / "three")
@@ -400,3 +401,76 @@ def test_automatic_precision_is_recorded_and_kept(
     same = tmp_path / "bf16"
     train(LinearTask(), dataclasses.replace(CONFIG, precision="bf16"), LOCAL, same)
     assert_same_run(out, same)
+
+
+def test_the_gradient_of_a_step_is_the_mean_over_accumulated_batches(tmp_path: Path) -> None:
+    """Three times the same batch is that batch once; clipping would hide a factor."""
+
+    class Constant(LinearTask):
+        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
+            for _ in range(first_step, PER_EPOCH):
+                x = torch.arange(8.0)[:, None] / 8 + torch.zeros(8, 4)
+                yield {"x": x, "y": x.sum(dim=1), "epoch": torch.tensor(0.0)}
+
+        def build(self) -> nn.Module:
+            module = Linear()
+            module.norm, module.noise = nn.Identity(), 0.0
+            return module
+
+    once = dataclasses.replace(CONFIG, steps=1, checkpoint_every=1, precision="float32")
+    thrice = dataclasses.replace(once, accumulate=3)
+    for name, config in (("one", once), ("three", thrice)):
+        train(Constant(), config, LOCAL, tmp_path / name)
+    lines = [read_history(tmp_path / name / "history.jsonl")[-1] for name in ("one", "three")]
+    assert lines[0]["grad_norm"] == pytest.approx(lines[1]["grad_norm"], rel=1e-5)
+    assert lines[0]["loss"] == pytest.approx(lines[1]["loss"], rel=1e-5)
+
+
+def test_a_group_that_starts_later_stands_still_until_then(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Late(LinearTask):
+        def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+            assert isinstance(model, Linear)
+            late = [model.layer.weight]
+            others = [p for p in model.parameters() if p is not model.layer.weight]
+            return [{"params": others}, {"params": late, "starts": 0.5}]
+
+        def after_step(self, model: nn.Module) -> None:
+            assert isinstance(model, Linear)
+            seen.append(float(model.layer.weight.detach().sum()))
+
+    train(Late(), CONFIG, LOCAL, tmp_path / "run")
+    assert len(seen) == TOTAL, "after_step is called once after each step"
+    assert len(set(seen[: TOTAL // 2])) == 1
+    assert len(set(seen[TOTAL // 2 :])) == TOTAL // 2 and seen[TOTAL // 2] != seen[0]
+
+
+def test_gradients_are_averaged_over_ranks_once_a_step_however_many_batches_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reductions: list[int] = []
+
+    class Counted(nn.parallel.DistributedDataParallel):
+        """DDP with a hook that counts the all-reduces of gradients."""
+
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            self.register_comm_hook(None, self.count)
+
+        @staticmethod
+        def count(_, bucket):  # DDP compares annotations, which are text here, with classes
+            reductions.append(bucket.index())
+            done: torch.futures.Future[Tensor] = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+    monkeypatch.setattr(loop, "DistributedDataParallel", Counted)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:  # a group of one process, which takes itself for one of two
+        config = dataclasses.replace(CONFIG, steps=5, accumulate=3, checkpoint_every=5)
+        reporter = LocalReporter(world_size=2, device=torch.device("cpu"))
+        assert train_loop(LinearTask(), config, tmp_path, reporter)["alarm"] == ""
+    finally:
+        dist.destroy_process_group()
+    assert reductions == [0] * 5

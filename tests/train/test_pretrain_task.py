@@ -1,0 +1,116 @@
+"""The pre-training task: items of the ranks, prototypes, and that labels fit the images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from cpcdr.dataset import PreparedDataset, encode_disparity, encode_png16
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
+from cpcdr.prepare.parts import finish, write_part
+from cpcdr.train.pretrain_task import PretrainModule, PretrainTask, stack_frames
+
+MODEL = ModelConfig("resnet10", 8, 16, 32, 16, 20)
+LOSS = LossConfig(pixel_points=20, region_points=40)
+CPU = torch.device("cpu")
+FRAMES = 24
+
+
+def row(index: int) -> dict[str, Any]:
+    """A frame of six regions, whose brightness is its index."""
+    regions = np.add.outer(3 * (np.arange(64) >= 32), np.arange(96) // 32).astype(np.uint16)
+    image = np.full((64, 96, 3), 10 * index, np.uint8)
+    disparity = np.linspace(0.1, 0.9, 64, dtype=np.float32)[:, None].repeat(96, axis=1)
+    return {
+        "sequence": "s", "frame_index": index, "frame_id": f"s/{index:08d}",
+        "image": cv2.imencode(".png", image)[1].tobytes(), "height": 64, "width": 96,
+        "intrinsics": [80.0, 80.0, 47.5, 31.5], "source": "test:",
+        "disparity": encode_disparity(disparity), "regions": encode_png16(regions),
+        "num_regions": 6, "superpixels": encode_png16(regions), "edges": [0, 1],
+        "edge_distance": [0.5], "reason": "",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "dataset"
+    (folder / "data").mkdir(parents=True)
+    write_part(folder, [row(i) for i in range(FRAMES)])
+    finish(folder)
+    manifest = {"hash": "x", "frames": FRAMES, "size": [64, 96]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def task(data: Path, **changes: Any) -> PretrainTask:
+    settings = {"frames_per_item": 2, "loss": LOSS, "model": MODEL, "seed": 5} | changes
+    return PretrainTask(data=data, **settings)
+
+
+def test_after_a_step_prototypes_are_back_on_the_unit_sphere(data: Path) -> None:
+    pretraining = task(data)
+    module = pretraining.build()
+    assert isinstance(module, PretrainModule)
+    with torch.no_grad():
+        module.network.prototypes.mul_(3).add_(0.1)
+    pretraining.after_step(module)
+    torch.testing.assert_close(module.network.prototypes.norm(dim=1), torch.ones(20))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_share_an_epochs_frames_without_overlap(
+    data: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, int]] = []
+    samples = PreparedDataset.samples
+
+    def noting(self: PreparedDataset, indices: list[int]) -> Any:
+        read.extend((rank, index) for index in indices)
+        return samples(self, indices)
+
+    monkeypatch.setattr(PreparedDataset, "samples", noting)
+    pretraining, steps = task(data), FRAMES // 2 // world_size
+    assert pretraining.steps_per_epoch(world_size) == steps
+    for rank in range(world_size):
+        assert len(list(pretraining.batches(0, 0, rank, world_size, CPU))) == steps
+    assert sorted(index for _, index in read) == list(range(FRAMES))
+    for rank in range(world_size):
+        assert sum(mine == rank for mine, _ in read) == FRAMES // world_size
+
+
+def test_a_batch_does_not_depend_on_where_its_epoch_is_entered(data: Path) -> None:
+    pretraining = task(data)
+    whole = list(pretraining.batches(1, 0, 1, 2, CPU))
+    (last,) = pretraining.batches(1, 5, 1, 2, CPU)
+    for name, value in last.items():
+        assert torch.equal(value, whole[5][name]), name
+    other = next(pretraining.batches(1, 0, 0, 2, CPU))
+    assert not torch.equal(other["images"], whole[0]["images"])
+
+
+@pytest.mark.parametrize("items", [1, 3])
+def test_every_pixels_region_and_appearance_are_those_of_its_image(data: Path, items: int) -> None:
+    """Region ids begin at 0 and count on over the frames of a batch, without a gap."""
+    batch = next(task(data, items=items).batches(0, 0, 0, 1, CPU))
+    regions, appearances = batch["regions"], batch["appearances"]
+    count = 6 * 2 * items
+    assert batch["image_of"].shape[0] == batch["transforms"].shape[0] == count
+    assert regions.min() >= 0 and regions.max() < count
+    assert regions.unique().numel() > count // 2
+    image = torch.arange(len(regions))[:, None, None].expand_as(regions)
+    assert torch.equal(batch["image_of"][regions, appearances], image)
+
+
+def test_frames_reach_the_compositor_with_the_ids_of_the_dataset(data: Path) -> None:
+    samples = PreparedDataset(data).samples([3, 7])
+    frames = stack_frames(samples, 1, pin=False)
+    expected = np.add.outer(3 * (np.arange(64) >= 32), np.arange(96) // 32)
+    for regions in frames.regions[0]:
+        np.testing.assert_array_equal(regions.numpy(), expected)
