@@ -57,6 +57,8 @@ INDEX_SCHEMA = pa.schema(
         ("num_regions", pa.int32()),
     ]
 )
+FORMAT = 1
+"""Of dataset folders; a larger one is refused."""
 ROWS_PER_GROUP = 4
 """Rows that are read together: few, because an item takes its frames from everywhere."""
 
@@ -107,15 +109,23 @@ class PreparedDataset:
         for (part, group), places in sorted(wanted.items()):
             path = f"{self._root}/data/{part}"
             try:
-                with pq.ParquetFile(path, filesystem=self._system) as file:
+                with pq.ParquetFile(
+                    path, filesystem=self._system, page_checksum_verification=True
+                ) as file:
                     table = file.read_row_group(group, columns=list(columns), use_threads=False)
                 for at, offset in places:
                     result[at] = table.slice(offset, 1).to_pylist()[0]
             except (OSError, pa.ArrowException, IndexError) as error:
                 raise InputError(
-                    f"{path}: cannot be read ({error}); make the dataset again with cpcdr prepare."
+                    f"{path}: is damaged ({error}); run the cpcdr prepare command that made "
+                    f"{self.folder} again, which redoes just this part."
                 ) from error
         return result
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the part files, sorted."""
+        return sorted(set(self._part))
 
     def samples(self, indices: Sequence[int]) -> list[Sample]:
         """The given frames, decoded."""
@@ -204,6 +214,12 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise InputError(
             f"{path}: is damaged; make the dataset again with cpcdr prepare."
         ) from error
+    found = manifest.get("format", FORMAT)
+    if not isinstance(found, int) or found > FORMAT:
+        raise InputError(
+            f"{path}: has format {found}, and this version of cpcdr reads up to {FORMAT}; update "
+            "cpcdr."
+        )
     return manifest
 
 
@@ -215,10 +231,16 @@ def read_table(folder: Path | str, name: str, schema: pa.Schema) -> pa.Table:
     """
     system, root = open_storage(folder)
     try:
-        return pq.read_table(f"{root}/{name}", columns=schema.names, filesystem=system)
+        return pq.read_table(
+            f"{root}/{name}",
+            columns=schema.names,
+            filesystem=system,
+            page_checksum_verification=True,
+        )
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{location(folder)}/{name}: cannot be read; make the dataset again."
+            f"{location(folder)}/{name}: cannot be read; run the cpcdr prepare command that made "
+            "the dataset again, which redoes just this file."
         ) from error
 
 

@@ -26,6 +26,7 @@ from cpcdr.dataset import (
     encode_png16,
     epoch_items,
 )
+from cpcdr.prepare.parts import damaged_files, finish, is_whole, write_part
 from cpcdr.runtime.errors import InputError
 
 H, W = 12, 18
@@ -138,7 +139,7 @@ def test_a_damaged_image_in_a_row_names_the_frame(column: str) -> None:
 
 
 def test_what_is_no_dataset_is_said_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not a prepared dataset; make one with .*prepare\.py"):
+    with pytest.raises(InputError, match=r"not a prepared dataset; make one with cpcdr prepare"):
         PreparedDataset(tmp_path / "none")
     (tmp_path / "half.partial").mkdir()
     with pytest.raises(InputError, match="unfinished: run the same"):
@@ -156,7 +157,7 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
     dataset = PreparedDataset(folder)
     part = folder / "data" / "a.parquet"
     part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"a\.parquet: cannot be read"):
+    with pytest.raises(InputError, match=r"a\.parquet: is damaged .*redoes just this part"):
         dataset.samples([2])
     part.unlink()
     with pytest.raises(InputError, match=r"a\.parquet"):
@@ -207,3 +208,29 @@ def test_every_frame_is_seen_in_a_few_epochs() -> None:
 def test_too_few_frames_for_one_item_is_said() -> None:
     with pytest.raises(InputError, match="7 frames, but a mosaic needs 8"):
         epoch_items(7, 8, 0, 0)
+
+
+def test_a_flipped_bit_in_a_part_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    (folder / "data").mkdir(parents=True)
+    write_part(folder, [prepared_row("s", i) | {"reason": ""} for i in range(5)])
+    finish(folder)
+    (folder / "manifest.json").write_text(json.dumps({"hash": "x", "frames": 5}))
+    dataset = PreparedDataset(folder)
+    (part,) = (folder / "data").glob("*.parquet")
+    assert is_whole(part) and damaged_files(folder) == []
+    data = bytearray(part.read_bytes())
+    data[data.index(b"IDAT") + 12] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{part.name}: is damaged"):
+        dataset.samples([0])
+    assert not is_whole(part) and damaged_files(folder) == [f"data/{part.name}"]
+    part.unlink()
+    assert damaged_files(folder) == [f"data/{part.name}"]
+
+
+def test_a_dataset_of_a_future_format_is_refused(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(InputError, match="has format 2, and this version of cpcdr reads up to 1"):
+        PreparedDataset(folder)

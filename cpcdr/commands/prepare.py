@@ -21,14 +21,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.dataset import FORMAT, PreparedDataset, read_manifest
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.figures import dataset_sheet
-from cpcdr.prepare.parts import finish, finished_ids, publish
+from cpcdr.prepare.parts import (
+    damaged_files,
+    drop_damaged,
+    finish,
+    finished_ids,
+    publish,
+    reopen,
+)
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.png_tree import check_region_maps
 from cpcdr.prepare.regroup import graph_settings, regroup
@@ -64,8 +71,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         reused = 0
         if config.regroup is not None:
             reused = _regroup(config, config.regroup, run)
-        elif config.out.exists():
-            _check_same(config.out, digest)
+        elif config.out.exists() and not _repair(config, digest):
             reused = read_manifest(config.out)["frames"]
         else:
             reused = _make(config, digest, run)
@@ -115,6 +121,25 @@ def _check_same(out: Path, digest: str) -> None:
         )
 
 
+def _partial(config: PrepareConfig) -> Path:
+    """Where the dataset is while it is not finished."""
+    return config.out.absolute().with_name(config.out.name + ".partial")
+
+
+def _repair(config: PrepareConfig, digest: str) -> bool:
+    """Reopen a finished dataset that has damaged files; whether it has any.
+
+    Raises:
+        InputError: the dataset is of another configuration.
+    """
+    _check_same(config.out, digest)
+    damaged = damaged_files(config.out)
+    if damaged:
+        print(f"{config.out}: {', '.join(damaged)} damaged; redoing what they hold.")
+        reopen(config.out.absolute(), _partial(config))
+    return bool(damaged)
+
+
 def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = listed = open_frames(config.frames, config.options)
@@ -124,8 +149,10 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
         source = where_assumed(source, camera, depth.name)
     alarms = check_depth(depth, source, config.size, config.allow_poor_depth, run)
     refs = source.refs()
-    partial = config.out.absolute().with_name(config.out.name + ".partial")
+    partial = _partial(config)
     _claim(partial, config, digest)
+    for path in drop_damaged(partial):
+        print(f"warning: {path} is damaged; its frames are prepared again.")
     done = finished_ids(partial)
     pending = [ref for ref in refs if ref.frame_id not in done]
     print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
@@ -192,7 +219,7 @@ def _write_manifest(
     regions = index["num_regions"].to_numpy()
     source, listed = sources  # with the learned camera, and as it was opened
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
         "config_hash": digest,
         "config": config.identity(),

@@ -1,8 +1,9 @@
 """Part files of an unfinished dataset, and its publication.
 
 While prepare runs, ``OUT.partial/`` collects ``data/*.parquet`` (good rows) and
-``rejected/*.parquet``, each written to a temporary name and renamed. What is there is done;
-publication adds the index and the manifest and renames the folder to ``OUT``.
+``rejected/*.parquet``, each written to a temporary name, synced and renamed. What is there and not
+damaged is done; publication adds the index and the manifest and renames the folder to ``OUT``.
+Every page has a checksum, which readers verify.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cpcdr.dataset import INDEX_SCHEMA, PREPARED_SCHEMA, REJECTED_SCHEMA, ROWS_PER_GROUP
+from cpcdr.dataset import (
+    INDEX_SCHEMA,
+    PREPARED_SCHEMA,
+    REJECTED_SCHEMA,
+    ROWS_PER_GROUP,
+    PreparedDataset,
+)
+from cpcdr.runtime.durable import replace_durable, sync_file
 
 
 def write_part(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -56,12 +64,53 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         compression={_leaf(table.schema, n): c for n, c in compression.items()},
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,
     )
-    temporary.replace(path)
+    sync_file(temporary)
+    replace_durable(temporary, path)
 
 
 def _leaf(schema: pa.Schema, name: str) -> str:
     return f"{name}.list.element" if pa.types.is_list(schema.field(name).type) else name
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a Parquet file is there and every page of it has the checksum it was written with."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group, use_threads=False)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def drop_damaged(folder: Path) -> list[Path]:
+    """Delete the damaged part files of an unfinished dataset, so that their frames are redone."""
+    parts = [*(folder / "data").glob("[!.]*.parquet"), *(folder / "rejected").glob("[!.]*.parquet")]
+    damaged = sorted(path for path in parts if not is_whole(path))
+    for path in damaged:
+        path.unlink()
+    return damaged
+
+
+def damaged_files(out: Path) -> list[str]:
+    """Names of the Parquet files of a finished dataset that are damaged or missing."""
+    tables = [name for name in ("frames.parquet", "rejected.parquet") if not is_whole(out / name)]
+    if "frames.parquet" in tables:
+        return tables
+    parts = [f"data/{part}" for part in PreparedDataset(out).parts]
+    return tables + [part for part in parts if not is_whole(out / part)]
+
+
+def reopen(out: Path, partial: Path) -> None:
+    """Make a finished dataset an unfinished one, of which only the damaged parts are redone."""
+    if is_whole(out / "rejected.parquet"):
+        (out / "rejected").mkdir(exist_ok=True)
+        shutil.copy2(out / "rejected.parquet", out / "rejected")
+    shutil.rmtree(partial, ignore_errors=True)
+    replace_durable(out, partial)
+    (partial / "manifest.json").unlink(missing_ok=True)
 
 
 def finished_ids(folder: Path) -> set[str]:
@@ -108,12 +157,13 @@ def finish(folder: Path) -> tuple[pa.Table, pa.Table]:
     bad = {row["frame_id"]: row for table in tables for row in table.to_pylist()}
     kept = [row for frame_id, row in sorted(bad.items()) if frame_id not in places]
     rejected = pa.Table.from_pylist(kept, schema=REJECTED_SCHEMA)
-    pq.write_table(index, folder / "frames.parquet")
-    pq.write_table(rejected, folder / "rejected.parquet")
+    for name, table in (("frames.parquet", index), ("rejected.parquet", rejected)):
+        pq.write_table(table, folder / name, write_page_checksum=True)
+        sync_file(folder / name)
     return index, rejected
 
 
 def publish(partial: Path, final: Path) -> None:
     """Make the finished folder appear under its name in one step."""
     shutil.rmtree(partial / "rejected", ignore_errors=True)
-    partial.rename(final)
+    replace_durable(partial, final)

@@ -1,8 +1,9 @@
 """Checkpoint folders: what is in one, writing it atomically, finding the newest, reading it safely.
 
-A checkpoint folder holds ``model.safetensors`` (weights), ``config.yaml`` (kind, configuration,
-step) and ``state.pt`` (optimiser, loaded with ``weights_only=True``). A training keeps its newest
-ones under ``OUT/checkpoints/step-XXXXXXXX`` and the finished one as ``OUT/checkpoint``.
+A checkpoint folder holds ``model.safetensors`` (weights), ``state.pt`` (optimiser, loaded with
+``weights_only=True``) and ``config.yaml`` (kind, configuration, step, and the digest of each file,
+which is verified on load). A training keeps its newest ones under ``OUT/checkpoints/step-XXXXXXXX``
+and the finished one as ``OUT/checkpoint``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cpcdr.runtime.config import read_yaml, write_yaml
+from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.durable import file_digest, replace_durable, sync_folder, write_durable
 from cpcdr.runtime.errors import InputError
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.yaml", "state.pt"
+FORMAT = 1
+"""Of checkpoint folders; a larger one is refused."""
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -33,6 +37,65 @@ def step_folder(root: Path, step: int) -> Path:
 def newest_checkpoint(root: Path) -> Path | None:
     """The checkpoint with the most steps under ``root``; None if there is none."""
     return max(root.glob("step-????????"), default=None)
+
+
+def newest_whole_checkpoint(root: Path) -> Path | None:
+    """The newest checkpoint that is not damaged; None if there is none at all.
+
+    Raises:
+        InputError: there are checkpoints, and all of them are damaged.
+    """
+    folders, reasons = sorted(root.glob("step-????????"), reverse=True), []
+    for folder in folders:
+        try:
+            check_checkpoint(folder)
+        except InputError as error:
+            reasons.append(str(error))
+        else:
+            return folder
+    if reasons:
+        raise InputError(
+            f"{root}: no checkpoint can be resumed from ({reasons[0]}); give another --out, or "
+            f"delete {root} to train from the start."
+        )
+    return None
+
+
+def set_damaged_aside(root: Path) -> list[str]:
+    """Rename checkpoints that are newer than the newest whole one, so that it is the newest.
+
+    Returns:
+        a sentence for each of them.
+
+    Raises:
+        InputError: as `newest_whole_checkpoint`.
+    """
+    whole, sentences = newest_whole_checkpoint(root), []
+    for folder in sorted(root.glob("step-????????"), reverse=True):
+        if folder == whole:
+            break
+        aside = folder.with_name(f".{folder.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        assert whole is not None
+        sentences.append(f"{folder}: is damaged; resuming from {whole.name}, the one before it")
+    return sentences
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Verify that all files of a checkpoint are as they were written.
+
+    Raises:
+        InputError: one is missing or has changed, or a newer version of cpcdr wrote them.
+    """
+    values = read_yaml(folder / CONFIG)
+    _check_format(folder, values)
+    digests = values.pop("digests", {})
+    if digests and digests.get(CONFIG) != config_hash(values):
+        raise _damaged(folder / CONFIG)
+    for name in (WEIGHTS, STATE):
+        _require(folder, name)
+        _check_digest(folder, name, digests)
 
 
 def write_checkpoint(
@@ -60,32 +123,38 @@ def write_checkpoint(
     try:
         temporary.mkdir()
         # Python writes the bytes: of a full disk torch's own writer says "unexpected pos".
-        (temporary / WEIGHTS).write_bytes(save(tensors))
-        (temporary / STATE).write_bytes(buffer.getbuffer())
-        write_yaml(temporary / CONFIG, {**config, "step": step})
+        write_durable(temporary / WEIGHTS, save(tensors))
+        write_durable(temporary / STATE, buffer.getbuffer())
+        values = to_plain({**config, "step": step, "format": FORMAT})
+        digests = {name: file_digest(temporary / name) for name in (WEIGHTS, STATE)}
+        digests[CONFIG] = config_hash(values)  # of all but the digests
+        write_yaml(temporary / CONFIG, {**values, "digests": digests})
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    replace_durable(temporary, final)
     return final
 
 
 def prune_checkpoints(root: Path, keep: int = 2) -> None:
-    """Delete all but the newest ``keep`` checkpoints, and what a killed writer left."""
+    """Delete all but the newest ``keep`` checkpoints, and damaged or half-written ones."""
     for old in sorted(root.glob("step-????????"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
-    for partial in root.glob(".step-*.partial"):
-        shutil.rmtree(partial, ignore_errors=True)
+    for left in (*root.glob(".step-*.partial"), *root.glob(".step-*.damaged")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def publish_checkpoint(checkpoint: Path, target: Path) -> None:
     """Copy the final checkpoint to ``target`` without the optimiser state, atomically."""
     temporary = target.with_name(f".{target.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns(STATE))
+    temporary.mkdir(parents=True)
+    for name in (WEIGHTS, CONFIG):
+        write_durable(temporary / name, (checkpoint / name).read_bytes())
+    sync_folder(temporary)
     shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    replace_durable(temporary, target)
 
 
 def read_config(folder: Path, *kinds: str) -> dict[str, Any]:
@@ -103,6 +172,7 @@ def read_config(folder: Path, *kinds: str) -> dict[str, Any]:
             f"{folder}: is a checkpoint of kind '{values.get('kind')}', not {known}; "
             f"give one that a {known} command wrote."
         )
+    _check_format(folder, values)
     if not isinstance(values.get("config"), dict):
         raise InputError(
             f"{folder / CONFIG}: has no section 'config', so it is damaged; copy the checkpoint "
@@ -121,6 +191,7 @@ def read_checkpoint(folder: Path, *kinds: str) -> tuple[dict[str, Any], dict[str
     for name in (CONFIG, WEIGHTS):
         _require(folder, name)
     values = read_config(folder, *kinds)
+    _check_digest(folder, WEIGHTS, values.get("digests", {}))
     try:
         return values, load_file(folder / WEIGHTS)
     except Exception as error:  # safetensors has its own error class, and raises OSError too
@@ -133,15 +204,39 @@ def read_state(folder: Path) -> dict[str, Any]:
     """The optimiser state of a checkpoint.
 
     Raises:
-        InputError: it is missing, or holds anything but tensors and plain values.
+        InputError: it is missing or damaged, or holds anything but tensors and plain values.
     """
     try:
+        _check_digest(folder, STATE, read_yaml(folder / CONFIG).get("digests", {}))
         return torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(
-            f"{folder / STATE}: cannot be resumed from; delete the folder {folder} to go on "
-            "from the checkpoint before it."
+            f"{folder / STATE}: cannot be resumed from; delete the folder {folder} to "
+            "resume from the checkpoint before it."
         ) from error
+
+
+def _check_format(folder: Path, values: Mapping[str, Any]) -> None:
+    found = values.get("format", FORMAT)
+    if not isinstance(found, int) or found > FORMAT:
+        raise InputError(
+            f"{folder}: has format {found}, and this version of cpcdr reads up to {FORMAT}; "
+            "update cpcdr."
+        )
+
+
+def _check_digest(folder: Path, name: str, digests: Any) -> None:
+    """Checkpoints that record no digest are taken as they are."""
+    expected = digests.get(name) if isinstance(digests, Mapping) else None
+    if expected is not None and file_digest(folder / name) != expected:
+        raise _damaged(folder / name)
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path}: is damaged: it is not what was written; copy the checkpoint again, or train it "
+        "again."
+    )
 
 
 def _require(folder: Path, name: str) -> None:

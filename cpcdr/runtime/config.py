@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from cpcdr.runtime.durable import replace_durable, write_durable
 from cpcdr.runtime.errors import InputError
 
 T = TypeVar("T")
@@ -120,12 +121,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
+def write_atomic(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        durable: wait until the disk has it, so that a power cut cannot take it back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)
+    data = content.encode() if isinstance(content, str) else content
+    if durable:
+        write_durable(temporary, data)
+        replace_durable(temporary, path)
+    else:
+        temporary.write_bytes(data)
+        temporary.replace(path)
 
 
 def write_yaml(path: Path, config: Any) -> None:

@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 
-from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, publish_checkpoint, read_state
+from cpcdr.runtime.checkpoint import (
+    CONFIG,
+    newest_checkpoint,
+    publish_checkpoint,
+    read_state,
+    set_damaged_aside,
+)
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import Progress
@@ -64,6 +70,8 @@ def train(
     out = out.absolute()
     final = out / "checkpoint"
     _claim(out, task, config)
+    for sentence in set_damaged_aside(out / "checkpoints"):
+        print(f"warning: {sentence}.")
     _refuse_a_full_disk(out, task, config)
     with _monitor(out, log, task.kind):
         if engine.engine == "local":

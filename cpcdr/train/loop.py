@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cpcdr.runtime.checkpoint import (
     WEIGHTS,
-    newest_checkpoint,
+    newest_whole_checkpoint,
     prune_checkpoints,
     read_checkpoint,
     read_state,
@@ -140,7 +140,7 @@ class _Session:
 
     def resume(self) -> int:
         """Load the newest checkpoint; the step to do next."""
-        checkpoint = newest_checkpoint(self.out / "checkpoints")
+        checkpoint = newest_whole_checkpoint(self.out / "checkpoints")
         step = 0
         if checkpoint is not None:
             values, weights = read_checkpoint(checkpoint, self.task.kind)
@@ -257,6 +257,7 @@ class _Session:
             write_atomic(
                 self.out / "progress.json",
                 to_json({**line, "total": self.total, "pid": os.getpid()}),
+                durable=False,
             )
         self.last = line
         if not math.isfinite(row["loss"]):

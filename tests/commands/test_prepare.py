@@ -310,3 +310,47 @@ def test_no_frame_at_all_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         open_frames(f"images:{tmp_path / 'empty'}", FrameOptions())
+
+
+def flip_a_bit(part: Path) -> None:
+    data = bytearray(part.read_bytes())
+    data[data.index(b"IDAT") + 12] ^= 1
+    part.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_damaged_parts_are_redone_and_only_they(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = replace(config(tmp_path), engine="local")
+    whole = prepare(given)
+    rows = PreparedDataset(given.out).rows(range(6), PREPARED_SCHEMA.names)
+    manifest = read_manifest(given.out)
+
+    def parts() -> dict[Path, int]:
+        return {p: p.stat().st_mtime_ns for p in sorted((given.out / "data").glob("*.parquet"))}
+
+    before = parts()
+    hurt = list(before)[1]
+    flip_a_bit(hurt)
+    with pytest.raises(InputError, match=rf"{hurt.name}: is damaged .*redoes just this part"):
+        PreparedDataset(given.out).samples(range(6))
+    result = prepare(given)
+    assert f"data/{hurt.name} damaged; redoing what they hold" in capsys.readouterr().out
+    assert result["reused_frames"] == 4 and result["hash"] == whole["hash"]
+    kept = {p: t for p, t in before.items() if p != hurt}
+    assert len(kept) == 2 and kept.items() <= parts().items()
+    assert PreparedDataset(given.out).rows(range(6), PREPARED_SCHEMA.names) == rows
+    assert read_manifest(given.out) == manifest
+
+    # The same in an unfinished dataset, and without its index.
+    (given.out / "frames.parquet").write_bytes(b"junk")
+    assert prepare(given)["reused_frames"] == 6
+    partial = given.out.with_name("dataset.partial")
+    given.out.rename(partial)
+    (partial / "manifest.json").unlink()
+    other = next(iter(kept)).name
+    flip_a_bit(partial / "data" / other)
+    assert prepare(given)["reused_frames"] == 4
+    assert f"{other} is damaged; its frames are prepared again" in capsys.readouterr().out
+    assert PreparedDataset(given.out).rows(range(6), PREPARED_SCHEMA.names) == rows

@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import cpcdr.runtime.checkpoint as checkpoint
 from cpcdr.runtime.checkpoint import (
+    check_checkpoint,
     newest_checkpoint,
+    newest_whole_checkpoint,
     prune_checkpoints,
     publish_checkpoint,
     read_checkpoint,
     read_state,
+    set_damaged_aside,
     step_folder,
     write_checkpoint,
 )
@@ -38,7 +42,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "checkpoints", 12)
     assert folder == step_folder(tmp_path / "checkpoints", 12)
     values, weights = read_checkpoint(folder, "pretrain")
-    assert values == {**CONFIG, "step": 12}
+    assert values.pop("digests").keys() == {"config.yaml", "model.safetensors", "state.pt"}
+    assert values == {**CONFIG, "step": 12, "format": 1}
     assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
     state = read_state(folder)
     assert torch.equal(state["optimizer"]["state"][0]["momentum"], torch.ones(2))
@@ -113,6 +118,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path, form: str) -> None:
     witness = tmp_path / "witness"
     folder = write(tmp_path / "checkpoints", 1)
     data = evil_files(witness)[form]
+    (folder / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "step": 1}))  # and no digests
     (folder / "state.pt").write_bytes(data)
     with pytest.raises(InputError, match=r"state\.pt: cannot be resumed from; delete"):
         read_state(folder)
@@ -155,3 +161,73 @@ def test_the_wrong_folder_is_refused_with_a_sentence(tmp_path: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(InputError):
         read_checkpoint(folder, "pretrain")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "config.yaml"])
+def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_taken(
+    tmp_path: Path, name: str
+) -> None:
+    before, newest = write(tmp_path, 1), write(tmp_path, 2)
+    check_checkpoint(newest)
+    data = bytearray((newest / name).read_bytes())
+    at = data.index(b"prototypes: 3") + 12 if name == "config.yaml" else len(data) - 9
+    data[at] ^= 1
+    (newest / name).write_bytes(data)
+    with pytest.raises(InputError, match=rf"{name}: is damaged"):
+        check_checkpoint(newest)
+    if name == "model.safetensors":
+        with pytest.raises(InputError, match="is damaged"):
+            read_checkpoint(newest, "pretrain")
+    if name == "state.pt":
+        with pytest.raises(InputError, match="is damaged"):
+            read_state(newest)
+    assert newest_checkpoint(tmp_path) == newest
+    assert newest_whole_checkpoint(tmp_path) == before
+    (sentence,) = set_damaged_aside(tmp_path)
+    assert sentence.startswith(f"{newest}: is damaged; resuming from step-00000001")
+    assert newest_checkpoint(tmp_path) == before and set_damaged_aside(tmp_path) == []
+    write(tmp_path, 2)
+    prune_checkpoints(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_nothing_is_trained_anew_in_silence_where_all_checkpoints_are_damaged(
+    tmp_path: Path,
+) -> None:
+    assert newest_whole_checkpoint(tmp_path) is None
+    (write(tmp_path, 1) / "state.pt").write_bytes(b"junk")
+    with pytest.raises(InputError, match="no checkpoint can be resumed from"):
+        set_damaged_aside(tmp_path)
+
+
+def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("format: 1", "format: 2"))
+    for read in (check_checkpoint, lambda folder: read_checkpoint(folder, "pretrain")):
+        with pytest.raises(InputError, match="has format 2, and this version of cpcdr reads up to"):
+            read(folder)
+
+
+def test_bytes_and_names_are_on_the_disk_before_a_checkpoint_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        events.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        sync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        events.append(f"rename {Path(target).name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    folder = write(tmp_path / "root", 3)
+    published = events.index(f"rename {folder.name}")
+    partial = f".{folder.name}.{os.getpid()}.partial"
+    for name in ("model.safetensors", "state.pt", ".config.yaml.partial", partial):
+        assert events.index(f"sync {name}") < published
+    assert events[published + 1 :] == ["sync root"]

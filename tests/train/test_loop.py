@@ -474,3 +474,20 @@ def test_gradients_are_averaged_over_ranks_once_a_step_however_many_batches_it_h
     finally:
         dist.destroy_process_group()
     assert reductions == [0] * 5
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_with_a_warning(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(LinearTask(stop_before=14), CONFIG, LOCAL, out)
+    newest = newest_checkpoint(out / "checkpoints")
+    assert newest == step_folder(out / "checkpoints", 12)
+    data = bytearray((newest / "state.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (newest / "state.pt").write_bytes(data)
+    train(LinearTask(), CONFIG, LOCAL, out)
+    said = capsys.readouterr().out
+    assert f"warning: {newest}: is damaged; resuming from step-00000009" in said
+    assert_same_run(out, whole)
