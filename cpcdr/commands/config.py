@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -111,30 +112,44 @@ class CompareConfig:
     out: Path = Path("runs/comparison.html")
 
 
+Benchmark = Literal[
+    "regions",
+    "prepare",
+    "depth",
+    "depth-step",
+    "copy-paste",
+    "loss",
+    "step",
+    "ingest",
+    "tune",
+    "scale",
+    "decode",
+]
+
+
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """What to time: the name comes first on the command line.
 
     Attributes:
-        name: ``regions``, ``prepare``, ``depth``, ``depth-step``, ``copy-paste``, ``loss``,
-            ``step``, ``ingest``, ``tune``, ``scale`` or ``decode``.
+        name: the part that is timed.
         repeats: timed repetitions after one warm-up; the median is reported.
         threads: CPU threads.
         workers: processes (prepare).
         frames: frames that are prepared (prepare, scale); prepare also measures memory at a fifth
             and at four times as many.
-        device: ``cpu`` or ``cuda`` (depth, depth-step, copy-paste, loss, step and ingest).
+        device: where it runs (depth, depth-step, copy-paste, loss, step and ingest).
         compile: as ``--train.compile`` does (depth-step); the floor stays as it is.
-        preset: ``small`` or ``paper`` (depth, depth-step, loss, step and ingest).
+        preset: sizes (depth, depth-step, loss, step and ingest).
         video: a recording to be decoded besides (decode).
     """
 
-    name: tyro.conf.Positional[str] = "copy-paste"
+    name: tyro.conf.Positional[Benchmark] = "copy-paste"
     repeats: int = 5
     threads: int = 1
     workers: int = 2
     frames: int = 1000
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     compile: bool = False
-    preset: str = "small"
+    preset: Literal["small", "paper"] = "small"
     video: Path | None = None

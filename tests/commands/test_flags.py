@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any, Literal
 
 import pytest
+import tyro
 
 from cpcdr.ablate.config import AblateConfig
 from cpcdr.ablate.variants import FULL, pretraining, variant
@@ -118,7 +119,7 @@ def test_every_flag_does_something(name: str) -> None:
             given = [flag((*path[:-1], ("no_" if value else "") + path[-1]), hint)]
         else:
             given = [flag(path, hint), *other(path[-1], hint, value)]
-        if any(getattr(m, "name", "") == "positional" for m in getattr(hint, "__metadata__", ())):
+        if typing.get_args(tyro.conf.Positional[str])[1] in getattr(hint, "__metadata__", ()):
             given = given[1:]
         needed = NEEDS.get((name, path[-1]), [])
         before = effective(parse(kind, "", needed)) if needed else untouched

@@ -141,7 +141,6 @@ def test_actors_on_ray_write_what_this_process_writes(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"engine": "foo"}, "--engine 'foo' is unknown"),
         ({"workers": -1}, "--workers -1"),
         ({"out": Path("a.avi")}, "--out a.avi: .avi files are not written; give NAME.mp4"),
         ({"out": Path("a.PNG")}, "--out a.PNG: .png files are not written"),

@@ -17,7 +17,6 @@ from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.commands.prepare import prepare
 from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.optimizer import amp, make_optimizer
@@ -41,8 +40,6 @@ class _Bench:
 @contextmanager
 def _bench(config: BenchmarkConfig) -> Iterator[_Bench]:
     presets = PretrainConfig.presets()
-    if config.preset not in presets:
-        raise InputError(f"--preset '{config.preset}' is unknown; choose {' or '.join(presets)}.")
     chosen, device = presets[config.preset], torch.device(config.device)
     size = (384, 768) if config.preset == "paper" else (96, 192)
     with TemporaryDirectory() as folder:
