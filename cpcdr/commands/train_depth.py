@@ -22,7 +22,7 @@ from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.triplets import refuse_single_frames
-from cpcdr.frames import FrameSource, open_frames
+from cpcdr.frames import FrameSource, notes_of, open_frames
 from cpcdr.prepare.checks import depth_warnings
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
@@ -53,6 +53,8 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     source = open_frames(config.frames, config.options)
     learns = config.depth.intrinsics == "learn"
     print(f"{source.spec}: intrinsics {'learned' if learns else source.intrinsics_note}.")
+    for note in notes_of(source):
+        print(f"{note}.")
     refuse_single_frames(source, config.depth.spacing)
     settings = config.train
     with ray_session() if config.engine.engine == "ray" else nullcontext():

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cpcdr.frames.names import real_path
 from cpcdr.frames.whole_jpeg import damage_of_jpeg, whole_jpeg
 from cpcdr.runtime.errors import FrameError
+from cpcdr.runtime.names import real_path
 
 MAX_PIXELS = 1 << 26
 """Larger images are refused before decoding: 64 megapixels, twice an 8K frame."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from cpcdr.frames.camvid_colours import read_camvid_labels
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import given_or_assumed, note
-from cpcdr.frames.names import readable
 from cpcdr.frames.stored import (
     IMAGE_SUFFIXES,
     folder_path,
@@ -22,6 +21,7 @@ from cpcdr.frames.stored import (
     walk_files,
 )
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.names import readable
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ImageFolders:
 
     @classmethod
     def parse(cls, argument: str, options: FrameOptions) -> ImageFolders:
-        return cls(f"images:{argument}", folder_path(argument, "images"), options)
+        return cls(f"images:{readable(argument)}", folder_path(argument, "images"), options)
 
     @property
     def intrinsics_note(self) -> str:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from cpcdr.frames.decode import image_size, read_image, read_label_map
 from cpcdr.frames.frame import BREAK, Frame, FrameOptions, FrameRef, parse_window
 from cpcdr.frames.intrinsics import Intrinsics, check_inside
-from cpcdr.frames.names import readable, real_path
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.names import readable, real_path
 
 _SUBSECOND_DIGITS = 6
 _SIZES_READ = 64
@@ -42,7 +42,7 @@ def folder_path(argument: str, kind: str) -> Path:
     Raises:
         InputError: it is missing or a file.
     """
-    path = Path(argument).expanduser().absolute()
+    path = real_path(str(Path(argument).expanduser().absolute()))
     if not argument or not path.exists():
         raise InputError(f"{kind}:{argument} does not exist: give the path of a folder.")
     if not path.is_dir():

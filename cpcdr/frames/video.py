@@ -13,11 +13,11 @@ from pathlib import Path
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import check_inside, given_or_assumed, note
-from cpcdr.frames.names import readable, real_path
 from cpcdr.frames.stored import IMAGE_SUFFIXES, passed_over, select, walk_files
 from cpcdr.frames.video_index import VideoIndex, open_container, read_index, video_streams
 from cpcdr.frames.video_reader import open_reader
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.names import readable, real_path
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"),
@@ -45,7 +45,7 @@ class VideoFiles:
 
     @classmethod
     def parse(cls, argument: str, options: FrameOptions) -> VideoFiles:
-        root = Path(argument).expanduser().absolute()
+        root = real_path(str(Path(argument).expanduser().absolute()))
         if not argument or not root.exists():
             raise InputError(
                 f"video:{readable(argument)} does not exist: give a video file or a folder of "
@@ -167,6 +167,8 @@ def _notes(index: VideoIndex) -> list[str]:
         said.append("interlaced; the upper field is taken, and the lines between are interpolated")
     aspects = {size.aspect for _, size in index.changes} - {Fraction(1)}
     said += [f"pixels {a.numerator}:{a.denominator}, which intrinsics follow" for a in aspects]
+    if index.broken_off:
+        said.append("cannot be read to its end; what comes after is not counted")
     if index.streams > 1:
         said.append(f"{index.streams} video tracks, of which number {index.stream} is read")
     return said

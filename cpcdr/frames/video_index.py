@@ -21,10 +21,10 @@ from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
 from cpcdr.frames.decode import MAX_PIXELS
-from cpcdr.frames.names import readable
 from cpcdr.frames.video_sizes import PictureSize, SizeWatch
 from cpcdr.frames.video_times import frame_indices, runs, unwrapped, usual_step
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.names import readable
 
 _TIMED = {"mov", "matroska", "mpegts", "mpeg", "flv", "nut", "ivf", "ogg", "mxf", "asf"}
 """Containers whose packets carry the time at which a picture is shown."""
@@ -57,7 +57,9 @@ class VideoIndex:
         lost: pictures that the container lists behind the end of a file that was cut off.
         changes: (first packet, size), the first at 0: where the size of the pictures changes.
         rate: pictures a second.
-        interlaced: whether the stream says that its pictures are made of two fields.
+        interlaced: whether the stream says that its pictures are made of two fields; DV's decoder
+            says so of all.
+        broken_off: whether reading ended with an error.
         loose_flags: packets by which a damage mark of the container may come early. Such a mark
             also stands where recordings were merely joined, so that only what follows is doubted.
     """
@@ -75,6 +77,7 @@ class VideoIndex:
     changes: tuple[tuple[int, PictureSize], ...]
     rate: float
     interlaced: bool
+    broken_off: bool
     loose_flags: int
 
     def size_of(self, packet: int) -> PictureSize:
@@ -167,7 +170,8 @@ def read_index(path: Path, modified: int, length: int) -> VideoIndex:
             lost,
             tuple(packets.changes),
             _rate(interval, stream),
-            stream.codec_context.field_order > 1,
+            stream.codec_context.field_order > 1 or stream.codec_context.name == "dvvideo",
+            packets.broken_off,
             2 if "mpegts" in container.format.name else 0,
         )
 
@@ -188,6 +192,7 @@ class _Packets:
     timed: bool
     keys: NDArray[np.bool_]
     shown: NDArray[np.bool_]
+    broken_off: bool
     changes: list[tuple[int, PictureSize]]
 
 
@@ -195,7 +200,8 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
     rows = []
     watch = SizeWatch(stream)
     timed = True
-    for number, packet in enumerate(packets_of(container, stream)):
+    errors: list[Exception] = []
+    for number, packet in enumerate(packets_of(container, stream, errors)):
         position = -1 if packet.pos is None else packet.pos
         timed &= packet.pts is not None
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -212,16 +218,20 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         timed,
         np.array(keys, bool),
         ~np.array(hidden, bool),
+        bool(errors),
         watch.changes,
     )
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Any]:
-    """Every packet with data, to where the file ends or cannot be read further."""
-    with suppress(av.FFmpegError, OSError):
+def packets_of(container: Any, stream: Any, errors: list[Exception] | None = None) -> Iterator[Any]:
+    """Every packet with data, to where the file ends or cannot be read further: see ``errors``."""
+    try:
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
+    except (av.FFmpegError, OSError) as error:
+        if errors is not None:
+            errors.append(error)
 
 
 def set_number(packet: Any, number: int) -> None:

@@ -19,11 +19,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.frames.names import readable
 from cpcdr.frames.video_decoder import Decoder
 from cpcdr.frames.video_index import VideoIndex, read_index
 from cpcdr.frames.video_picture import PictureMaker, quarter_turns
 from cpcdr.runtime.errors import FrameError
+from cpcdr.runtime.names import readable
 
 _MOST_THREADS = 8
 

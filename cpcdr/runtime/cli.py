@@ -22,6 +22,7 @@ import tyro
 
 from cpcdr.runtime.config import overlay, read_yaml
 from cpcdr.runtime.errors import InputError, no_room
+from cpcdr.runtime.names import readable
 from cpcdr.runtime.stopping import leave_a_closed_pipe, stop_on_signals
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def parse(
     Raises:
         InputError: a flag or a ``--config`` file that cannot be used.
     """
-    rest = [part for text in argv for part in _split_own(text)]
+    rest = [part for text in argv for part in _split_own(_readable_spec(text))]
     default, note = _preset(config_type, rest)
     while "--config" in rest:
         at = rest.index("--config")
@@ -79,6 +80,11 @@ def complete(commands: Mapping[str, type[Any]], prog: str, shell: Sequence[str])
     union: Any = Union[tuple(kinds)]  # noqa: UP007
     tyro.cli(union, prog=prog, args=["--tyro-print-completion", *shell])
     raise AssertionError("tyro leaves after printing")
+
+
+def _readable_spec(text: str) -> str:
+    """An argument; a KIND:PATH whose path is not UTF-8 in a form that can be recorded."""
+    return readable(text) if re.match(r"(--[\w.-]+=)?[a-z-]+:", text) else text
 
 
 def _split_own(text: str) -> list[str]:

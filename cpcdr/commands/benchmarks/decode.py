@@ -101,5 +101,6 @@ def _frames() -> Iterator[av.VideoFrame]:
     small = rng.integers(0, 256, (height // 8, width // 4, 3), dtype=np.uint8)
     scene = cv2.resize(small, (width * 2, height), interpolation=cv2.INTER_CUBIC)
     for i in range(_FRAMES):
-        view = np.ascontiguousarray(scene[:, 6 * i : 6 * i + width], np.uint8)
+        left = 6 * i % width
+        view = np.ascontiguousarray(scene[:, left : left + width], np.uint8)
         yield av.VideoFrame.from_ndarray(view, format="rgb24")
