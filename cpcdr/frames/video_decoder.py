@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from cpcdr.frames.video_index import (
+    EMPTY_PICTURE,
     VideoIndex,
     number_of,
     only,
@@ -22,6 +23,9 @@ from cpcdr.frames.video_index import (
 
 _NEAR_PACKETS = 16
 """A key frame at most so far ahead is reached by decoding on, a farther one by seeking."""
+_STRICT = ("mjpeg", "mpeg1video", "mpeg2video")
+"""Decoders that tell of damage only if they are to stop at it. H.264's would stop at less, such as
+an odd remark beside the pictures; HEVC's, VP9's and AV1's find no fault with most damaged data."""
 _TRIES = 3
 """Key frames, one before the other, that are sought until a seek ends before the wanted one."""
 
@@ -65,12 +69,11 @@ class Decoder:
             self._start(key)
         while True:
             while self._decoded:
-                frame = self._decoded.popleft()
-                number = number_of(frame)
-                shown = int(self._index.places[number]) if number >= 0 else -1
+                shown = self._place_of(self._decoded[0])
+                self._note_missing(shown)
                 if shown > place:
-                    self._decoded.appendleft(frame)
                     return None
+                frame = self._decoded.popleft()
                 self._shown = max(self._shown, shown)
                 if shown == place:
                     return frame
@@ -82,14 +85,32 @@ class Decoder:
         """Where damage is told of in what is decoded from a key frame to before a packet."""
         self._start(key)
         while self._next < packet and self._feed():
-            self._decoded.clear()
+            self._look_through()
         self._decode(None, packet - 1)
+        self._look_through()
         self._shown = len(self._index.packets)
         return self.trouble
 
     def troubled(self, key: int) -> bool:
         """Whether damage was told of from a key frame on."""
         return any(packet >= key for packet in self.trouble)
+
+    def _look_through(self) -> None:
+        while self._decoded:
+            shown = self._place_of(self._decoded.popleft())
+            self._note_missing(shown)
+            self._shown = max(self._shown, shown)
+
+    def _place_of(self, frame: Any) -> int:
+        number = number_of(frame)
+        return int(self._index.places[number]) if number >= 0 else -1
+
+    def _note_missing(self, shown: int) -> None:
+        """A packet without a picture between two with one was damaged, unless it is empty."""
+        if 0 <= self._shown < shown - 1:
+            skipped = self._index.packets[self._shown + 1 : shown]
+            fed = (skipped >= self._begun) & (self._index.sizes[skipped] > EMPTY_PICTURE)
+            self.trouble += skipped[fed].tolist()
 
     def _feed(self) -> bool:
         """Decode one more packet, at the end what is left in the decoder; False if all is out."""
@@ -137,6 +158,8 @@ class Decoder:
         context.copy_opaque = True
         context.thread_count = self._threads
         context.thread_type = "AUTO"
+        if context.name in _STRICT:
+            context.options = {"err_detect": "explode"}
         self._held = None
         self._packets = packets_of(self._container, self._stream)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ _NO_VIDEO = {
 """What FFmpeg opens like a video, but is text, a still picture or a list of other files."""
 _REORDERED = 17
 """Frames by which a picture may be shown after its place in the file, and one."""
-_EMPTY_PICTURE = 8
+EMPTY_PICTURE = 8
 """Bytes of an MPEG-4 picture that repeats the one before."""
+_PROBED = 40
+"""Packets of an interlaced stream that are decoded to see whether each is a picture."""
 _COVER = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -201,12 +204,13 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
     watch = SizeWatch(stream)
     timed = True
     errors: list[Exception] = []
+    codec = stream.codec_context.name
     for number, packet in enumerate(packets_of(container, stream, errors)):
         position = -1 if packet.pos is None else packet.pos
         timed &= packet.pts is not None
         stamp = packet.pts if packet.pts is not None else packet.dts
         stamp = number if stamp is None else stamp
-        rows.append((position, packet.size, stamp, packet.is_keyframe, packet.is_discard))
+        rows.append((position, packet.size, stamp, packet.is_keyframe, _hidden(packet, codec)))
         if packet.is_keyframe:
             watch.see(number, packet)
     positions, sizes, stamps, keys, hidden = zip(*rows, strict=True) if rows else [()] * 5
@@ -221,6 +225,11 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         bool(errors),
         watch.changes,
     )
+
+
+def _hidden(packet: Any, codec: str) -> bool:
+    """Whether a packet's picture is not shown: cut away by an edit list, or VP8's reference."""
+    return bool(packet.is_discard) or (codec == "vp8" and not bytes(packet)[0] & 0x10)
 
 
 def packets_of(container: Any, stream: Any, errors: list[Exception] | None = None) -> Iterator[Any]:
@@ -249,7 +258,8 @@ def _display_order(
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
     """(packet of each picture as displayed, times of the pictures run by run; none if unknown)."""
     timed = packets.timed and bool(_TIMED & set(container.format.name.split(",")))
-    if not timed and stream.codec_context.reorder_depth:
+    apart = _fields_apart(path, stream, len(packets.sizes))
+    if apart or (not timed and stream.codec_context.reorder_depth):
         return _decoded_order(path, stream.index), []
     reach = _REORDERED / float(stream.guessed_rate or _REORDERED) / float(stream.time_base)
     shown = [run[packets.shown[run]] for run in runs(packets.stamps, packets.keys, reach)]
@@ -257,14 +267,21 @@ def _display_order(
     return np.concatenate(order), [packets.stamps[run] for run in order if len(run)]
 
 
-def _decoded_order(path: Path, index: int) -> NDArray[np.int64]:
-    """The packet of each picture in the order in which a decoder shows them."""
+def _fields_apart(path: Path, stream: Any, count: int) -> bool:
+    """Whether an interlaced stream has a packet for each field, and so two for a picture."""
+    probed = min(count, _PROBED)
+    interlaced = stream.codec_context.field_order > 1
+    return interlaced and len(_decoded_order(path, stream.index, probed)) < 0.75 * probed
+
+
+def _decoded_order(path: Path, index: int, most: int | None = None) -> NDArray[np.int64]:
+    """The packet of each picture, of the first ``most`` packets, in the order of being shown."""
     order = []
     with open_container(path) as container:
         stream = only(container, container.streams[index])
         context = stream.codec_context
         context.copy_opaque = True
-        for number, packet in enumerate(packets_of(container, stream)):
+        for number, packet in enumerate(islice(packets_of(container, stream), most)):
             set_number(packet, number)
             with suppress(av.FFmpegError):
                 order += [number_of(frame) for frame in context.decode(packet)]
@@ -292,7 +309,7 @@ def _usable_keys(packets: _Packets, codec: str) -> NDArray[np.int64]:
     DivX and Xvid pack two pictures into a packet and an empty one into the next, and which picture
     is in which packet is known only from the beginning.
     """
-    packed = codec == "mpeg4" and bool((packets.sizes <= _EMPTY_PICTURE).any())
+    packed = codec == "mpeg4" and bool((packets.sizes <= EMPTY_PICTURE).any())
     return np.flatnonzero(packets.keys) if packets.keys.any() and not packed else np.zeros(1, int)
 
 

@@ -262,6 +262,44 @@ def test_a_list_of_other_files_is_not_followed(tmp_path: Path) -> None:
         open_frames(f"video:{playlist}")
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "b_frames"),
+    [
+        ("a.mp4", "libx264", "yuv420p", 2),
+        ("a.ts", "libx264", "yuv420p", 2),
+        ("b.ts", "mpeg2video", "yuv420p", 2),
+        ("c.avi", "mpeg4", "yuv420p", 0),
+        ("d.avi", "mjpeg", "yuvj420p", 0),
+    ],
+)
+def test_damage_is_not_taken_for_pictures(
+    tmp_path: Path, name: str, codec: str, pixels: str, b_frames: int
+) -> None:
+    """Bytes are overwritten: what is still read looks as it was recorded."""
+    path = write_numbered(tmp_path / name, range(40), codec, pixels, b_frames=b_frames, gop=10)
+    whole = open_frames(f"video:{path}")
+    truth = [whole.read(ref).image.astype(int) for ref in whole.refs()]
+    data = path.read_bytes()
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        first = int(rng.integers(len(data) // 4, len(data) - 2000))
+        damaged = tmp_path / f"{seed}-{name}"
+        noise = bytes(400) if seed % 2 else rng.bytes(400)
+        damaged.write_bytes(data[:first] + noise + data[first + 400 :])
+        source = open_frames(f"video:{damaged}")
+        good = 0
+        for ref in source.refs():
+            try:
+                image = source.read(ref).image
+            except FrameError:
+                continue
+            number = number_in(image)
+            assert number is not None and number < 40
+            assert np.abs(image - truth[number]).mean() < 6
+            good += 1
+        assert 20 <= good < 40
+
+
 def test_what_precedes_the_first_key_frame_is_rejected(tmp_path: Path) -> None:
     whole = write_numbered(tmp_path / "a.ts", range(40), gop=12, b_frames=2).read_bytes()
     cut = tmp_path / "cut.ts"
