@@ -27,6 +27,7 @@ from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import read_manifest
 from cpcdr.evaluate.config import UNSEEN_STREETS
 from cpcdr.frames import FrameSource, get_protocol, open_frames, with_protocol
+from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
@@ -52,7 +53,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     start, config = time.perf_counter(), replace(config, out=config.out.absolute())
     variants, source = variants_of(config.variants), scored_frames(config)
     _check_sources(config, variants, source)
-    digest = _claim(config)
+    digest = _claim(config, source)
     key = config_hash([digest, str(config.out)])
     with (
         open_run(config.tracking, "ablate", key, to_plain(config), config.out) as run,
@@ -105,15 +106,17 @@ def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: Fr
         )
 
 
-def _claim(config: AblateConfig) -> str:
+def _claim(config: AblateConfig, source: FrameSource) -> str:
     """Make the study's folder, or see that it holds this very study; the hash of what is shared."""
-    digest, path = config_hash(config.shared()), config.out / "study.yaml"
+    scored, path = frames_digest(source), config.out / "study.yaml"
+    shared = config.shared() | ({"scored": scored} if scored else {})
+    digest = config_hash(shared)
     if path.exists() and read_yaml(path).get("hash") != digest:
         raise InputError(
             f"{config.out}: holds a study with other settings (see {path}); give another --out, "
             "or delete the folder. Only --variants, --seeds and --concurrent may change."
         )
-    write_yaml(path, {"hash": digest, **config.shared()})
+    write_yaml(path, {"hash": digest, **shared})
     return digest
 
 

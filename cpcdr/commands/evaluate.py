@@ -42,9 +42,10 @@ from cpcdr.frames import (
     open_frames,
     with_protocol,
 )
+from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run, open_run
@@ -75,7 +76,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         _refuse_without_label_maps(source)
     size = evaluation_size(protocol, config.size, trained_size)
     identity = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out", "engine")}
-    digest = config_hash({**identity, "training": values["config"], "step": values.get("step")})
+    inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
+    digest = config_hash({**identity, "training": values["config"], "inputs": inputs})
     out = config.folder
     with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})

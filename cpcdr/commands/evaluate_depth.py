@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from cpcdr.depth.metrics import DepthErrors, depth_errors, eigen_crop, mean_errors
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.source import DepthSource, Disparity
-from cpcdr.depth.sources import open_depth
+from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.evaluate.depth_network import motion, photometry
 from cpcdr.frames import Frame, FrameRef, FrameSource, fit, open_frames
+from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
@@ -52,7 +53,11 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     start = time.perf_counter()
     source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
-    digest = config_hash({**plain, "network": getattr(depth, "metrics", {})})
+    inputs = [depth_digest(depth), frames_digest(source)]
+    inputs += [depth_digest(open_depth(config.truth, "--truth"))] if config.truth else []
+    if config.baseline:
+        inputs.append(frames_digest(open_frames(config.baseline, config.options)))
+    digest = config_hash({**plain, "inputs": inputs})
     with open_run(config.tracking, "evaluate-depth", digest, to_plain(config), config.out) as run:
         result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
         result |= _against_truth(config, source, depth, run) if config.truth else {}

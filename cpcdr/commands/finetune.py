@@ -30,6 +30,7 @@ from cpcdr.frames import (
     open_frames,
     with_protocol,
 )
+from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
@@ -37,7 +38,7 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.config import FinetuneConfig
 from cpcdr.train.engine import train
-from cpcdr.train.finetune_task import FinetuneTask
+from cpcdr.train.finetune_task import FinetuneTask, initial_digest
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.visualize.pictures import Image, save_png
 
@@ -62,12 +63,21 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         first = next(iter(task.rejected.values()))
         print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
     settings = config.train
-    digest = config_hash({"task": task.config(), "train": to_plain(settings)})
-    key = config_hash([digest, str(config.out.absolute())])
+    inputs = {
+        "options": to_plain(config.options),
+        "frames": frames_digest(source),
+        "network": initial_digest(config.finetune.network),
+    }
+    digest = config_hash({"task": task.config(), "train": to_plain(settings), "inputs": inputs})
+    # Scores are logged once in a run: other scores need a run of their own.
+    scoring = ("evaluate", "evaluate_size", "window", "flip")
+    scores_of = {name: to_plain(getattr(config, name)) for name in scoring}
+    scores_of["frames"] = frames_digest(scored) if scored else ""
+    key = config_hash([digest, scores_of, str(config.out.absolute())])
     with open_run(config.tracking, "finetune", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.network": config.finetune.network})
         run.tags({"cpcdr.protocol": source.protocol})
-        checkpoint = train(task, settings, config.engine, config.out, run.metrics)
+        checkpoint = train(task, settings, config.engine, config.out, run.metrics, inputs)
         for name in ("config.yaml", "model.safetensors"):
             run.artifact(checkpoint / name, "checkpoint")
         result: dict[str, Any] = {

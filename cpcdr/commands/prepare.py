@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,9 @@ import pyarrow.parquet as pq
 
 from cpcdr.dataset import FORMAT, PreparedDataset, read_manifest
 from cpcdr.depth.camera import LearnedCamera, where_assumed
-from cpcdr.depth.sources import open_depth
+from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
+from cpcdr.frames.digest import files_digest, frames_digest
 from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.figures import dataset_sheet
@@ -66,15 +68,15 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         InputError: frames or depth cannot be opened, every frame is rejected, or ``out`` holds
             a dataset of another configuration.
     """
-    start, digest = time.perf_counter(), config_hash(config.identity())
-    with open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
+    start, identity = time.perf_counter(), _identity(config)
+    with open_run(config.tracking, "prepare", identity.hash, to_plain(config)) as run:
         reused = 0
         if config.regroup is not None:
             reused = _regroup(config, config.regroup, run)
-        elif config.out.exists() and not _repair(config, digest):
+        elif config.out.exists() and not _repair(config, identity):
             reused = read_manifest(config.out)["frames"]
         else:
-            reused = _make(config, digest, run)
+            reused = _make(config, identity, run)
         if config.publish:
             copy_dataset(config.out, config.publish)
         manifest = read_manifest(config.out)
@@ -98,6 +100,26 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         return result
 
 
+class _Identity(NamedTuple):
+    """What decides the content of a dataset: digests of its input files, and a hash of all."""
+
+    hash: str
+    inputs: dict[str, str]
+
+
+def _identity(config: PrepareConfig) -> _Identity:
+    inputs: dict[str, str] = {}
+    if config.regroup is None:  # else its manifest says what it was regrouped from
+        source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
+        inputs = {"frames": frames_digest(source), "depth": depth_digest(depth)}
+    if config.region_maps is not None:
+        inputs["region_maps"] = files_digest(config.region_maps.rglob("*.png"))
+    inputs = {name: digest for name, digest in inputs.items() if digest}
+    return _Identity(
+        config_hash(config.identity() | ({"inputs": inputs} if inputs else {})), inputs
+    )
+
+
 def _regroup(config: PrepareConfig, data: Path, run: Run) -> int:
     """Make the dataset from another one's graphs; the number of frames that were re-used."""
     old = graph_settings(data)
@@ -113,12 +135,20 @@ def _regroup(config: PrepareConfig, data: Path, run: Run) -> int:
     return manifest["frames"]
 
 
-def _check_same(out: Path, digest: str) -> None:
-    if read_manifest(out)["config_hash"] != digest:
+def _check_same(out: Path, identity: _Identity) -> None:
+    manifest = read_manifest(out)
+    if manifest["config_hash"] != identity.hash:
         raise InputError(
-            f"{out}: holds a dataset of another configuration (see its manifest.json); "
+            f"{out}: holds a dataset of {_changed(manifest, identity)} (see its manifest.json); "
             "give another --out, or delete the folder."
         )
+
+
+def _changed(before: Mapping[str, Any], identity: _Identity) -> str:
+    """What differs from an earlier preparation, in words."""
+    old, new = before.get("inputs") or {}, identity.inputs
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return f"other {' and '.join(names)} files" if names else "another configuration"
 
 
 def _partial(config: PrepareConfig) -> Path:
@@ -126,13 +156,13 @@ def _partial(config: PrepareConfig) -> Path:
     return config.out.absolute().with_name(config.out.name + ".partial")
 
 
-def _repair(config: PrepareConfig, digest: str) -> bool:
+def _repair(config: PrepareConfig, identity: _Identity) -> bool:
     """Reopen a finished dataset that has damaged files; whether it has any.
 
     Raises:
         InputError: the dataset is of another configuration.
     """
-    _check_same(config.out, digest)
+    _check_same(config.out, identity)
     damaged = damaged_files(config.out)
     if damaged:
         print(f"{config.out}: {', '.join(damaged)} damaged; redoing what they hold.")
@@ -140,7 +170,7 @@ def _repair(config: PrepareConfig, digest: str) -> bool:
     return bool(damaged)
 
 
-def _make(config: PrepareConfig, digest: str, run: Run) -> int:
+def _make(config: PrepareConfig, identity: _Identity, run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = listed = open_frames(config.frames, config.options)
     depth = open_depth(config.depth)
@@ -150,7 +180,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     alarms = check_depth(depth, source, config.size, config.allow_poor_depth, run)
     refs = source.refs()
     partial = _partial(config)
-    _claim(partial, config, digest)
+    _claim(partial, config, identity)
     for path in drop_damaged(partial):
         print(f"warning: {path} is damaged; its frames are prepared again.")
     done = finished_ids(partial)
@@ -171,7 +201,7 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     if not index.num_rows:
         reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
         raise InputError(f"{config.frames}: no frame can be used; first error: {reason}")
-    _write_manifest(config, digest, (source, listed), depth.name, partial, index, rejected)
+    _write_manifest(config, identity, (source, listed), depth.name, partial, index, rejected)
     publish(partial, config.out.absolute())
     check_regions(PreparedDataset(config.out), run, alarms)
     if rejected.num_rows:
@@ -181,16 +211,17 @@ def _make(config: PrepareConfig, digest: str, run: Run) -> int:
     return len(refs) - len(pending)
 
 
-def _claim(partial: Path, config: PrepareConfig, digest: str) -> None:
+def _claim(partial: Path, config: PrepareConfig, identity: _Identity) -> None:
     """Make the working folder, or see that it belongs to this very configuration."""
     path = partial / "config.yaml"
-    if path.exists() and read_yaml(path).get("hash") != digest:
+    before = read_yaml(path) if path.exists() else identity._asdict()
+    if before.get("hash") != identity.hash:
         raise InputError(
-            f"{partial}: is the unfinished dataset of another configuration; "
+            f"{partial}: is the unfinished dataset of {_changed(before, identity)}; "
             "give another --out, or delete the folder."
         )
     (partial / "data").mkdir(parents=True, exist_ok=True)
-    write_yaml(path, {"hash": digest, **config.identity()})
+    write_yaml(path, {**identity._asdict(), **config.identity()})
 
 
 def _run_pipeline(
@@ -209,7 +240,7 @@ def _run_pipeline(
 
 def _write_manifest(
     config: PrepareConfig,
-    digest: str,
+    identity: _Identity,
     sources: tuple[FrameSource, FrameSource],
     depth: str,
     partial: Path,
@@ -220,9 +251,10 @@ def _write_manifest(
     source, listed = sources  # with the learned camera, and as it was opened
     manifest = {
         "format": FORMAT,
-        "hash": config_hash({"config": digest, "frames": index["frame_id"].to_pylist()}),
-        "config_hash": digest,
+        "hash": config_hash({"config": identity.hash, "frames": index["frame_id"].to_pylist()}),
+        "config_hash": identity.hash,
         "config": config.identity(),
+        "inputs": identity.inputs,
         "frames": index.num_rows,
         "rejected": rejected.num_rows,
         "size": _size_of_first(partial, index),

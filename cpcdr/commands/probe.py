@@ -23,8 +23,9 @@ from cpcdr.evaluate.probes import (
 )
 from cpcdr.evaluate.segmenters import open_network, trained_with
 from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol, open_frames
+from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint
+from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
@@ -54,7 +55,8 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     trained_size, _ = trained_with(config.network, values)
     size = evaluation_size(get_protocol(fitted.protocol), config.size, trained_size)
     plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
-    digest = config_hash({**plain, "training": values["config"], "step": values.get("step")})
+    inputs = [weights_digest(config.network), frames_digest(fitted), frames_digest(scored)]
+    digest = config_hash({**plain, "training": values["config"], "inputs": inputs})
     out = config.out if config.out is not None else config.network.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
     with open_run(config.tracking, "probe", digest, plain, out) as run:

@@ -23,11 +23,12 @@ from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameSource, notes_of, open_frames
+from cpcdr.frames.digest import frames_digest
 from cpcdr.prepare.checks import depth_warnings
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
-from cpcdr.train.config import TrainConfig, TrainDepthConfig
+from cpcdr.train.config import TrainDepthConfig
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
@@ -59,9 +60,11 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     settings = config.train
     with ray_session() if config.engine.engine == "ray" else nullcontext():
         task = _task(config, source)
-        digest = config_hash({"task": task.config(), "train": to_plain(settings)})
+        inputs = {"options": to_plain(config.options), "frames": frames_digest(source)}
+        identity = {"task": task.config(), "train": to_plain(settings), "inputs": inputs}
+        digest = config_hash(identity)
         return {
-            **_train(config, task, settings, digest),
+            **_train(config, task, inputs, digest),
             "config_hash": digest,
             "seconds": round(time.perf_counter() - start, 1),
         }
@@ -77,13 +80,13 @@ def _task(config: TrainDepthConfig, source: FrameSource) -> DepthTask:
 
 
 def _train(
-    config: TrainDepthConfig, task: DepthTask, settings: TrainConfig, digest: str
+    config: TrainDepthConfig, task: DepthTask, inputs: dict[str, Any], digest: str
 ) -> dict[str, Any]:
     source = task.source
     key = config_hash([digest, str(config.out.absolute())])
     with open_run(config.tracking, "depth", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
-        checkpoint = train(task, settings, config.engine, config.out, run.metrics)
+        checkpoint = train(task, config.train, config.engine, config.out, run.metrics, inputs)
         sheet = depth_sheet(task, checkpoint)
         run.figure("depth", sheet)
         save_png(config.out / "depth.png", sheet)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpcdr.depth.source import DepthSource, Disparity, check_disparity
+from cpcdr.frames.digest import files_digest
 from cpcdr.frames.frame import Frame
+from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.errors import FrameError, InputError
 
 KINDS = {
@@ -56,6 +58,18 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
 
         return HuggingFace(spec, argument)
     raise InputError(f"{option} {spec} is unknown: give one of {', '.join(KINDS)}.")
+
+
+def depth_digest(depth: DepthSource) -> str:
+    """What a source's files hold: weights of a network, precomputed maps; ``""`` without files."""
+    folder = getattr(depth, "folder", None)
+    if isinstance(folder, Path):
+        return weights_digest(folder)
+    root = getattr(depth, "root", None)
+    if isinstance(root, Path):
+        return files_digest(root.rglob("*.png"))
+    model = Path(getattr(depth, "model", ""))
+    return files_digest(p for p in model.iterdir() if p.is_file()) if model.is_absolute() else ""
 
 
 def _existing_folder(kind: str, argument: str) -> Path:

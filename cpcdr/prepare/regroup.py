@@ -44,9 +44,15 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
     config = manifest["config"] | {"regions": to_plain(regions)}
     digest = config_hash(config)
     if out.exists():
-        if read_manifest(out)["config_hash"] != digest:
+        present = read_manifest(out)
+        if present["config_hash"] != digest:
             raise InputError(f"{out}: holds a dataset of another configuration; give another path.")
-        return read_manifest(out)
+        if present.get("regrouped_from") != manifest["hash"]:
+            raise InputError(
+                f"{out}: was regrouped from other frames than {data} holds now; give another path, "
+                "or delete it."
+            )
+        return present
     facts = {"config_hash": digest, "config": config, "regrouped_from": manifest["hash"]}
     return derive(data, out, lambda row: _regrouped(row, regions), facts, "regroup")
 

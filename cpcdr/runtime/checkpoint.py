@@ -157,6 +157,16 @@ def publish_checkpoint(checkpoint: Path, target: Path) -> None:
     replace_durable(temporary, target)
 
 
+def weights_digest(folder: Path) -> str:
+    """What a checkpoint's weights are, whatever its path: part of the identity of what uses them.
+
+    Raises:
+        InputError: it has none.
+    """
+    _require(folder, WEIGHTS)
+    return file_digest(folder / WEIGHTS)[:16]
+
+
 def read_config(folder: Path, *kinds: str) -> dict[str, Any]:
     """``config.yaml`` of a checkpoint of one of the given kinds.
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,15 @@ def train(
     engine: EngineConfig,
     out: Path,
     log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train ``task`` in the run folder ``out``, going on where an earlier call stopped.
 
     Args:
         log: called in this process with every line of metrics and its step, in order, once each.
+
+        inputs: digests of what is trained on and how it is read, which the task's own
+            configuration does not hold: part of the identity of the run.
 
     Returns:
         ``out/checkpoint``, the finished network.
@@ -69,7 +73,7 @@ def train(
     """
     out = out.absolute()
     final = out / "checkpoint"
-    _claim(out, task, config)
+    _claim(out, task, config, inputs or {})
     for sentence in set_damaged_aside(out / "checkpoints"):
         print(f"warning: {sentence}.")
     _refuse_a_full_disk(out, task, config)
@@ -88,19 +92,24 @@ def train(
     return final
 
 
-def _claim(out: Path, task: Task, config: TrainConfig) -> None:
+def _claim(out: Path, task: Task, config: TrainConfig, inputs: Mapping[str, Any]) -> None:
     """Make the run folder, or see that it was made by this very configuration."""
     identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
+    identity |= {"inputs": to_plain(inputs)} if inputs else {}
     # What may change while a training goes on: how often it tells, and whether it is compiled.
     digest = config_hash(
         {**identity, "train": {**identity["train"], "log_every": 0, "compile": False}}
     )
     path = out / "run.yaml"
     if path.exists():
-        if read_yaml(path).get("hash") != digest:
+        before = read_yaml(path)
+        if before.get("hash") != digest:
+            old, new = before.get("inputs", {}), identity.get("inputs", {})
+            changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+            what = f"other {', '.join(changed)}" if changed else "another configuration"
             raise InputError(
-                f"{out}: holds a training with another configuration (see {path}); "
-                "give another --out, or delete the folder."
+                f"{out}: holds a training with {what} (see {path}); give another --out, or delete "
+                "the folder."
             )
         return
     out.mkdir(parents=True, exist_ok=True)

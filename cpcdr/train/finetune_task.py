@@ -19,8 +19,10 @@ from cpcdr.frames import FrameSource, get_protocol
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
+from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
+from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, survey
@@ -136,6 +138,14 @@ class FinetuneTask:
             "labelled_frames": len(self.refs),
             "left_out": sorted(self.rejected),
         }
+
+
+def initial_digest(network: str) -> str:
+    """What the weights are that training starts from; ``""`` for ``scratch``."""
+    if network == "scratch":
+        return ""
+    kind, _, path = network.partition(":")
+    return file_digest(Path(path))[:16] if kind == "torchvision" else weights_digest(Path(network))
 
 
 def _model_of(settings: FinetuneSettings) -> ModelConfig:

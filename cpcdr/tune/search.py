@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.frames import get_protocol, open_frames
+from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.run import Run
@@ -51,6 +52,11 @@ def objective_of(config: SearchConfig, space: Space) -> str:
     return config.objective if config.objective != "auto" else "miou" if protocol else "label_free"
 
 
+def scored_digest(config: SearchConfig) -> str:
+    """Of the files that trials are scored on; ``""`` where none are, or frames are rendered."""
+    return frames_digest(open_frames(config.evaluate, config.options)) if config.evaluate else ""
+
+
 def claim(config: SearchConfig, space: Space, dataset_hash: str) -> str:
     """Make the search's folder, or see that it belongs to this search; its key.
 
@@ -58,6 +64,8 @@ def claim(config: SearchConfig, space: Space, dataset_hash: str) -> str:
         InputError: the folder holds another search.
     """
     told = {**config.identity(), "space": to_plain(space), "dataset": dataset_hash}
+    if scored := scored_digest(config):
+        told["scored"] = scored
     key = config_hash(told)
     path = config.out / "search.yaml"
     if path.exists() and read_yaml(path).get("key") != key:

@@ -18,6 +18,7 @@ from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.report import table
 from cpcdr.evaluate.segmenters import open_network
 from cpcdr.frames import open_frames
+from cpcdr.runtime.checkpoint import read_checkpoint, write_checkpoint
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 
@@ -172,3 +173,21 @@ def test_absent_classes_and_train_ids_are_said(
     evaluate(settings(checkpoint, frames=right, baselines=False))
     printed = capsys.readouterr().out
     assert "no pixel is labelled sidewalk, " in printed and "train ids" not in printed
+
+
+@pytest.mark.slow
+def test_a_retrained_network_at_the_same_path_is_another_evaluation(checkpoint: Path) -> None:
+    given = replace(settings(checkpoint, baselines=False), tracking=TrackingConfig())
+    first, again = evaluate(given), evaluate(given)
+    assert again["run_id"] == first["run_id"] and again["config_hash"] == first["config_hash"]
+    torch.manual_seed(99)
+    values, weights = read_checkpoint(checkpoint, "pretrain")
+    other = {name: torch.rand_like(w) if w.ndim > 1 else w for name, w in weights.items()}
+    config = {"kind": "pretrain", "config": values["config"]}
+    assert write_checkpoint(checkpoint.parent, values["step"], config, other, {}) == checkpoint
+    second = evaluate(given)
+    assert second["config_hash"] != first["config_hash"] and second["run_id"] != first["run_id"]
+    assert second["miou"] != first["miou"]
+    for result in (first, second):
+        metrics = MlflowClient().get_run(result["run_id"]).data.metrics
+        assert metrics["miou"] == result["miou"]

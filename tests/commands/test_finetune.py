@@ -13,7 +13,9 @@ from labelled_tree import camvid_tree, cityscapes_tree
 
 import cpcdr
 from cpcdr.commands.finetune import finetune
+from cpcdr.frames import FrameOptions
 from cpcdr.model.config import ModelConfig
+from cpcdr.runtime.checkpoint import read_checkpoint, write_checkpoint
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import EngineConfig, FinetuneConfig, FinetuneSettings, TrainConfig
@@ -113,3 +115,20 @@ def test_sizes_that_cannot_be_name_the_option(
 ) -> None:
     with pytest.raises(InputError, match=word):
         settings(tmp_path, **changes)
+
+
+def test_other_frames_or_initial_weights_are_another_training(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    camvid_tree(tmp_path / "a")
+    config = settings(tmp_path, evaluate="")
+    config = replace(config, finetune=replace(config.finetune, network=str(checkpoint)))
+    first = finetune(config)
+    assert finetune(config)["config_hash"] == first["config_hash"]
+    with pytest.raises(InputError, match="holds a training with other options"):
+        finetune(replace(config, options=FrameOptions(fov=70.0)))
+    values, weights = read_checkpoint(checkpoint, "pretrain")
+    other = {name: weight + 1 for name, weight in weights.items()}
+    write_checkpoint(checkpoint.parent, values["step"], values, other, {})
+    with pytest.raises(InputError, match="holds a training with other network"):
+        finetune(config)

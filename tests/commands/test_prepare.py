@@ -15,7 +15,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from cpcdr.commands.prepare import prepare
+from cpcdr.commands.prepare import _check_same, _identity, prepare
 from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, encode_png16, read_manifest
 from cpcdr.depth.config import TINY
 from cpcdr.depth.model import DepthModel
@@ -354,3 +354,31 @@ def test_damaged_parts_are_redone_and_only_they(
     assert prepare(given)["reused_frames"] == 4
     assert f"{other} is damaged; its frames are prepared again" in capsys.readouterr().out
     assert PreparedDataset(given.out).rows(range(6), PREPARED_SCHEMA.names) == rows
+
+
+def test_changed_input_files_are_noticed_and_named(tmp_path: Path) -> None:
+    source, frames, maps = open_frames(STREET), tmp_path / "frames", tmp_path / "maps"
+    frames.mkdir()
+    (maps / "frames").mkdir(parents=True)
+    for i, ref in enumerate(source.refs()[:2]):
+        frame = source.read(ref)
+        (frames / f"{i:03d}.jpg").write_bytes(frame.encoded)
+        disparity = (frame.disparity * 65535).astype(np.uint16)
+        assert cv2.imwrite(str(maps / "frames" / f"{i:08d}.png"), disparity)
+    given = replace(
+        config(tmp_path), frames=f"images:{frames}", depth=f"precomputed:{maps}", engine="local",
+        allow_poor_depth=True,
+    )  # fmt: skip
+    identity = _identity(given)
+    assert identity.inputs.keys() == {"frames", "depth"} and identity == _identity(given)
+    given.out.mkdir()
+    manifest = {"hash": "x", "frames": 2, "config_hash": identity.hash, "inputs": identity.inputs}
+    (given.out / "manifest.json").write_text(json.dumps(manifest))
+    _check_same(given.out, identity)
+    changed = cv2.imread(str(maps / "frames" / "00000001.png"), cv2.IMREAD_UNCHANGED) // 2
+    assert cv2.imwrite(str(maps / "frames" / "00000001.png"), changed)
+    with pytest.raises(InputError, match="holds a dataset of other depth files"):
+        prepare(given)
+    (frames / "000.jpg").write_bytes((frames / "001.jpg").read_bytes())
+    with pytest.raises(InputError, match="holds a dataset of other depth and frames files"):
+        prepare(given)

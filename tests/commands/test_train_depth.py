@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from safetensors.torch import load_file, save_file
 
 from cpcdr.commands.train_depth import _report_camera, train_depth
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.network import load_depth_network
 from cpcdr.frames import FrameOptions, open_frames
+from cpcdr.runtime.checkpoint import read_checkpoint, read_state, write_checkpoint
+from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri
@@ -116,14 +117,29 @@ def test_holes_of_infinite_depth_are_said_and_mark_the_run(
 ) -> None:
     settings = config(tmp_path)
     train_depth(settings)
-    weights_file = tmp_path / "run/checkpoints/step-00000002/model.safetensors"
-    weights = load_file(weights_file)
+    newest = tmp_path / "run/checkpoints/step-00000002"
+    (values, weights), state = read_checkpoint(newest, "depth"), read_state(newest)
     weights["depth.slope"] = torch.full_like(weights["depth.slope"], -6.0)  # near above, far below
     for name in [name for name in weights if name.startswith("depth.heads")]:
         weights[name] = torch.full_like(weights[name], -6.0) if "bias" in name else weights[name]
-    save_file(weights, weights_file)
+    write_checkpoint(newest.parent, 2, values, weights, state)
     capsys.readouterr()
     result = train_depth(settings)  # all steps are done: what there is is looked at
     (warning,) = [w for w in capsys.readouterr().out.splitlines() if "infinitely far" in w]
     assert warning.startswith("warning: ") and "of the lower image" in warning
     assert "infinitely far" in tags(result["run_id"])["cpcdr.alarm"]
+
+
+def test_other_options_or_frames_are_another_training(tmp_path: Path) -> None:
+    settings = replace(config(tmp_path), tracking=TrackingConfig("none"))
+    settings = replace(settings, depth=replace(settings.depth, intrinsics="known"))
+    first = train_depth(settings)
+    assert train_depth(settings)["config_hash"] == first["config_hash"]
+    corrected = FrameOptions(intrinsics="150,150,95.5,35.5")
+    with pytest.raises(InputError, match="holds a training with other options"):
+        train_depth(replace(settings, options=corrected))
+    elsewhere = train_depth(replace(settings, options=corrected, out=tmp_path / "other"))
+    assert elsewhere["config_hash"] != first["config_hash"]
+    (tmp_path / "drive" / "2.jpg").write_bytes((tmp_path / "drive" / "3.jpg").read_bytes())
+    with pytest.raises(InputError, match="holds a training with other frames"):
+        train_depth(settings)

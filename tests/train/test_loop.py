@@ -491,3 +491,14 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_with_a_warning
     said = capsys.readouterr().out
     assert f"warning: {newest}: is damaged; resuming from step-00000009" in said
     assert_same_run(out, whole)
+
+
+def test_changed_inputs_are_named(tmp_path: Path) -> None:
+    out, short = tmp_path / "run", dataclasses.replace(CONFIG, steps=2)
+    given = {"frames": "aaaa", "options": {"window": ":3"}}
+    train(LinearTask(), short, LOCAL, out, inputs=given)
+    train(LinearTask(), short, LOCAL, out, inputs=given)
+    with pytest.raises(InputError, match=r"holds a training with other frames \(see"):
+        train(LinearTask(), short, LOCAL, out, inputs=given | {"frames": "bbbb"})
+    with pytest.raises(InputError, match=r"holds a training with other options"):
+        train(LinearTask(), short, LOCAL, out, inputs=given | {"options": {"window": ""}})

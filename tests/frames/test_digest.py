@@ -1,0 +1,52 @@
+"""Digests of source files: changed content is another digest, whatever the names say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cpcdr.frames import open_frames
+from cpcdr.frames.digest import files_digest, frames_digest
+
+
+def images(folder: Path, count: int = 4) -> str:
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        assert cv2.imwrite(str(folder / f"{i:03d}.png"), np.full((32, 48, 3), i, np.uint8))
+    return f"images:{folder}"
+
+
+def test_any_changed_or_missing_file_is_another_digest(tmp_path: Path) -> None:
+    spec = images(tmp_path / "a")
+    first = frames_digest(open_frames(spec))
+    assert first == frames_digest(open_frames(spec)) and len(first) == 16
+    path = tmp_path / "a" / "002.png"
+    data, times = path.read_bytes(), path.stat()
+    path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])  # the same size and time
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = frames_digest(open_frames(spec))
+    assert changed != first
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert frames_digest(open_frames(spec)) == first
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    assert frames_digest(open_frames(spec)) not in (first, changed)
+    path.unlink()
+    assert frames_digest(open_frames(spec)) not in (first, changed)
+
+
+def test_rendered_frames_have_no_files() -> None:
+    assert frames_digest(open_frames("synthetic:streets=1,frames=2,height=32,width=64")) == ""
+
+
+def test_files_in_any_order_and_names_count(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    paths = sorted(tmp_path.iterdir())
+    assert files_digest(paths) == files_digest(reversed(paths)) != files_digest(paths[:1])
+    before = files_digest(paths)
+    (tmp_path / "a").rename(tmp_path / "c")
+    assert files_digest(sorted(tmp_path.iterdir())) != before
