@@ -126,6 +126,7 @@ def write_checkpoint(
         write_durable(temporary / WEIGHTS, save(tensors))
         write_durable(temporary / STATE, buffer.getbuffer())
         values = to_plain({**config, "step": step, "format": FORMAT})
+        values.pop("digests", None)  # of the checkpoint that this one was made from
         digests = {name: file_digest(temporary / name) for name in (WEIGHTS, STATE)}
         digests[CONFIG] = config_hash(values)  # of all but the digests
         write_yaml(temporary / CONFIG, {**values, "digests": digests})
