@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cpcdr.commands import COMMANDS, config_of
+from cpcdr.runtime.cli import parse
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"^(?:ray exec cluster.yaml ')?cpcdr ([^'#\n]+)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -47,6 +52,26 @@ def test_links_resolve(page: Path) -> None:
 def test_a_broken_link_is_noticed() -> None:
     text = "[a](docs/guide.md#files) [b](docs/none.md) [c](docs/guide.md#none) [d](https://x.org)"
     assert broken_links(ROOT / "README.md", text) == ["docs/none.md", "docs/guide.md#none"]
+
+
+def printed_commands(text: str) -> list[list[str]]:
+    """The commands of the code blocks of a page, split as a shell does."""
+    blocks = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    return [shlex.split(line.replace("SEED", "0")) for line in COMMAND.findall(blocks)]
+
+
+ALL_COMMANDS = [command for page in PAGES for command in printed_commands(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS, ids=" ".join)
+def test_printed_commands_are_understood(command: list[str]) -> None:
+    name, *arguments = command
+    parse(config_of(name.replace("-", "_")), "", arguments)
+
+
+def test_every_command_is_printed_somewhere() -> None:
+    printed = {command[0].replace("-", "_") for command in ALL_COMMANDS}
+    assert printed == set(COMMANDS)
 
 
 def test_citation_and_package_agree() -> None:

@@ -53,6 +53,7 @@ class FinetuneTask:
         self.settings, self.source, self.seed = settings, source, seed
         self.classes = len(get_protocol(source.protocol).classes)
         self.model = _model_of(settings)
+        self.start = _absolute(settings.network)  # Ray's workers run in a folder of their own
         found = survey(source, chosen)
         self.refs, self.rejected = found.refs, found.rejected
         share = (found.pixels / found.pixels.sum()).tolist()
@@ -76,7 +77,7 @@ class FinetuneTask:
         """The network with what is transferred of ``network``, and a new classifier."""
         weights = None if self.weights is None else torch.tensor(self.weights)
         module = FinetuneModule(self.model, self.classes, weights)
-        init = self.settings.network
+        init = self.start
         if init.startswith("torchvision:"):
             _load_backbone(module.network, Path(init.partition(":")[2]))
         elif init != "scratch":
@@ -156,6 +157,12 @@ def _model_of(settings: FinetuneSettings) -> ModelConfig:
     elif init != "scratch":
         return load_network(Path(init))[0].config
     return settings.model
+
+
+def _absolute(network: str) -> str:
+    """The start with its path made absolute."""
+    kind, colon, path = network.rpartition(":")
+    return network if network == "scratch" else f"{kind}{colon}{Path(path).absolute()}"
 
 
 def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
