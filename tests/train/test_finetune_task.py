@@ -43,6 +43,20 @@ def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
     assert not torch.equal(other["images"], whole[0]["images"])
 
 
+def test_a_relative_start_is_found_by_a_worker_of_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder("resnet10", 8)
+    save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
+    monkeypatch.chdir(tmp_path)
+    settings = replace(SMALL, network="torchvision:weights.safetensors")
+    travelled = pickle.dumps(FinetuneTask(settings, STREET))
+    (tmp_path / "worker").mkdir()
+    monkeypatch.chdir(tmp_path / "worker")
+    module = pickle.loads(travelled).build()
+    assert torch.equal(module.network.backbone.conv1.weight, encoder.conv1.weight)
+
+
 @pytest.mark.slow
 def test_it_learns_and_only_what_it_should() -> None:
     torch.manual_seed(0)
