@@ -18,7 +18,17 @@ def plan(out: Path) -> StudyPlan:
     trials = tuple(StudyTrial(variant, 0) for variant in variants)
     material = Material(out, None, out / "none")
     return StudyPlan(
-        *(SMALL, 40, "average", {"depth": out / "data"}, material, trials, out, 2, "streets")
+        *(
+            SMALL.settings(),
+            40,
+            "average",
+            {"depth": out / "data"},
+            material,
+            trials,
+            out,
+            2,
+            "streets",
+        )
     )
 
 
