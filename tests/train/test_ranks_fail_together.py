@@ -44,6 +44,7 @@ class Failing:
     folder: Path
     error: str = "frame"
     kind: str = "linear"
+    seed: int = 0
 
     def build(self) -> nn.Module:
         return Linear()
