@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cpcdr.ablate.variants import FACTORS, variants_of
 from cpcdr.dataset import read_manifest
@@ -49,6 +49,18 @@ class AblateConfig:
         tracking: where runs are recorded.
     """
 
+    essential: ClassVar = (
+        "frames",
+        "depth",
+        "data",
+        "evaluate",
+        "size",
+        "variants",
+        "seeds",
+        "steps",
+        "out",
+        "tracking",
+    )
     frames: str = ""
     depth: str = ""
     data: Path | None = None

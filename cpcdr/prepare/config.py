@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.regions.config import RegionConfig
@@ -43,6 +43,18 @@ class PrepareConfig:
         allow_poor_depth: continue even if the depth check fails.
     """
 
+    essential: ClassVar = (
+        "frames",
+        "depth",
+        "out",
+        "size",
+        "workers",
+        "regroup",
+        "publish",
+        "engine",
+        "tracking",
+        "options.stride",
+    )
     frames: str = "synthetic:"
     depth: str = "ground-truth"
     out: Path = Path("runs/dataset")

@@ -22,6 +22,7 @@ import tyro
 
 from cpcdr.runtime.config import overlay, read_yaml
 from cpcdr.runtime.errors import InputError, no_room
+from cpcdr.runtime.help import essential_first
 from cpcdr.runtime.names import readable
 from cpcdr.runtime.stopping import leave_a_closed_pipe, stop_on_signals
 
@@ -51,13 +52,14 @@ def parse(
     text = (
         f"{description}\n\n--config FILE.yaml: take defaults from a file (may be repeated).{note}"
     )
-    told = io.StringIO()
+    told, shown = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(shown):
             return tyro.cli(config_type, args=rest, default=default, description=text, prog=prog)
     except SystemExit as left:
         if left.code:
             raise InputError(_sentence(told.getvalue())) from None
+        print(essential_first(shown.getvalue(), getattr(config_type, "essential", ())), flush=True)
         raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -142,6 +142,18 @@ class PretrainConfig:
         seed: of weights, data order and every random draw.
     """
 
+    essential: ClassVar = (
+        "data",
+        "out",
+        "seed",
+        "items",
+        "train.steps",
+        "train.epochs",
+        "model.backbone",
+        "workers",
+        "engine",
+        "tracking",
+    )
     data: Path = Path("runs/dataset")
     out: Path = Path("runs/pretrain")
     frames_per_item: int = 8
@@ -262,6 +274,18 @@ class TrainDepthConfig:
         seed: of weights, order and augmentation.
     """
 
+    essential: ClassVar = (
+        "frames",
+        "out",
+        "seed",
+        "depth.height",
+        "depth.width",
+        "train.steps",
+        "train.epochs",
+        "workers",
+        "engine",
+        "tracking",
+    )
     frames: str = "synthetic:"
     out: Path = Path("runs/depth")
     seed: int = 0
@@ -296,6 +320,18 @@ class FinetuneConfig:
         seed: of weights, order and augmentation.
     """
 
+    essential: ClassVar = (
+        "network",
+        "frames",
+        "evaluate",
+        "out",
+        "finetune.fraction",
+        "finetune.size",
+        "seed",
+        "train.steps",
+        "engine",
+        "tracking",
+    )
     frames: str = "synthetic:seed=0,streets=48,frames=4,height=96,width=192"
     evaluate: str = "synthetic:seed=1000,streets=64,frames=1,height=96,width=192"
     protocol: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
@@ -46,6 +46,18 @@ class SearchConfig:
         tracking: where runs are recorded.
     """
 
+    essential: ClassVar = (
+        "data",
+        "evaluate",
+        "test",
+        "space",
+        "trials",
+        "concurrent",
+        "steps",
+        "objective",
+        "out",
+        "seed",
+    )
     data: Path | None = None
     evaluate: str = HELD_OUT
     test: str = ""

@@ -48,7 +48,7 @@ def test_a_stopped_training_says_so_and_closes_its_run(
 ) -> None:
     script = str(ROOT / "experiments" / "train_depth.py")
     sizes = "--depth.height 64 --depth.width 128 --depth.channels 4 --train.steps 100000"
-    options = f"--frames {STREET} --out out {sizes} --engine.engine {engine}"
+    options = f"--frames {STREET} --out out {sizes} --engine {engine}"
     process = start(script, *options.split(), folder=tmp_path)
     deadline = time.monotonic() + 300
     while not (tmp_path / "out" / "history.jsonl").exists():
