@@ -7,7 +7,6 @@ rename, so a folder that has a manifest is whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from cpcdr.frames.decode import decode_image, too_large
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location, open_storage, read_file
+from cpcdr.runtime.strict_json import parse_object
 
 PREPARED_SCHEMA = pa.schema(
     [
@@ -208,8 +208,9 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         other = "make one with cpcdr prepare --out " + str(folder)
         raise InputError(f"{folder}: is not a prepared dataset; {hint if partial else other}.")
     try:
-        manifest = json.loads(content)
-        manifest["hash"], manifest["frames"]
+        manifest = parse_object(content)
+        if not isinstance(manifest["hash"], str) or not isinstance(manifest["frames"], int):
+            raise TypeError("hash or frames")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: is damaged; make the dataset again with cpcdr prepare."

@@ -17,6 +17,7 @@ from cpcdr.frames.decode import decode_image
 from cpcdr.prepare.config import ExportPngConfig
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.storage import file_inside
 
 
 def export_png(config: ExportPngConfig) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _export(row: dict[str, Any], out: Path) -> None:
     image = decode_image(row["image"], row["frame_id"])
     rgb = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     for tree, data in (("rgb", rgb), ("disp", row["disparity"]), ("region", row["regions"])):
-        path = out / tree / name
+        path = file_inside(out / tree, name)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data)

@@ -51,10 +51,11 @@ class DepthConfig:
     readers: int = 4
 
     def __post_init__(self) -> None:
-        if self.height < 64 or self.width < 64 or self.height % 32 or self.width % 32:
+        sides = (self.height, self.width)
+        if min(sides) < 64 or max(sides) > 8192 or self.height % 32 or self.width % 32:
             raise InputError(
                 f"A depth training size of {self.height}×{self.width} is not supported: "
-                "give multiples of 32, at least 64."
+                "give multiples of 32 in 64..8192."
             )
         if not self.spacing or min(self.spacing) < 1:
             raise InputError("--depth.spacing takes one or more numbers, each at least 1.")

@@ -15,7 +15,7 @@ from cpcdr.depth.config import DepthConfig
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
-from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.device import default_device, to_unit_float
 from cpcdr.runtime.errors import FrameError, InputError
@@ -35,8 +35,7 @@ def load_depth_network(folder: Path | str) -> DepthModel:
         spacing = (spacing,) if isinstance(spacing, int) else tuple(spacing)
         options["spacing"] = list(spacing)
         config = overlay(DepthConfig(), options, str(Path(folder) / "config.yaml"))
-        model = DepthModel(config)
-        model.load_state_dict(weights)
+        model = load_module(lambda: DepthModel(config), weights)
     except (RuntimeError, TypeError) as error:
         raise InputError(
             f"{folder}: the weights do not fit the network in config.yaml; give an "

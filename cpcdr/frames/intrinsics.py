@@ -6,7 +6,6 @@ of the top left pixel at (0, 0).
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.frame import FIELDS_OF_VIEW, FrameOptions
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.strict_json import parse_object
 
 Intrinsics = NDArray[np.float32]
 
@@ -103,9 +103,9 @@ def cityscapes_intrinsics(path: Path, width: int) -> Intrinsics:
         FrameError: the file cannot be read as camera JSON, or its numbers are no camera.
     """
     try:
-        camera = json.loads(path.read_text())["intrinsic"]
+        camera = parse_object(path.read_bytes())["intrinsic"]
         values = [float(camera[key]) for key in ("fx", "fy", "u0", "v0")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise FrameError(
             f"{path} is not a Cityscapes camera file (intrinsic.fx, fy, u0, v0): replace it, or "
             f"{_GIVE}"

@@ -13,7 +13,7 @@ from cpcdr.frames.frame import IGNORE
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.ranks import sum_over_ranks, world_size
@@ -66,9 +66,8 @@ def load_finetuned(folder: Path) -> tuple[FinetuneModule, dict[str, Any]]:
     try:
         config = overlay(ModelConfig(), values["config"]["model"], f"{folder / 'config.yaml'}")
         classes = len(get_protocol(values["config"]["protocol"]).classes)
-        module = FinetuneModule(config, classes)
-        module.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
+        module = load_module(lambda: FinetuneModule(config, classes), weights)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(
             f"{folder}: its weights do not fit its config.yaml; give a checkpoint folder written "
             "by cpcdr finetune."

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.resnet import Encoder
-from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
 
@@ -154,15 +154,12 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
             "cpcdr pretrain."
         )
     where = f"{folder / 'config.yaml'}: model"
-    try:
-        config = overlay(ModelConfig(), section, where)
-    except InputError as error:  # a value that is impossible does not know its file
-        raise InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
-    network = SegmentationNetwork(config)
+    config = overlay(ModelConfig(), section, where)
     prefix = "network."
     own = {k.removeprefix(prefix) if k.startswith(prefix) else k: v for k, v in weights.items()}
     try:
-        network.load_state_dict(own)  # also refuses what is not the network's, as a classifier's
+        # Also refuses what is not the network's, such as a classifier's.
+        network = load_module(lambda: SegmentationNetwork(config), own)
     except RuntimeError as error:
         raise InputError(
             f"{folder / 'model.safetensors'}: its weights do not fit its config.yaml; "

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.durable import file_digest, replace_durable, sync_folder, write_durable
 from cpcdr.runtime.errors import InputError
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.yaml", "state.pt"
+Module = TypeVar("Module", bound=nn.Module)
 FORMAT = 1
 """Of checkpoint folders; a larger one is refused."""
 
@@ -211,6 +211,24 @@ def read_checkpoint(folder: Path, *kinds: str) -> tuple[dict[str, Any], dict[str
         ) from error
 
 
+def load_module(build: Callable[[], Module], weights: Mapping[str, Tensor]) -> Module:
+    """The module that ``build`` makes, with the weights of a checkpoint.
+
+    It is made without memory first: the sizes in a damaged config.yaml may be any.
+
+    Raises:
+        RuntimeError: the weights are not those of such a module.
+    """
+    try:
+        with torch.device("meta"):
+            build().load_state_dict(weights, assign=True)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise RuntimeError(str(error)) from error
+    module = build()
+    module.load_state_dict(weights)
+    return module
+
+
 def read_state(folder: Path) -> dict[str, Any]:
     """The optimiser state of a checkpoint.
 
@@ -219,8 +237,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     try:
         _check_digest(folder, STATE, read_yaml(folder / CONFIG).get("digests", {}))
-        return torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError("an optimiser's state is a dict")
+        return state
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
         raise InputError(
             f"{folder / STATE}: cannot be resumed from; delete the folder {folder} to "
             "resume from the checkpoint before it."

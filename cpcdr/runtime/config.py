@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ import yaml
 
 from cpcdr.runtime.durable import replace_durable, write_durable
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.yaml_loader import LARGEST, load_yaml
 
 T = TypeVar("T")
 
@@ -63,10 +66,13 @@ def overlay(default: T, values: Mapping[str, Any], where: str) -> T:
     for key, value in values.items():
         if key not in fields:
             known = ", ".join(fields)
-            raise InputError(f"{where}: unknown key '{key}'; the keys here are {known}.")
+            raise InputError(f"{where}: unknown key {shown(key)}; the keys here are {known}.")
         old = getattr(default, key)
         changes[key] = _converted(old, value, hints[key], f"{where}: {key}")
-    return dataclasses.replace(default, **changes)  # type: ignore[type-var]
+    try:
+        return dataclasses.replace(default, **changes)  # type: ignore[type-var]
+    except InputError as error:  # a value that is impossible does not know its file
+        raise InputError(f"{where}: {error}") from error
 
 
 def _converted(old: Any, value: Any, hint: Any, where: str) -> Any:
@@ -80,42 +86,87 @@ def _converted(old: Any, value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
             known = ", ".join(str(choice) for choice in typing.get_args(hint))
-            raise InputError(f"{where} must be one of {known}, not {value!r}.")
+            raise InputError(f"{where} must be one of {known}, not {shown(value)}.")
         return value
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return None if value is None else Path(value)
+        return None if value is None else _path(value, where)
     if isinstance(old, tuple):
         return _converted_tuple(old, value, hint, where)
     if isinstance(old, Path):
-        return Path(value)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _path(value, where)
+    if isinstance(old, float):
+        return _number(value, where)
     if old is not None and type(value) is not type(old):
-        raise InputError(
-            f"{where} must be of type {type(old).__name__}, not {value!r} ({type(value).__name__})."
-        )
+        raise _mistyped(type(old), value, where)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise InputError(f"{where} is too large a number: {shown(value)}.")
     return value
+
+
+def _path(value: Any, where: str) -> Path:
+    if not isinstance(value, str):
+        raise _mistyped(str, value, where)
+    return Path(value)
+
+
+def _number(value: Any, where: str) -> float:
+    number = as_number(value)
+    if number is None:
+        raise _mistyped(float, value, where)
+    if not math.isfinite(number):
+        raise InputError(f"{where} must be a finite number, not {shown(value)}.")
+    return float(number)
+
+
+def _mistyped(expected: type, value: Any, where: str) -> InputError:
+    return InputError(
+        f"{where} must be of type {expected.__name__}, not {shown(value)} ({type(value).__name__})."
+    )
+
+
+def as_number(value: Any) -> int | float | None:
+    """A number as YAML gives it, which reads ``1e-3`` as text; None if it is no number.
+
+    >>> as_number("1e-3"), as_number(True), as_number("1")
+    (0.001, None, None)
+    """
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return math.inf if value > 0 else -math.inf  # no setting is so large
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: not all of a long one."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 2**63 else "a huge integer"
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _converted_tuple(old: tuple[Any, ...], value: Any, hint: Any, where: str) -> tuple[Any, ...]:
     any_length = Ellipsis in typing.get_args(hint)
     if not isinstance(value, list | tuple) or (len(value) != len(old) and not any_length):
-        raise InputError(f"{where} must be a list of {len(old)} values, not {value!r}.")
+        raise InputError(f"{where} must be a list of {len(old)} values, not {shown(value)}.")
     return tuple(_converted(old[0], item, type(old[0]), where) for item in value)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping from a file, by the safe loader.
+    """A YAML mapping of plain values from a file.
 
     Raises:
         InputError: the file is missing, is no YAML, or is no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            values = load_yaml(file.read(LARGEST + 1).decode())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not a YAML file; write keys and values as YAML.") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: is not a YAML file ({error}); write keys and values as YAML."
+        ) from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold a YAML mapping of keys to values.")
     return values

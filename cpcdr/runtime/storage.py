@@ -8,7 +8,7 @@ published by its manifest, which comes last.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
@@ -26,6 +26,23 @@ def location(folder: Path | str) -> str:
         return str(Path(folder).absolute())
     scheme, rest = found.groups()
     return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """The path of a file in a folder, or below it.
+
+    Raises:
+        InputError: the name is absolute, climbs out of the folder, or cannot be one of a file.
+
+    >>> file_inside(Path("out"), "street/00000001.png").as_posix()
+    'out/street/00000001.png'
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise InputError(
+            f"{folder}: {name[:200]!r} would be written outside of it; rename the sequence."
+        )
+    return folder / name
 
 
 def open_storage(folder: Path | str) -> tuple[FileSystem, str]:

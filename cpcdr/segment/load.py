@@ -21,6 +21,9 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.visualize.pictures import region_colours
 
+_SIDE = 2**14
+"""Pixels of the longest side that an image is scaled to."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
@@ -117,10 +120,10 @@ def _class_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
 def _size(section: Any, folder: Path) -> tuple[int, int]:
     """(H, W) from the section of a checkpoint's configuration with a ``size``."""
     match section:
-        case {"size": [int(height), int(width)]} if min(height, width) > 0:
+        case {"size": [int(height), int(width)]} if all(0 < s <= _SIDE for s in (height, width)):
             return height, width
     raise InputError(
-        f"{folder / CONFIG}: has no size of two positive numbers, height and width: it is "
+        f"{folder / CONFIG}: has no size of two numbers in 1..16384, height and width: it is "
         "damaged; copy the checkpoint again or retrain."
     )
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cpcdr.frames.decode import decode_image
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.storage import file_inside
 from cpcdr.segment.config import SegmentConfig
 
 _FPS = 15.0
@@ -78,7 +79,7 @@ class LabelFiles:
 
     def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
         """Write a frame's classes."""
-        path = self.out / f"{frame_id}.png"
+        path = file_inside(self.out, f"{frame_id}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture)
 

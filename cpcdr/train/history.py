@@ -5,14 +5,14 @@ A metric that is not finite is null: JSON has no NaN.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cpcdr.runtime.config import write_atomic
-from cpcdr.runtime.strict_json import to_json
+from cpcdr.runtime.strict_json import damaged_line, parse_object, read_json_lines, to_json
 
 
 def append_history(path: Path, row: Mapping[str, Any]) -> None:
@@ -22,11 +22,21 @@ def append_history(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; the half-written last line of a killed writer is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    """All whole lines; the half-written last line of a killed writer is left out.
+
+    Raises:
+        InputError: another line is damaged, or has no step.
+    """
+    rows = read_json_lines(path)
+    for number, row in enumerate(rows, 1):
+        if not _has_step(row):
+            raise damaged_line(path, number)
+    return rows
+
+
+def _has_step(row: Mapping[str, Any]) -> bool:
+    step = row.get("step")
+    return type(step) is int and 0 <= step < 2**53
 
 
 def cut_history(path: Path, step: int) -> None:
@@ -54,10 +64,11 @@ class HistoryTail:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
-        rows = [json.loads(line) for line in whole.splitlines() if line.endswith(b"}")]
         fresh = []
-        for row in rows:
-            if row["step"] > self.step:
-                self.step = row["step"]
-                fresh.append(row)
+        for line in whole.split(b"\n")[:-1]:
+            with suppress(ValueError):  # damaged: the training itself refuses to resume from it
+                row = parse_object(line)
+                if _has_step(row) and row["step"] > self.step:
+                    self.step = row["step"]
+                    fresh.append(row)
         return fresh

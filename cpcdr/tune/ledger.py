@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cpcdr.runtime.config import write_atomic
-from cpcdr.train.history import read_history
+from cpcdr.runtime.config import as_number, write_atomic
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.strict_json import damaged_line, read_json_lines
 from cpcdr.tune.space import Parameters
 
 OPEN, DONE, STOPPED, FAILED = "open", "done", "stopped", "failed"
@@ -51,20 +52,29 @@ class Trial:
 
     def score(self, metric: str) -> float:
         """Score in the last report."""
-        return float(self.reports[-1][metric])
+        value = as_number(self.reports[-1].get(metric))
+        if value is None:
+            raise InputError(f"trial {self.number} reports no {metric}; give another --out.")
+        return float(value)
 
 
 class Ledger:
-    """The trials of one search: read from the file, changed by appending lines to it."""
+    """The trials of one search: read from the file, changed by appending lines to it.
+
+    Raises:
+        InputError: a line of the file is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.trials: list[Trial] = []
-        lines = read_history(path)
+        lines = read_json_lines(path)
+        for number, line in enumerate(lines, 1):
+            if not _valid(line, len(self.trials)):
+                raise damaged_line(path, number)
+            self._apply(line)
         # A killed writer may have left half a line, and the next one must not be appended to it.
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
-        for line in lines:
-            self._apply(line)
 
     def add(self, parameters: Parameters) -> Trial:
         """Add a new trial."""
@@ -114,3 +124,19 @@ class Ledger:
         trial.status = line.get("status", trial.status)
         trial.reason = line.get("reason", trial.reason)
         trial.recorded = line.get("recorded", trial.recorded and "status" not in line)
+
+
+def _valid(line: dict[str, Any], trials: int) -> bool:
+    """Whether a line of the file is one that this class writes when it has so many trials."""
+    number, parameters, report = (line.get(name) for name in ("trial", "parameters", "report"))
+    known = type(number) is int and 0 <= number <= trials
+    given = parameters is None or (
+        isinstance(parameters, dict) and all(as_number(v) is not None for v in parameters.values())
+    )
+    if not known or not given or line.get("status", OPEN) not in (OPEN, DONE, STOPPED, FAILED):
+        return False
+    if parameters is None and (number == trials or report is not None):
+        return False
+    step = {} if report is None else report
+    reported = report is None or (isinstance(step, dict) and type(step.get("step")) is int)
+    return reported and isinstance(line.get("reason", ""), str)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import read_yaml
+from cpcdr.runtime.config import as_number, read_yaml, shown
 from cpcdr.runtime.errors import InputError
 
 if TYPE_CHECKING:  # tasks that only group regions need no PyTorch
@@ -155,7 +155,7 @@ def space_from(values: Mapping[str, Any], where: str) -> Space:
 
 def _range(where: str, name: str, written: Any) -> Range:
     if name not in PLACES:
-        raise InputError(f"{where} is not a parameter; choose from {', '.join(PLACES)}.")
+        raise InputError(f"{where[:200]} is not a parameter; choose from {', '.join(PLACES)}.")
     if not isinstance(written, Mapping):
         written = {"choice": [written]}
     kind, values = next(iter(written.items()), ("", None))
@@ -164,9 +164,7 @@ def _range(where: str, name: str, written: Any) -> Range:
             f"{where}: write one of uniform, loguniform, int: [low, high], or choice: [values]."
         )
     place = PLACES[name]
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < place.least:
-            raise InputError(f"{where}: {value!r} must be a number ≥ {place.least:g}.")
+    values = [_checked(where, place, value) for value in values]
     if place.whole and (kind not in ("int", "choice") or any(v != int(v) for v in values)):
         raise InputError(f"{where}: takes integers; give int: [low, high] or choice: [values].")
     if kind != "choice" and (len(values) != 2 or values[0] >= values[1]):
@@ -178,6 +176,13 @@ def _range(where: str, name: str, written: Any) -> Range:
     return Range(kind, tuple(int(v) if place.whole else float(v) for v in values))
 
 
+def _checked(where: str, place: Place, written: Any) -> int | float:
+    value = as_number(written)
+    if value is None or not math.isfinite(value) or value < place.least:
+        raise InputError(f"{where}: {shown(written)} must be a number ≥ {place.least:g}.")
+    return value
+
+
 def settings(
     parameters: Parameters, regions: RegionConfig, pretrain: PretrainSettings
 ) -> tuple[RegionConfig, PretrainSettings]:
@@ -187,6 +192,8 @@ def settings(
         InputError: a configuration refuses the values.
     """
     for name, value in parameters.items():
+        if name not in PLACES:
+            raise InputError(f"{name} is not a parameter; choose from {', '.join(PLACES)}.")
         place = PLACES[name]
         section = regions if place.section == "regions" else getattr(pretrain, place.section)
         if place.index >= 0:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cpcdr.commands.export_png import export_png
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.dataset import PreparedDataset, encode_png16, read_manifest
 from cpcdr.prepare.config import ExportPngConfig, PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
@@ -61,3 +64,19 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="nothing: is not a folder"):
         prepare(config)
+
+
+@pytest.mark.parametrize("sequence", ["../../outside", "/tmp/cpcdr-outside"])
+def test_a_frame_id_cannot_leave_the_folder(tmp_path: Path, sequence: str) -> None:
+    data, out = tmp_path / "data", tmp_path / "trees" / "out"
+    (data / "data").mkdir(parents=True)
+    (data / "manifest.json").write_text('{"hash": "x", "frames": 1}')
+    pixels = encode_png16(np.ones((8, 8), np.uint16))
+    image = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    row = {"frame_id": f"{sequence}/00000000", "image": image}
+    row |= {"disparity": pixels, "regions": pixels}
+    pq.write_table(pa.Table.from_pylist([row]), data / "data" / "part.parquet")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="would be written outside"):
+        export_png(ExportPngConfig(data=data, out=out))
+    assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/cpcdr-outside").exists()

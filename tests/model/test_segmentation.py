@@ -155,6 +155,15 @@ def test_a_damaged_model_section_names_its_file(
         load_network(folder)
 
 
+@pytest.mark.parametrize("size", [10**12, 2**62])
+@pytest.mark.parametrize("name", ["width", "prototypes", "feature_dim", "fpn_channels"])
+def test_impossible_sizes_cost_no_memory(tmp_path: Path, name: str, size: int) -> None:
+    values = {"kind": "pretrain", "config": {"model": {name: size}}}
+    folder = write_checkpoint(tmp_path, 1, values, {}, {})
+    with pytest.raises(InputError, match="do not fit its config"):
+        load_network(folder)
+
+
 class LargestTensor(TorchDispatchMode):
     """Notes the most elements that any operation returns."""
 

@@ -231,3 +231,10 @@ def test_bytes_and_names_are_on_the_disk_before_a_checkpoint_counts(
     for name in ("model.safetensors", "state.pt", ".config.yaml.partial", partial):
         assert events.index(f"sync {name}") < published
     assert events[published + 1 :] == ["sync root"]
+
+
+@pytest.mark.parametrize("state", [[1, 2], 3, torch.zeros(2)])
+def test_a_state_that_is_no_dict_is_refused(tmp_path: Path, state: Any) -> None:
+    folder = write_checkpoint(tmp_path, 1, {"kind": "depth", "config": {}}, {}, state)
+    with pytest.raises(InputError, match=r"state\.pt: cannot be resumed from"):
+        read_state(folder)
