@@ -24,6 +24,7 @@ from cpcdr.prepare.derive import derive
 from cpcdr.regions.alternatives import felzenszwalb, slic
 from cpcdr.runtime.config import config_hash, overlay
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.run_folder import refuse_other
 
 Cut = Callable[[dict[str, Any]], NDArray[np.integer]]
 """From a prepared row to its regions, integers [H, W] from 0."""
@@ -47,11 +48,14 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
         InputError: ``objects`` without labels, or ``out`` holds another dataset.
     """
     manifest = read_manifest(data)
-    digest = config_hash({"from": manifest["hash"], "regions": kind})
+    told = {"from": manifest["hash"], "regions": kind}
+    digest = config_hash(told)
     if out.exists():
-        if read_manifest(out)["config_hash"] != digest:
-            raise InputError(f"{out}: holds regions of another dataset; give another --out.")
-        return read_manifest(out)
+        made = read_manifest(out)
+        old = {"from": made.get("regions_replaced_in"), "regions": made.get("regions_are")}
+        old |= {"hash": made["config_hash"]}
+        refuse_other(out, "a dataset", old, {"hash": digest, **told}, out / "manifest.json")
+        return made
     cut = _cut(kind, manifest)
     facts = {
         "config_hash": digest,

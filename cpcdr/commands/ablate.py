@@ -29,8 +29,10 @@ from cpcdr.evaluate.config import UNSEEN_STREETS
 from cpcdr.frames import FrameSource, get_protocol, open_frames, with_protocol
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.hold import hold
+from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.labelled import require_labels
@@ -53,9 +55,12 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     start, config = time.perf_counter(), replace(config, out=config.out.absolute())
     variants, source = variants_of(config.variants), scored_frames(config)
     _check_sources(config, variants, source)
-    digest = _claim(config, source)
+    scored = frames_digest(source)
+    shared = config.shared() | ({"scored": scored} if scored else {})
+    digest = claim(config.out, "study.yaml", shared, "a study")
     key = config_hash([digest, str(config.out)])
     with (
+        hold(config.out),
         open_run(config.tracking, "ablate", key, to_plain(config), config.out) as run,
         ray_session(),
     ):
@@ -104,20 +109,6 @@ def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: Fr
             f"{common} frames of {scored.spec} are among those that are pre-trained on; keep them "
             "apart, such as with --options.window=:-50 and --evaluate-options.window=-40:."
         )
-
-
-def _claim(config: AblateConfig, source: FrameSource) -> str:
-    """Make the study's folder, or see that it holds this very study; the hash of what is shared."""
-    scored, path = frames_digest(source), config.out / "study.yaml"
-    shared = config.shared() | ({"scored": scored} if scored else {})
-    digest = config_hash(shared)
-    if path.exists() and read_yaml(path).get("hash") != digest:
-        raise InputError(
-            f"{config.out}: holds a study with other settings (see {path}); give another --out, "
-            "or delete the folder. Only --variants, --seeds and --concurrent may change."
-        )
-    write_yaml(path, {"hash": digest, **shared})
-    return digest
 
 
 def _plan(

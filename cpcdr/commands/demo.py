@@ -16,6 +16,7 @@ from cpcdr.commands.prepare import prepare
 from cpcdr.commands.pretrain import pretrain
 from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.runtime.config import config_hash
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
 from cpcdr.train.pretrain_task import task_of
 
@@ -28,7 +29,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     preparation, training, evaluation = config.stages()
-    with ray_session():
+    with hold(config.out), ray_session():
         print("1/3  prepare: frames -> disparity -> coherent depth regions")
         prepared = prepare(preparation)
         print("2/3  pre-train: dense SwAV on mosaics with copy-pasted regions")

@@ -48,6 +48,7 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.visualize.pictures import save_png
 
@@ -79,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
     digest = config_hash({**identity, "training": values["config"], "inputs": inputs})
     out = config.folder
-    with open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
+    with hold(out), open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         result, sheet = _score(config, source, protocol, size, run)
         run.figure("predictions", sheet)

@@ -28,6 +28,7 @@ from cpcdr.frames import Frame, FrameRef, FrameSource, fit, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.depth_task import DepthTask
@@ -58,7 +59,10 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     if config.baseline:
         inputs.append(frames_digest(open_frames(config.baseline, config.options)))
     digest = config_hash({**plain, "inputs": inputs})
-    with open_run(config.tracking, "evaluate-depth", digest, to_plain(config), config.out) as run:
+    with (
+        hold(config.out),
+        open_run(config.tracking, "evaluate-depth", digest, to_plain(config), config.out) as run,
+    ):
         result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
         result |= _against_truth(config, source, depth, run) if config.truth else {}
         if isinstance(depth, Network):

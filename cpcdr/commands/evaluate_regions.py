@@ -25,6 +25,7 @@ from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import label_quality, shape_quality
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet, save_png
@@ -92,7 +93,10 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
     start = time.perf_counter()
     plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
     digest = config_hash(plain)
-    with open_run(config.tracking, "evaluate-regions", digest, plain, config.out) as run:
+    with (
+        hold(config.out),
+        open_run(config.tracking, "evaluate-regions", digest, plain, config.out) as run,
+    ):
         measures = _Measures()
         for frame, disparity in _frames(config):
             measures.add(frame, disparity, dict(_cuts(config, frame, disparity)))

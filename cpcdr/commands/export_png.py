@@ -16,6 +16,7 @@ from cpcdr.dataset import read_manifest
 from cpcdr.frames.decode import decode_image
 from cpcdr.prepare.config import ExportPngConfig
 from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.storage import file_inside
 
@@ -30,7 +31,7 @@ def export_png(config: ExportPngConfig) -> dict[str, Any]:
         InputError: ``data`` is no dataset, or a row of it is damaged.
     """
     total = read_manifest(config.data)["frames"]
-    with Progress(total=total, desc="export", unit="frame") as bar:
+    with hold(config.out), Progress(total=total, desc="export", unit="frame") as bar:
         for path in sorted((config.data / "data").glob("*.parquet")):
             columns = ["frame_id", "image", "disparity", "regions"]
             for batch in pq.ParquetFile(path).iter_batches(batch_size=16, columns=columns):

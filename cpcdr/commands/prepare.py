@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,9 +48,11 @@ from cpcdr.prepare.stages import (
     Stage,
 )
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_atomic, write_yaml
+from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.run_folder import claim, is_empty, refuse_other
 from cpcdr.runtime.storage import copy_dataset
 from cpcdr.runtime.tracking.run import Run, open_run
 
@@ -69,11 +71,12 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             a dataset of another configuration.
     """
     start, identity = time.perf_counter(), _identity(config)
-    with open_run(config.tracking, "prepare", identity.hash, to_plain(config)) as run:
+    digest = config_hash(identity)
+    with hold(config.out), open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
         reused = 0
         if config.regroup is not None:
             reused = _regroup(config, config.regroup, run)
-        elif config.out.exists() and not _repair(config, identity):
+        elif config.out.exists() and not is_empty(config.out) and not _repair(config, identity):
             reused = read_manifest(config.out)["frames"]
         else:
             reused = _make(config, identity, run)
@@ -100,14 +103,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         return result
 
 
-class _Identity(NamedTuple):
-    """What decides the content of a dataset: digests of its input files, and a hash of all."""
-
-    hash: str
-    inputs: dict[str, str]
-
-
-def _identity(config: PrepareConfig) -> _Identity:
+def _identity(config: PrepareConfig) -> dict[str, Any]:
+    """What decides the content of a dataset: the settings, and ``inputs``, digests of its files."""
     inputs: dict[str, str] = {}
     if config.regroup is None:  # else its manifest says what it was regrouped from
         source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
@@ -115,9 +112,7 @@ def _identity(config: PrepareConfig) -> _Identity:
     if config.region_maps is not None:
         inputs["region_maps"] = files_digest(config.region_maps.rglob("*.png"))
     inputs = {name: digest for name, digest in inputs.items() if digest}
-    return _Identity(
-        config_hash(config.identity() | ({"inputs": inputs} if inputs else {})), inputs
-    )
+    return config.identity() | ({"inputs": inputs} if inputs else {})
 
 
 def _regroup(config: PrepareConfig, data: Path, run: Run) -> int:
@@ -135,20 +130,12 @@ def _regroup(config: PrepareConfig, data: Path, run: Run) -> int:
     return manifest["frames"]
 
 
-def _check_same(out: Path, identity: _Identity) -> None:
+def _check_same(out: Path, identity: Mapping[str, Any]) -> None:
     manifest = read_manifest(out)
-    if manifest["config_hash"] != identity.hash:
-        raise InputError(
-            f"{out}: holds a dataset of {_changed(manifest, identity)} (see its manifest.json); "
-            "give another --out, or delete the folder."
-        )
-
-
-def _changed(before: Mapping[str, Any], identity: _Identity) -> str:
-    """What differs from an earlier preparation, in words."""
-    old, new = before.get("inputs") or {}, identity.inputs
-    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    return f"other {' and '.join(names)} files" if names else "another configuration"
+    old = {"hash": manifest["config_hash"], **manifest["config"]}
+    old |= {"inputs": manifest["inputs"]} if manifest.get("inputs") else {}
+    new = {"hash": config_hash(identity), **identity}
+    refuse_other(out, "a dataset", old, new, out / "manifest.json")
 
 
 def _partial(config: PrepareConfig) -> Path:
@@ -156,7 +143,7 @@ def _partial(config: PrepareConfig) -> Path:
     return config.out.absolute().with_name(config.out.name + ".partial")
 
 
-def _repair(config: PrepareConfig, identity: _Identity) -> bool:
+def _repair(config: PrepareConfig, identity: Mapping[str, Any]) -> bool:
     """Reopen a finished dataset that has damaged files; whether it has any.
 
     Raises:
@@ -170,7 +157,7 @@ def _repair(config: PrepareConfig, identity: _Identity) -> bool:
     return bool(damaged)
 
 
-def _make(config: PrepareConfig, identity: _Identity, run: Run) -> int:
+def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = listed = open_frames(config.frames, config.options)
     depth = open_depth(config.depth)
@@ -180,7 +167,8 @@ def _make(config: PrepareConfig, identity: _Identity, run: Run) -> int:
     alarms = check_depth(depth, source, config.size, config.allow_poor_depth, run)
     refs = source.refs()
     partial = _partial(config)
-    _claim(partial, config, identity)
+    claim(partial, "config.yaml", identity, "an unfinished dataset")
+    (partial / "data").mkdir(exist_ok=True)
     for path in drop_damaged(partial):
         print(f"warning: {path} is damaged; its frames are prepared again.")
     done = finished_ids(partial)
@@ -211,19 +199,6 @@ def _make(config: PrepareConfig, identity: _Identity, run: Run) -> int:
     return len(refs) - len(pending)
 
 
-def _claim(partial: Path, config: PrepareConfig, identity: _Identity) -> None:
-    """Make the working folder, or see that it belongs to this very configuration."""
-    path = partial / "config.yaml"
-    before = read_yaml(path) if path.exists() else identity._asdict()
-    if before.get("hash") != identity.hash:
-        raise InputError(
-            f"{partial}: is the unfinished dataset of {_changed(before, identity)}; "
-            "give another --out, or delete the folder."
-        )
-    (partial / "data").mkdir(parents=True, exist_ok=True)
-    write_yaml(path, {**identity._asdict(), **config.identity()})
-
-
 def _run_pipeline(
     config: PrepareConfig, stages: list[Stage], partial: Path, pending: list[FrameRef], done: int
 ) -> None:
@@ -240,7 +215,7 @@ def _run_pipeline(
 
 def _write_manifest(
     config: PrepareConfig,
-    identity: _Identity,
+    identity: Mapping[str, Any],
     sources: tuple[FrameSource, FrameSource],
     depth: str,
     partial: Path,
@@ -251,10 +226,12 @@ def _write_manifest(
     source, listed = sources  # with the learned camera, and as it was opened
     manifest = {
         "format": FORMAT,
-        "hash": config_hash({"config": identity.hash, "frames": index["frame_id"].to_pylist()}),
-        "config_hash": identity.hash,
+        "hash": config_hash(
+            {"config": config_hash(identity), "frames": index["frame_id"].to_pylist()}
+        ),
+        "config_hash": config_hash(identity),
         "config": config.identity(),
-        "inputs": identity.inputs,
+        "inputs": identity.get("inputs", {}),
         "frames": index.num_rows,
         "rejected": rejected.num_rows,
         "size": _size_of_first(partial, index),

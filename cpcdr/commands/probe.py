@@ -28,6 +28,7 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.run import open_run
 
@@ -59,7 +60,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     digest = config_hash({**plain, "training": values["config"], "inputs": inputs})
     out = config.out if config.out is not None else config.network.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
-    with open_run(config.tracking, "probe", digest, plain, out) as run:
+    with hold(out), open_run(config.tracking, "probe", digest, plain, out) as run:
         classes = len(get_protocol(fitted.protocol).classes)
         per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
         probes = {

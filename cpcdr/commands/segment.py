@@ -22,6 +22,7 @@ import pyarrow as pa
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.decode import encode_jpeg
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.map_frames import map_frames
 from cpcdr.runtime.progress import Progress
 from cpcdr.segment.config import SegmentConfig
@@ -63,6 +64,11 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     Raises:
         InputError: model or frames cannot be used, or nothing could be written.
     """
+    with hold(config.out, is_file=config.one_video):
+        return _segment(config)
+
+
+def _segment(config: SegmentConfig) -> dict[str, Any]:
     start = time.perf_counter()
     checkpoint = find_checkpoint(config.network)
     source = open_frames(config.frames, config.options)

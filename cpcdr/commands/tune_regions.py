@@ -26,6 +26,7 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.tune.config import STREET, SearchConfig, TuneConfig
@@ -40,7 +41,7 @@ from cpcdr.tune.region_stage import (
     score_sets,
 )
 from cpcdr.tune.report import Known, report, write_csv
-from cpcdr.tune.search import Search, claim, objective_of, setup_of
+from cpcdr.tune.search import Search, claim_search, objective_of, setup_of
 from cpcdr.tune.space import (
     PLACES,
     REGION_SPACE,
@@ -81,9 +82,10 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
     base = region_settings(data) if config.data is not None else RegionConfig()
     check_space(space, base, config.pretrain)
     identity = read_manifest(data)["hash"] if config.data is not None else STREET
-    key = claim(config, space, identity)
+    key = claim_search(config, space, identity)
     told = config.identity() | {"objective": metric}
     with (
+        hold(config.out),
         open_run(config.tracking, kind, key, told, config.out) as run,
         ray_session(dashboard=True),  # without it, trials stopped early keep their resources
     ):

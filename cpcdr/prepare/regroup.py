@@ -14,6 +14,7 @@ from cpcdr.regions.graph import SuperpixelGraph
 from cpcdr.regions.grouping import group
 from cpcdr.runtime.config import config_hash, overlay, to_plain
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.run_folder import refuse_other
 
 IN_GRAPH = ("superpixels", "compactness", "sigma", "colour_weight", "plane_weight")
 """Settings that are in the graph already: others than the dataset's need a new preparation."""
@@ -45,8 +46,8 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
     digest = config_hash(config)
     if out.exists():
         present = read_manifest(out)
-        if present["config_hash"] != digest:
-            raise InputError(f"{out}: holds a dataset of another configuration; give another path.")
+        old = {"hash": present["config_hash"], **present["config"]}
+        refuse_other(out, "a dataset", old, {"hash": digest, **config}, out / "manifest.json")
         if present.get("regrouped_from") != manifest["hash"]:
             raise InputError(
                 f"{out}: was regrouped from other frames than {data} holds now; give another path, "

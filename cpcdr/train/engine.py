@@ -20,9 +20,10 @@ from cpcdr.runtime.checkpoint import (
     read_state,
     set_damaged_aside,
 )
-from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.config import read_yaml, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.history import HistoryTail
@@ -93,27 +94,11 @@ def train(
 
 
 def _claim(out: Path, task: Task, config: TrainConfig, inputs: Mapping[str, Any]) -> None:
-    """Make the run folder, or see that it was made by this very configuration."""
+    """Make the run folder, or check that it was made by this very configuration."""
     identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
     identity |= {"inputs": to_plain(inputs)} if inputs else {}
-    # What may change while a training goes on: how often it tells, and whether it is compiled.
-    digest = config_hash(
-        {**identity, "train": {**identity["train"], "log_every": 0, "compile": False}}
-    )
-    path = out / "run.yaml"
-    if path.exists():
-        before = read_yaml(path)
-        if before.get("hash") != digest:
-            old, new = before.get("inputs", {}), identity.get("inputs", {})
-            changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-            what = f"other {', '.join(changed)}" if changed else "another configuration"
-            raise InputError(
-                f"{out}: holds a training with {what} (see {path}); give another --out, or delete "
-                "the folder."
-            )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_yaml(path, {"hash": digest, **identity})
+    # May change on resuming: how often it logs, and whether it is compiled.
+    claim(out, "run.yaml", identity, "a training", free=("train.log_every", "train.compile"))
 
 
 def _refuse_a_full_disk(out: Path, task: Task, config: TrainConfig) -> None:

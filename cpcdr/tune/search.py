@@ -17,8 +17,9 @@ from typing import Any
 
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.trials.runner import TrialSlots, run_trials
 from cpcdr.tune.config import SearchConfig
@@ -57,8 +58,8 @@ def scored_digest(config: SearchConfig) -> str:
     return frames_digest(open_frames(config.evaluate, config.options)) if config.evaluate else ""
 
 
-def claim(config: SearchConfig, space: Space, dataset_hash: str) -> str:
-    """Make the search's folder, or see that it belongs to this search; its key.
+def claim_search(config: SearchConfig, space: Space, dataset_hash: str) -> str:
+    """Make the search's folder, or check that it belongs to this search; its key.
 
     Raises:
         InputError: the folder holds another search.
@@ -66,16 +67,7 @@ def claim(config: SearchConfig, space: Space, dataset_hash: str) -> str:
     told = {**config.identity(), "space": to_plain(space), "dataset": dataset_hash}
     if scored := scored_digest(config):
         told["scored"] = scored
-    key = config_hash(told)
-    path = config.out / "search.yaml"
-    if path.exists() and read_yaml(path).get("key") != key:
-        raise InputError(
-            f"{config.out}: holds another search (see its search.yaml); give another --out, or "
-            "delete the folder."
-        )
-    if not path.exists():
-        write_yaml(path, {"key": key, **told})
-    return key
+    return claim(config.out, "search.yaml", told, "a search")
 
 
 @dataclass

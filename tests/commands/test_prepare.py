@@ -280,7 +280,7 @@ def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> 
     partial = tmp_path / "dataset.partial"
     partial.mkdir()
     (partial / "config.yaml").write_text("hash: something-else\n")
-    with pytest.raises(InputError, match="another configuration"):
+    with pytest.raises(InputError, match="an unfinished dataset with other settings"):
         prepare(config(tmp_path))
 
 

@@ -214,7 +214,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, whole: Path) -> Non
 def test_a_run_folder_of_another_configuration_is_refused(tmp_path: Path) -> None:
     out, short = tmp_path / "run", dataclasses.replace(CONFIG, steps=2)
     train(LinearTask(), short, LOCAL, out)
-    with pytest.raises(InputError, match=r"holds a training with another configuration"):
+    with pytest.raises(InputError, match=r"holds a training with other settings: task.slope"):
         train(LinearTask(slope=2.0), short, LOCAL, out)
     with pytest.raises(InputError, match=r"give another --out"):
         train(LinearTask(), dataclasses.replace(short, lr=0.1), LOCAL, out)

@@ -31,7 +31,7 @@ from cpcdr.tune.report import (
     write_best,
     write_csv,
 )
-from cpcdr.tune.search import Search, claim, objective_of, setup_of
+from cpcdr.tune.search import Search, claim_search, objective_of, setup_of
 from cpcdr.tune.space import REGION_SPACE, Range, settings
 
 SPACE = {"gain": Range("loguniform", (16.0, 144.0)), "separation": Range("uniform", (0.05, 0.5))}
@@ -164,11 +164,11 @@ def test_a_search_knows_its_objective(tmp_path: Path) -> None:
 
 def test_a_folder_belongs_to_one_search(tmp_path: Path) -> None:
     config = SearchConfig(out=tmp_path)
-    key = claim(config, SPACE, "data")
+    key = claim_search(config, SPACE, "data")
     more = replace(config, trials=30, concurrent=4, tracking=TrackingConfig("none"))
-    assert claim(more, SPACE, "data") == key, "more trials go on with the same search"
+    assert claim_search(more, SPACE, "data") == key, "more trials go on with the same search"
     for changed in (replace(config, seed=1), replace(config, steps=30)):
-        with pytest.raises(InputError, match="another search"):
-            claim(changed, SPACE, "data")
-    with pytest.raises(InputError, match="another search"):
-        claim(config, SPACE, "other data")
+        with pytest.raises(InputError, match="holds a search with other settings"):
+            claim_search(changed, SPACE, "data")
+    with pytest.raises(InputError, match="holds a search with other settings"):
+        claim_search(config, SPACE, "other data")
