@@ -64,6 +64,7 @@ def segment(config: SegmentConfig) -> dict[str, Any]:
     Raises:
         InputError: model or frames cannot be used, or nothing could be written.
     """
+    _made_folder(config)  # its sentences are about videos too
     with hold(config.out, is_file=config.one_video):
         return _segment(config)
 
