@@ -224,12 +224,13 @@ def _write_manifest(
 ) -> None:
     regions = index["num_regions"].to_numpy()
     source, listed = sources  # with the learned camera, and as it was opened
+    digest = config_hash(identity)
     manifest = {
         "format": FORMAT,
         "hash": config_hash(
             {"config": config_hash(identity), "frames": index["frame_id"].to_pylist()}
         ),
-        "config_hash": config_hash(identity),
+        "config_hash": digest,
         "config": config.identity(),
         "inputs": identity.get("inputs", {}),
         "frames": index.num_rows,
