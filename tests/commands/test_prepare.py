@@ -28,7 +28,7 @@ from cpcdr.prepare.regroup import regroup
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunStages
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import write_checkpoint
-from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.map_frames import blocks_of
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -370,15 +370,21 @@ def test_changed_input_files_are_noticed_and_named(tmp_path: Path) -> None:
         allow_poor_depth=True,
     )  # fmt: skip
     identity = _identity(given)
-    assert identity.inputs.keys() == {"frames", "depth"} and identity == _identity(given)
+    assert identity["inputs"].keys() == {"frames", "depth"} and identity == _identity(given)
     given.out.mkdir()
-    manifest = {"hash": "x", "frames": 2, "config_hash": identity.hash, "inputs": identity.inputs}
+    manifest = {
+        "hash": "x",
+        "frames": 2,
+        "config_hash": config_hash(identity),
+        "config": given.identity(),
+        "inputs": identity["inputs"],
+    }
     (given.out / "manifest.json").write_text(json.dumps(manifest))
     _check_same(given.out, identity)
     changed = cv2.imread(str(maps / "frames" / "00000001.png"), cv2.IMREAD_UNCHANGED) // 2
     assert cv2.imwrite(str(maps / "frames" / "00000001.png"), changed)
-    with pytest.raises(InputError, match="holds a dataset of other depth files"):
+    with pytest.raises(InputError, match=r"holds a dataset with other settings: inputs\.depth"):
         prepare(given)
     (frames / "000.jpg").write_bytes((frames / "001.jpg").read_bytes())
-    with pytest.raises(InputError, match="holds a dataset of other depth and frames files"):
+    with pytest.raises(InputError, match=r"settings: inputs\.frames .*, inputs\.depth"):
         prepare(given)

@@ -71,7 +71,7 @@ import sys, time
 from cpcdr.runtime import stopping
 from numba import njit
 stopping.stop_on_signals()
-lines = (f"    x = x * {i} + {i}.5 if x < {i} else x\\n" for i in range(400))
+lines = (f"    x = x * {i} + {i}.5 if x < {i} else x\\n" for i in range(150))
 source = "def f(x):\\n" + "".join(lines)
 namespace = {}
 exec(source + "    return x", namespace)
@@ -87,7 +87,7 @@ except KeyboardInterrupt:
 
 def test_a_stop_during_compilation_is_not_swallowed(tmp_path: Path) -> None:
     """Numba's callbacks from C print an exception and go on: the stop waits for their end."""
-    for delay in (0.2, 0.6, 1.0):
+    for delay in (0.1, 0.4):
         process = start("-c", COMPILES, folder=tmp_path)
         assert process.stderr is not None
         assert process.stderr.readline().strip() == "compiling"

@@ -498,7 +498,7 @@ def test_changed_inputs_are_named(tmp_path: Path) -> None:
     given = {"frames": "aaaa", "options": {"window": ":3"}}
     train(LinearTask(), short, LOCAL, out, inputs=given)
     train(LinearTask(), short, LOCAL, out, inputs=given)
-    with pytest.raises(InputError, match=r"holds a training with other frames \(see"):
+    with pytest.raises(InputError, match=r"settings: inputs.frames 'aaaa' -> 'bbbb' \(see"):
         train(LinearTask(), short, LOCAL, out, inputs=given | {"frames": "bbbb"})
-    with pytest.raises(InputError, match=r"holds a training with other options"):
+    with pytest.raises(InputError, match="settings: inputs.options.window ':3' -> ''"):
         train(LinearTask(), short, LOCAL, out, inputs=given | {"options": {"window": ""}})
