@@ -500,5 +500,5 @@ def test_changed_inputs_are_named(tmp_path: Path) -> None:
     train(LinearTask(), short, LOCAL, out, inputs=given)
     with pytest.raises(InputError, match=r"settings: inputs.frames 'aaaa' -> 'bbbb' \(see"):
         train(LinearTask(), short, LOCAL, out, inputs=given | {"frames": "bbbb"})
-    with pytest.raises(InputError, match="settings: inputs.options.window ':3' -> ''"):
+    with pytest.raises(InputError, match=r"settings: inputs\.options\.window ':3' -> ''"):
         train(LinearTask(), short, LOCAL, out, inputs=given | {"options": {"window": ""}})
