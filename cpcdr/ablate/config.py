@@ -132,7 +132,7 @@ class AblateConfig:
         return f"height={self.size[0]},width={self.size[1]}"
 
     def shared(self) -> dict[str, Any]:
-        """What is the same in every trial; variants and seeds may be added to a study."""
+        """The settings that all trials share; variants and seeds may be added to a study."""
         own = ("variants", "seeds", "concurrent", "out", "tracking")
         plain = {k: v for k, v in to_plain(self).items() if k not in own}
         if self.data is not None:

@@ -1,6 +1,6 @@
 """Does copy-pasting depth regions help? Equal pre-trainings that differ in one factor, over seeds.
 
-Without arguments: the synthetic street, seven variants, three seeds. Run it again to go on, also
+Without arguments: the synthetic street, seven variants, three seeds. Run it again to resume, also
 with more variants or seeds. Examples:
   cpcdr ablate --variants full no-copy-paste slic --seeds 0 1 2
   cpcdr ablate --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
@@ -42,7 +42,7 @@ _PROBE_FRAMES = 48
 
 
 def ablate(config: AblateConfig) -> dict[str, Any]:
-    """Run the study, or go on with it; tables and figures of all that is finished.
+    """Run or resume the study; tables and figures of all that is finished.
 
     Returns:
         ``protocol``, ``variants``: estimates of every metric with paired differences, by variant;
@@ -94,7 +94,7 @@ def scored_frames(config: AblateConfig) -> FrameSource:
 
 
 def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: FrameSource) -> None:
-    """Say before anything is made that labels are missing, or that the test is on the training."""
+    """Refuse missing labels and overlapping training and test frames before any work."""
     if config.data is None:
         manifest: dict[str, Any] = {"config": to_plain(config.preparation())}
     else:
@@ -127,7 +127,7 @@ def _plan(
         concurrent=config.concurrent,
         scored_on=_in_words(config),
     )
-    # Says now that there are too few frames for a mosaic, not in every trial.
+    # Refuse too few frames for a mosaic here rather than in every trial.
     task_of(plan.settings(plan.trials[0])).steps_per_epoch(1)
     return plan
 

@@ -44,7 +44,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Run one benchmark; the dict is what ``BENCH`` prints.
 
     Raises:
-        InputError: an unknown name or preset, or a device that is not there.
+        InputError: an unknown name or preset, or an unavailable device.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch finds no GPU here; take --device cpu.")

@@ -72,7 +72,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
 
 
 def find_runs(client: MlflowClient, config: CompareConfig) -> list[Run]:
-    """The newest runs that were asked for, newest first."""
+    """The selected runs, newest first."""
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:
         known = sorted(e.name for e in client.search_experiments())

@@ -24,7 +24,7 @@ class DemoConfig:
     Attributes:
         frames: ``KIND:PATH``; empty: the synthetic street.
         depth: as in cpcdr prepare; empty: the street's ground truth.
-        evaluate: frames to score on; empty: streets that the training has not seen, or, for your
+        evaluate: frames to score on; empty: held-out streets, or, for your
             own frames, those frames themselves.
         size: height and width of the prepared frames.
         steps: optimiser steps of the pre-training.

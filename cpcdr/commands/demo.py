@@ -22,7 +22,7 @@ from cpcdr.train.pretrain_task import task_of
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:
-    """Run the chain; whatever is finished already is not done again.
+    """Run the chain, skipping finished stages.
 
     Returns:
         what ``RESULT`` prints: protocol, scores, counts, run id, paths.
@@ -61,7 +61,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
 
 
 def summary(result: dict[str, Any], scored: dict[str, Any], evaluation: EvaluateConfig) -> str:
-    """What a person reads at the end."""
+    """The result as a printed table."""
 
     def percent(value: float | None) -> str:
         return "   –" if value is None else f"{100 * value:5.1f}"

@@ -45,7 +45,7 @@ from cpcdr.visualize.pictures import Image, save_png
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
-    """Train, or go on; score; record.
+    """Train or resume; score; record.
 
     Returns:
         ``checkpoint``, ``protocol``, ``miou``, ``accuracy``, ``per_class_iou`` (None for classes
@@ -105,12 +105,12 @@ def _labelled(spec: str, config: FinetuneConfig) -> FrameSource:
     source = open_frames(spec, config.options)
     if config.protocol:
         source = with_protocol(source, config.protocol)
-    chosen_refs(source, 1.0)  # says now that there are no labels
+    chosen_refs(source, 1.0)  # refuses missing labels before training
     return source
 
 
 def _scored(config: FinetuneConfig, protocol: str) -> FrameSource:
-    """The frames to score on, with everything said before the training that is wrong with them."""
+    """The frames to score on, checked before training."""
     source = _labelled(config.evaluate, config)
     if source.protocol != protocol:
         raise InputError(

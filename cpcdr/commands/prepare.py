@@ -60,7 +60,7 @@ _VERSIONS = ("cpcdr", "torch", "numpy", "opencv-python-headless", "av")
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:
-    """Make the dataset, or what is left of it.
+    """Make or complete the dataset.
 
     Returns:
         ``dataset``, ``hash``, ``frames``, ``rejected``, ``regions_per_frame``, ``reused_frames``,
@@ -139,7 +139,7 @@ def _check_same(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _partial(config: PrepareConfig) -> Path:
-    """Where the dataset is while it is not finished."""
+    """The folder of the unfinished dataset."""
     return config.out.absolute().with_name(config.out.name + ".partial")
 
 
@@ -177,7 +177,7 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     for note in notes_of(listed):
         print(f"{note}.")
     if done:
-        print(f"{len(refs) - len(pending)} frames are done already; going on.")
+        print(f"{len(refs) - len(pending)} frames are done already; resuming.")
     given = None if config.region_maps is None else check_region_maps(config.region_maps)
     stages: list[Stage] = [
         ReadFrames(source, config.size),

@@ -29,7 +29,7 @@ from cpcdr.visualize.pictures import as_pictures, colour_features, colour_region
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
-    """Train, or go on; record the run and its figures.
+    """Train or resume; record the run and its figures.
 
     Returns:
         ``checkpoint``, ``loss_over_lnK``, ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...

@@ -19,7 +19,7 @@ from cpcdr.tune.space import TRAINING_SPACE
 
 
 def tune_pretrain(config: TunePretrainConfig) -> dict[str, Any]:
-    """Search, or go on searching, over the pre-training; returns and raises as `tune_regions`."""
+    """Run or resume the search over pre-training settings; returns and raises as `tune_regions`."""
     default = dict(TRAINING_SPACE)
     if config.scheduler == "pbt":
         del default["prototypes"]

@@ -56,7 +56,7 @@ from cpcdr.tune.space import (
 
 
 def tune_regions(config: TuneConfig) -> dict[str, Any]:
-    """Search, or go on searching, over region settings.
+    """Run or resume the search over region settings.
 
     Returns:
         ``best`` parameters and their score, ``trials``, ``best_config`` path, winner and default
@@ -115,7 +115,7 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
 
 
 def region_columns(config: TuneConfig, search: Search) -> Known:
-    """What the cheap stage would have said of the regions of every trial, by trial."""
+    """The cheap stage's scores for the regions of every trial, by trial."""
     names = list(region_ranges(search.space))
     if not names:
         return {}
@@ -132,7 +132,7 @@ def narrowed(
 ) -> tuple[Space, list[Parameters]]:
     """The space within the bounds of the cheap stage's best settings, and the very best of them.
 
-    What an earlier start found is taken from ``region_stage.yaml``.
+    A resumed search reads them from ``region_stage.yaml``.
     """
     path = config.out / "region_stage.yaml"
     if not path.exists():

@@ -152,7 +152,7 @@ def _open_one(spec: str, options: FrameOptions) -> FrameSource:
         parse_intrinsics(options.intrinsics)
     source = KINDS[kind](argument, options)
     if kind != "synthetic":
-        source.refs()  # says now that there is nothing to read, rather than in the middle of work
+        source.refs()  # refuses an empty source before work begins
     return source
 
 

@@ -1,6 +1,6 @@
 """Encoded image bytes to pixels and back, refusing what is broken instead of showing half of it.
 
-OpenCV decodes fast but fills the missing rows of a truncated file with grey and says nothing, so
+OpenCV decodes fast but fills the missing rows of a truncated file with grey without an error, so
 completeness is checked beside it. The orientation that a file states is applied here and nowhere
 else, to sizes read from headers as to pixels.
 """

@@ -27,7 +27,7 @@ class PrepareConfig:
         size: height and width of the prepared frames (scaled to cover, then centre-cropped);
             0 0 keeps each frame's own.
         engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
-        workers: actors on CPUs; 0: one for each CPU core that there is. Give the number on a
+        workers: actors on CPUs; 0: one for each CPU core. Give the number on a
             cluster that starts its machines on demand.
         gpus: actors on GPUs for depth networks; -1: as many as fit on the available GPUs.
         gpus_per_actor: the part of a GPU that one of them takes: 0.25 puts four on a GPU, which

@@ -28,7 +28,7 @@ def derive(
         data: a prepared dataset.
         out: the dataset folder to make; it must not exist.
         change: from a prepared row to the new one.
-        facts: what the manifest says instead or in addition; ``config_hash`` must be in it.
+        facts: manifest entries replaced or added; must contain ``config_hash``.
         desc: what the progress line calls this.
 
     Returns:

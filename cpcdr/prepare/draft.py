@@ -30,7 +30,7 @@ FLOW_SCHEMA = pa.unify_schemas(
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """What the stages know of one frame.
+    """One frame and the results of the stages so far.
 
     Attributes:
         ref: where it is.

@@ -30,8 +30,8 @@ from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.runtime.errors import FrameError
 
 TOGETHER = 8
-"""Frames that go through the stages of an actor together: what a depth network sees at once, and
-as many as are held decoded."""
+"""Frames per batch of an actor: the depth network's batch size, and
+the number held decoded."""
 _LEAST_CONTRAST = 8
 """Grey levels between the darkest and the brightest value of a frame."""
 

@@ -64,7 +64,7 @@ def parse(
 
 
 def _sentence(told: str) -> str:
-    """What tyro says in boxes, as a sentence: what is wrong, and the nearest flag that there is."""
+    """tyro's boxed error as a sentence: the error and the nearest existing flag."""
     boxed = "│" in told  # elsewhere the terminal has only ASCII, and the title is a part of its own
     lines = [line.strip(" │") for line in told.splitlines() if line[:1] not in ("╭", "╰")]
     parts = re.split(r"[─-]{9,}", " ".join(lines))

@@ -13,7 +13,7 @@ class InputError(Exception):
 
 
 class FrameError(InputError):
-    """One frame cannot be used. ``prepare`` records it in ``rejected.parquet`` and goes on.
+    """One frame cannot be used. ``prepare`` records it in ``rejected.parquet`` and continues.
 
     Args:
         reason: one sentence naming the file and the remedy.
@@ -38,6 +38,4 @@ def no_room(error: BaseException) -> str:
         return ""
     what, file = found.groups()
     where = f"{file}: " if file else ""
-    return (
-        f"{where}{what.strip().lower()}; make room and run the same command again, which goes on."
-    )
+    return f"{where}{what.strip().lower()}; make room and run the same command again to resume."

@@ -257,7 +257,7 @@ def how_many_fit(machines: Machines, needs: Mapping[str, float]) -> int:
 
 
 def machines() -> tuple[Machines, bool]:
-    """The machines that there are or can be, and whether that is certain.
+    """The machines that exist or can be started, and whether that is certain.
 
     A cluster of ``ray up`` has its file on the head, which says what can come. Of another cluster
     nobody knows here whether it grows.

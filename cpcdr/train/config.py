@@ -30,7 +30,7 @@ class OptimiserConfig:
         lr: peak learning rate.
         final_lr: learning rate at the end.
         schedule: how it gets there.
-        warmup: share of all steps with a rising learning rate (the paper's 2 of 25 epochs).
+        warmup: fraction of all steps with a rising learning rate (the paper's 2 of 25 epochs).
         weight_decay: of weight matrices and kernels.
         clip_norm: largest gradient norm; 0 switches clipping off.
         accumulate: batches whose mean gradient makes one step, where memory holds no larger batch.
@@ -79,7 +79,7 @@ class TrainConfig(OptimiserConfig):
             raise InputError("epochs and log_every must be at least 1, and steps at least 0.")
 
     def optimiser(self) -> OptimiserConfig:
-        """The part that has nothing to do with the length of the training."""
+        """The settings that do not depend on the length of training."""
         names = [f.name for f in fields(OptimiserConfig)]
         return OptimiserConfig(**{name: getattr(self, name) for name in names})
 
@@ -172,7 +172,7 @@ class PretrainConfig:
         return {"small": SMALL, "paper": PretrainConfig()}
 
     def settings(self) -> PretrainSettings:
-        """What a search or a study varies."""
+        """The settings that searches and studies vary."""
         names = ("frames_per_item", "items", "model", "loss", "copy_paste")
         same = {name: getattr(self, name) for name in names}
         return PretrainSettings(**same, train=self.train.optimiser())
@@ -214,13 +214,13 @@ class FinetuneSettings:
             usual in the field, or the whole ``network``. A head that has learned to tell
             prototypes apart holds a short fine-tuning back.
         model: sizes of the network where ``network`` does not bring them.
-        fraction: share of the labelled frames that is used, 1/30 to 1; a smaller share is part of
+        fraction: of the labelled frames that is used, 1/30 to 1; a smaller subset is part of
             every larger one.
         size: height and width of the training crops.
         scales: range of random magnification of the frames before the crop.
         batch_size: crops a worker and step.
         balanced: weigh classes by 1 / log(1.02 + frequency) (Paszke et al. 2016).
-        jitter: share of the crops with changed colours.
+        jitter: fraction of the crops with changed colours.
         head_lr: learning rate of the classifier relative to that of the network.
         cache_mib: memory for decoded frames.
     """
@@ -257,7 +257,7 @@ class FinetuneSettings:
                 "normalisation a single value: make either larger."
             )
         if not 0 <= self.jitter <= 1:
-            raise InputError(f"--finetune.jitter {self.jitter} is a share: give 0 to 1.")
+            raise InputError(f"--finetune.jitter {self.jitter} is a fraction: give 0 to 1.")
         if not self.head_lr > 0 or self.cache_mib < 0:
             raise InputError(
                 "--finetune.head-lr must be above 0, and --finetune.cache-mib at least 0."

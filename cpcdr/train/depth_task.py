@@ -93,8 +93,8 @@ class DepthTask:
         """This rank's batches, read ahead by threads.
 
         The order is a function of (seed, epoch), and augmentation one of (seed, epoch, step, rank).
-        A rank has the same share of the triplets in every epoch, 32 in a row and again 32: so it
-        reads and keeps its share of the frames, not all.
+        Each rank keeps the same triplets, in runs of 32, in every epoch: so it
+        reads and caches only its part of the frames.
 
         Yields:
             ``images``, ``jittered`` float32 [B, 3, 3, H, W] in [0, 1] (previous, current, next

@@ -57,7 +57,7 @@ def train(
     log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
     inputs: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train ``task`` in the run folder ``out``, going on where an earlier call stopped.
+    """Train ``task`` in the run folder ``out``, resuming where an earlier call stopped.
 
     Args:
         log: called in this process with every line of metrics and its step, in order, once each.
@@ -133,7 +133,7 @@ def _train_on_ray(
         needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
         refuse_what_never_fits("workers", workers, needs, options)
         _say_if_elastic(out, workers)
-        task.steps_per_epoch(workers)  # says now that there is too little data, not in a worker
+        task.steps_per_epoch(workers)  # refuse too little data here, not in a worker
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
         trainer = TorchTrainer(
@@ -166,7 +166,7 @@ def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     leaving = _leaving if arguments["cluster"] else lambda: False
     try:
         return train_loop(task, config, out, RayReporter(), leaving)
-    except InputError as error:  # trying again would not help: the driver says the sentence
+    except InputError as error:  # retrying would not help: the driver reports the error
         return {"step": 0, "alarm": str(error)}
 
 

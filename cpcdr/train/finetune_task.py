@@ -40,7 +40,7 @@ class FinetuneTask:
 
     Attributes:
         refs: the labelled frames that are used, in a fixed order.
-        rejected: why others of the chosen share cannot be used, by frame id.
+        rejected: why others of the chosen fraction cannot be used, by frame id.
 
     Raises:
         InputError: no labels that can be used, or a start that cannot be loaded.

@@ -46,7 +46,7 @@ def cut_history(path: Path, step: int) -> None:
 
 
 class HistoryTail:
-    """Reads the lines that were added since the last look, however long the history is."""
+    """Reads the lines that were added since the last read, however long the history is."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset, self.inode, self.step = path, 0, 0, 0

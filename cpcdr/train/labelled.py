@@ -91,7 +91,7 @@ def chosen_refs(source: FrameSource, fraction: float) -> list[FrameRef]:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What reading every frame once has shown.
+    """The result of reading every frame once.
 
     Attributes:
         refs: the frames that can be used, in their order.
@@ -140,7 +140,7 @@ def survey(source: FrameSource, refs: list[FrameRef]) -> Survey:
 
 
 def require_labels(source: FrameSource) -> None:
-    """See that there is something to score on, without reading more than that takes.
+    """Check that a labelled pixel exists to score on, reading no more frames than necessary.
 
     Raises:
         InputError: no frame has a label map that can be read and has a pixel of a class.

@@ -83,7 +83,7 @@ def train_loop(
 
     Args:
         leaving: whether a machine is about to be taken away, the same on all ranks; asked with
-            every line of metrics. A checkpoint follows at once, and the training goes on.
+            every line of metrics. A checkpoint follows at once, and training continues.
 
     Returns:
         ``step``, and ``alarm``: a sentence if the training had to stop, else ``""``.
@@ -296,7 +296,7 @@ class _Session:
         except OSError as error:  # a full disk, a used up quota
             return (
                 f"the checkpoint of step {done} cannot be written ({error.strerror}); make room "
-                "and run the same command again, which goes on from the one before."
+                "and run the same command again, which resumes from the one before."
             )
         return ""
 
@@ -308,7 +308,7 @@ def _of_the_compiler(error: RuntimeError) -> str:
         return ""
     cause = getattr(error, "inner_exception", error)
     if isinstance(cause, OSError | torch.OutOfMemoryError):
-        raise cause  # full disks and memories are said elsewhere
+        raise cause  # full disks and memories are reported elsewhere
     text = str(cause).strip() or type(cause).__name__
     return f"{type(cause).__name__}, {text.splitlines()[0]}"
 

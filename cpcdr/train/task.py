@@ -44,15 +44,15 @@ class Task(Protocol):
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Optimiser groups: dicts with ``params`` (list), and optional ``lr_scale`` and ``starts``.
 
-        ``starts`` is the share of all steps before which the group's rate is 0.
+        ``starts`` is the fraction of all steps before which the group's rate is 0.
         """
 
     def after_step(self, model: nn.Module) -> None:
         """Called on the bare module after each optimiser step (prototype normalisation)."""
 
     def alarm(self, metrics: dict[str, float], done: float) -> str:
-        """A sentence if these metrics, after the share ``done`` of the training, say that it cannot
-        come to any good; else ``""``. The loop itself stops where the loss is not finite."""
+        """A sentence if these metrics, after the fraction ``done`` of training, show that it cannot
+        succeed; else ``""``. The loop itself stops where the loss is not finite."""
 
     def config(self) -> dict[str, Any]:
         """Plain nested dict that rebuilds the network: goes into the checkpoint's config.yaml."""

@@ -34,10 +34,10 @@ class SearchConfig:
             for later.
         concurrent: trials at the same time; they share the CPU threads, whose number changes sums
             in their last digits: repeat a search with the same.
-        gpus_per_trial: GPUs of a trial, also a part of one; -1 shares what there is.
+        gpus_per_trial: GPUs of a trial, also a part of one; -1 divides the available GPUs.
         steps: optimiser steps of a full trial.
         objective: ``miou``, ``label_free``, or ``auto``: mIoU where there are labels.
-        frames: most frames of ``evaluate`` (and of ``test``) that are looked at.
+        frames: most frames of ``evaluate`` (and of ``test``) that are scored.
         clusters: clusters of prototypes for the scores that need no labels.
         out: folder of the search; run the same command again to continue.
         seed: of the search and of every trial.
@@ -88,7 +88,7 @@ class SearchConfig:
         return self.test or (UNSEEN if self.evaluate == HELD_OUT else "")
 
     def identity(self) -> dict[str, Any]:
-        """What may not change between two starts of one search."""
+        """The settings that must not change when a search resumes."""
         free = ("trials", "concurrent", "gpus_per_trial", "tracking", "test")
         return {k: v for k, v in to_plain(self).items() if k not in free}
 
@@ -100,8 +100,8 @@ class TuneConfig(SearchConfig):
     Attributes:
         region_sets: region settings that the cheap stage tries without any training; 0 leaves the
             stage out.
-        region_frames: frames that it looks at.
-        region_keep: share of these settings, the best, whose bounds the trials search within.
+        region_frames: frames that this stage scores.
+        region_keep: fraction of these settings, the best, whose bounds the trials search within.
     """
 
     region_sets: int = 300
@@ -123,7 +123,7 @@ class TunePretrainConfig(SearchConfig):
 
     Attributes:
         scheduler: ``asha`` proposes by TPE and stops weak trials early; ``pbt`` trains a population
-            in which the worse go on from the better ones' checkpoints with other settings.
+            in which the worse resume from the better ones' checkpoints with other settings.
     """
 
     out: Path = Path("runs/tune-pretrain")

@@ -109,7 +109,7 @@ def test_two_workers_stop_together_on_a_full_disk(
     read_checkpoint(newest, "linear"), read_state(newest)
     ballast.unlink()
     step = int(newest.name[-8:])
-    train(tiny.LinearTask(), CONFIG, LOCAL, out)  # elastic: one worker goes on, and that is said
+    train(tiny.LinearTask(), CONFIG, LOCAL, out)  # elastic: resumes with one worker and warns
     said = f"the first {step} steps had 2 workers, the next have 1: each sees 1/2 of the data"
     assert said in capsys.readouterr().out
     steps = [line for line, _ in tiny.losses(out)]
@@ -130,7 +130,7 @@ def test_whatever_else_a_command_writes_it_ends_with_one_sentence(
         main(Nothing, lambda _: {"written": file.write_bytes(bytes(5000))}, "")
     signal.signal(signal.SIGTERM, before)
     assert left.value.code == 2
-    sentence = "error: file too large; make room and run the same command again, which goes on."
+    sentence = "error: file too large; make room and run the same command again to resume."
     assert capsys.readouterr().err.strip() == sentence
     wrapped = RuntimeError("RayTaskError\n  OSError: [Errno 28] No space left on device: '/a/b'\n")
     assert no_room(wrapped).startswith("/a/b: no space left on device; make room")

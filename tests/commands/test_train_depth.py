@@ -124,7 +124,7 @@ def test_holes_of_infinite_depth_are_said_and_mark_the_run(
         weights[name] = torch.full_like(weights[name], -6.0) if "bias" in name else weights[name]
     write_checkpoint(newest.parent, 2, values, weights, state)
     capsys.readouterr()
-    result = train_depth(settings)  # all steps are done: what there is is looked at
+    result = train_depth(settings)  # all steps are done: the finished network is checked
     (warning,) = [w for w in capsys.readouterr().out.splitlines() if "infinitely far" in w]
     assert warning.startswith("warning: ") and "of the lower image" in warning
     assert "infinitely far" in tags(result["run_id"])["cpcdr.alarm"]

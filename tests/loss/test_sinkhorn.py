@@ -113,7 +113,7 @@ def test_no_samples_and_no_gradient() -> None:
 
 
 def worker(folder: Path, rank: int) -> None:
-    """One of two processes: codes, loss and gradient of its share of each split."""
+    """One of two processes: codes, loss and gradient of its part of each split."""
     torch.set_num_threads(1)
     store = f"file://{folder / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)

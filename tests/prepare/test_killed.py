@@ -68,7 +68,7 @@ def wait_for_parts(out: Path, count: int, process: subprocess.Popen[bytes]) -> N
 
 
 def kill_actor(process: subprocess.Popen[bytes]) -> None:
-    """An actor that prepares frames dies; prepare goes on by itself."""
+    """An actor that prepares frames dies; prepare recovers by itself."""
     workers = [
         child.pid
         for child in psutil.Process(process.pid).children(recursive=True)

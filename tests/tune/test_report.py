@@ -166,7 +166,7 @@ def test_a_folder_belongs_to_one_search(tmp_path: Path) -> None:
     config = SearchConfig(out=tmp_path)
     key = claim_search(config, SPACE, "data")
     more = replace(config, trials=30, concurrent=4, tracking=TrackingConfig("none"))
-    assert claim_search(more, SPACE, "data") == key, "more trials go on with the same search"
+    assert claim_search(more, SPACE, "data") == key, "more trials resume the same search"
     for changed in (replace(config, seed=1), replace(config, steps=30)):
         with pytest.raises(InputError, match="holds a search with other settings"):
             claim_search(changed, SPACE, "data")

@@ -161,7 +161,7 @@ def test_a_population_shares_checkpoints_and_needs_no_labels(
     lines = [line for line in read_history(ledger.path) if "parameters" in line]
     rates = {n: {r["parameters"]["lr"] for r in lines if r["trial"] == n} for n in range(3)}
     assert len(rates[0]) == 1, "the default stays what it is"
-    assert len(rates[1] | rates[2]) > 2, "somebody went on with another's checkpoint"
+    assert len(rates[1] | rates[2]) > 2, "a member resumed from another's checkpoint"
 
 
 def test_a_trial_goes_on_from_the_checkpoint_it_is_given(data: Path, tmp_path: Path) -> None:

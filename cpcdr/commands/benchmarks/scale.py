@@ -1,4 +1,4 @@
-"""What a frame costs in each stage, and preparation and training on 1, 2 and 4 logical nodes.
+"""Cost of a frame in each stage, and preparation and training on 1, 2 and 4 logical nodes.
 
 `docs/SCALING.md` extrapolates from these figures. Logical nodes are Ray nodes of one CPU each on
 this machine: they show what Ray and the all-reduces add, not what more hardware would give.
@@ -82,7 +82,7 @@ def time_scale(config: BenchmarkConfig) -> dict[str, Any]:
 
 @contextmanager
 def _logical_nodes(nodes: int) -> Iterator[None]:
-    """A Ray of so many nodes with one CPU each, and a head without, for the commands within."""
+    """A local Ray cluster: ``nodes`` nodes of one CPU each and a head without CPUs."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args=_HEAD)

@@ -267,7 +267,7 @@ class Run:
     def _postpone(self, error: Exception) -> None:
         if self._retry_seconds == _FIRST_RETRY_SECONDS:
             _log.warning(
-                "%s cannot be reached (%s): the work goes on, what is to be logged waits.",
+                "%s cannot be reached (%s): work continues; logging is queued.",
                 *(store.without_password(self.uri), _first_line(error)),
             )
         self._next_try = time.monotonic() + self._retry_seconds
