@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cpcdr.frames.decode import decode_image, too_large
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.storage import location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
 
@@ -115,10 +115,10 @@ class PreparedDataset:
                     table = file.read_row_group(group, columns=list(columns), use_threads=False)
                 for at, offset in places:
                     result[at] = table.slice(offset, 1).to_pylist()[0]
-            except (OSError, pa.ArrowException, IndexError) as error:
+            except (OSError, pa.ArrowException, ValueError, IndexError) as error:
                 raise InputError(
-                    f"{path}: is damaged ({error}); run the cpcdr prepare command that made "
-                    f"{self.folder} again, which redoes just this part."
+                    f"{path}: is damaged ({first_line(error)}); run the cpcdr prepare command that "
+                    f"made {self.folder} again, which redoes just this part."
                 ) from error
         return result
 

@@ -39,3 +39,8 @@ def no_room(error: BaseException) -> str:
     what, file = found.groups()
     where = f"{file}: " if file else ""
     return f"{where}{what.strip().lower()}; make room and run the same command again to resume."
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says first, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from cpcdr.runtime.strict_json import parse_object
+
+_log = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
 """Something to log, as plain JSON: ``op`` is metric, tags, file, dataset or status."""
@@ -38,11 +43,16 @@ class Outbox:
         """Take over what an earlier session could not send, but for how it ended."""
         if self.journal is None or not self.journal.exists():
             return
-        for line in self.journal.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # torn by a kill
-                entry = json.loads(line)
-                if entry["op"] != "status":
+        lines = [line for line in self.journal.read_bytes().split(b"\n") if line.strip()]
+        for line in lines:
+            with contextlib.suppress(ValueError):  # torn by a kill
+                entry = parse_object(line)
+                if _whole(entry):
                     self.entries.append(entry)
+        if len(self.entries) < len(lines):
+            count = len(lines) - len(self.entries)
+            _log.warning("%s: %d of %d lines are damaged.", self.journal, count, len(lines))
+        self.entries = [entry for entry in self.entries if entry["op"] != "status"]
         self._journaled = len(self.entries)
 
     def store(self, name: str, data: bytes) -> Path:
@@ -65,8 +75,10 @@ class Outbox:
     def remove(self, batch: list[Entry]) -> None:
         """Forget the first entries, now sent, with the files that were stored for them."""
         for entry in batch:
-            if entry.get("stored"):
-                path = Path(entry["path"])
+            path = Path(entry.get("path", ""))
+            # A journal from elsewhere may name any file: only those of this folder are deleted.
+            ours = self._folder is None or path.resolve().is_relative_to(self._folder.resolve())
+            if entry.get("stored") and ours:
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # not empty: others wait there
                     path.parent.rmdir()
@@ -74,6 +86,13 @@ class Outbox:
                     self.spool = None
         del self.entries[: len(batch)]
         self._journaled = max(0, self._journaled - len(batch))
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Take entries that were sent before all others again."""
+        self.entries[:0] = entries
+        self._journaled = 0
+        if self.journal is not None:
+            self.journal.unlink(missing_ok=True)
 
     def keep(self) -> None:
         """Journal what is still unsent; delete the journal when nothing is."""
@@ -93,3 +112,20 @@ class Outbox:
         if self.spool and self._folder is None:
             shutil.rmtree(self.spool, ignore_errors=True)
             self.spool = None
+
+
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "metric": {"key": str, "value": (int, float), "step": int, "time": int},
+    "tags": {"tags": dict},
+    "file": {"path": str, "folder": str, "stored": bool},
+    "dataset": {"name": str, "path": str, "digest": str, "context": str},
+    "status": {"status": str},
+}
+
+
+def _whole(entry: Entry) -> bool:
+    """Whether an entry has what its kind needs."""
+    fields = _FIELDS.get(str(entry.get("op")))
+    if fields is None or entry.keys() != {"op", *fields}:
+        return False
+    return all(isinstance(entry[name], kind) for name, kind in fields.items())

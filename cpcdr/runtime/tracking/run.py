@@ -67,7 +67,7 @@ def open_run(
         else:
             where = store.without_password(run.uri)
             raise InputError(
-                f"The tracking store {where} cannot be opened ({_first_line(error)}): set "
+                f"The tracking store {where} cannot be opened ({_first_line(error, run.uri)}): set "
                 "MLFLOW_TRACKING_URI to sqlite:///FILE or to a server, or use --tracking none."
             ) from error
     run.flush()
@@ -104,6 +104,8 @@ class Run:
         self._client: MlflowClient | None = None
         self._known: set[str] = set()  # metrics that a re-opened run has already
         self._logged: dict[str, int] = {}  # last step of each metric
+        self._sent: list[Entry] = []  # for a new store, should this one be deleted
+        self._file: tuple[int, int] | None = None  # which file a store of SQLite was
         self._next_flush = time.monotonic() + _FLUSH_SECONDS
         self._next_try, self._retry_seconds = 0.0, _FIRST_RETRY_SECONDS
 
@@ -168,15 +170,19 @@ class Run:
         """
         self._next_flush = time.monotonic() + _FLUSH_SECONDS
         while self._outbox.entries and time.monotonic() >= self._next_try:
-            batch = self._outbox.head()
+            batch: list[Entry] = []
             try:
-                self._send(self._connect(), batch)
+                client = self._connect()
+                batch = self._outbox.head()
+                self._send(client, batch)
             except Exception as error:  # whatever ails the server, it must not end a training
                 if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
                     self._postpone(error)
                     break
-                _log.warning("MLflow refused %s: %s", batch[0]["op"], _first_line(error))
+                op = batch[0]["op"] if batch else "the run"
+                _log.warning("MLflow refused %s: %s", op, _first_line(error, self.uri))
             self._outbox.remove(batch)
+            self._sent += [e for e in batch if e["op"] != "status" and not e.get("stored")]
         try:
             self._outbox.keep()
         except OSError as error:  # a full disk: it waits in memory
@@ -219,15 +225,28 @@ class Run:
             self.flush()
 
     def _connect(self) -> MlflowClient:
-        """The client, once the run exists. Raises what MLflow raises."""
+        """The client, once the run exists. Raises what MLflow raises.
+
+        Where the database was deleted since the last time, a new one gets all that it had.
+        """
+        if self._client is not None and store.file_of(self.uri) != self._file:
+            store.forget(self.uri)
+            self._client = None
         if self._client is None:
             tags = {"cpcdr.kind": self._kind}
             if self._config.parent:
                 tags["mlflow.parentRunId"] = self._config.parent
             name = self._config.run_name or self._kind
             client, run = store.connect(self.uri, self._config.experiment, self._key, name, tags)
-            self.run_id = run.info.run_id
-            self._known = set(run.data.metrics)
+            if self.run_id and self.run_id != run.info.run_id:
+                _log.warning(
+                    "%s was deleted: all but figures and texts is sent to a new one.",
+                    store.without_password(self.uri),
+                )
+                self._outbox.put_back(self._sent)
+                self._sent = []
+            self.run_id, self._file = run.info.run_id, store.file_of(self.uri)
+            self._known, self._logged = set(run.data.metrics), {}
             store.log_params(client, run, self._params)
             self._client = client
         return self._client
@@ -268,7 +287,7 @@ class Run:
         if self._retry_seconds == _FIRST_RETRY_SECONDS:
             _log.warning(
                 "%s cannot be reached (%s): work continues; logging is queued.",
-                *(store.without_password(self.uri), _first_line(error)),
+                *(store.without_password(self.uri), _first_line(error, self.uri)),
             )
         self._next_try = time.monotonic() + self._retry_seconds
         self._retry_seconds *= 2
@@ -298,6 +317,6 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _first_line(error: Exception) -> str:
-    text = re.sub(r"//[^/@\s]+@", "//", str(error).strip())  # addresses may hold a password
+def _first_line(error: Exception, uri: str) -> str:
+    text = store.without_secrets(str(error).strip(), uri)
     return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -10,12 +10,14 @@ import json
 import logging
 import os
 import platform
+import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from cpcdr.runtime.errors import InputError
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 _REMOTE = ("http", "https", "postgresql", "mysql", "mssql", "databricks")
+_LOCKED_SECONDS = 10.0
+"""How long to wait for a database that another program has locked."""
+_SECRET = r"(?i)([?&;][^=&\s]*(?:password|passwd|token|secret)[^=&\s]*=)[^&;\s]+"
 _PARAMS = 100  # in one request, MLflow's limit
 _PARAM_LENGTH = 6000  # MLflow's limit
 
@@ -35,8 +40,8 @@ def tracking_uri() -> str:
     SQLite paths are made absolute, because Ray's workers have other working folders.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path = _sqlite_path(uri)
-    return f"sqlite:///{path}" if path else uri
+    path, (_, mark, query) = _sqlite_path(uri), uri.partition("?")
+    return f"sqlite:///{path}{mark}{query}" if path else uri
 
 
 def is_remote(uri: str) -> bool:
@@ -45,9 +50,25 @@ def is_remote(uri: str) -> bool:
 
 
 def without_password(uri: str) -> str:
-    """The address as it may be shown."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """The address as it may be shown, or a text with addresses in it.
+
+    >>> without_password("postgresql://me:a/b@host/runs?sslpassword=x&sslmode=on")
+    'postgresql://host/runs?sslpassword=...&sslmode=on'
+    >>> without_password("sqlite:////data/a@b/mlflow.db")
+    'sqlite:////data/a@b/mlflow.db'
+    """
+    # A database's password may contain a slash. After http:, a slash ends the server's name.
+    bare = re.sub(r"(?i)(?<!http)(?<!https)://[^:/@\s]*:[^@\s]*@", "://", uri)
+    return re.sub(_SECRET, r"\1...", re.sub(r"://[^/@\s]*@", "://", bare))
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """A text about a store without the password of its address, in whatever form it is there."""
+    with contextlib.suppress(ValueError):
+        password = urlsplit(uri).password or ""
+        for secret in {password, unquote(password)} - {""}:
+            text = text.replace(secret, "...")
+    return without_password(text)
 
 
 def connect(
@@ -59,12 +80,16 @@ def connect(
     break it (``duplicate column name``), two that look for a run at once create it twice.
 
     Raises:
-        InputError: the experiment was deleted. Everything else comes as MLflow raises it.
+        InputError: the experiment was deleted, or a file that is no usable SQLite database is in
+            its place. Everything else comes as MLflow raises it.
     """
     quieten()
     import mlflow
+    import mlflow.store.db.utils
 
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 3  # ten, each after twice the time, are 102 s
     with _lock(uri):
+        _check_sqlite(uri)
         client = mlflow.MlflowClient(uri)
         experiment_id = _experiment_id(client, experiment, uri)
         run = _find_or_create(client, experiment_id, key, name, _environment() | tags)
@@ -96,14 +121,57 @@ def quieten() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    for name in ("alembic", "mlflow.store.db.utils"):  # a page about tables on the first start
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # we warn ourselves, once
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a page about tables
+    # We warn ourselves, once, and without the address's password.
+    for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def file_of(uri: str) -> tuple[int, int] | None:
+    """Which file an SQLite store is, by device and inode; None for others and where it is gone."""
+    path = _sqlite_path(uri)
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
+def forget(uri: str) -> None:
+    """Close MLflow's connections to a database, which write into its file when it is deleted."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    engine = SqlAlchemyStore._engine_map.pop(uri, None)
+    if engine is not None:
+        engine.dispose()
+    type(_tracking_store_registry)._get_store_with_resolved_uri.cache_clear()
 
 
 def _sqlite_path(uri: str) -> Path | None:
     prefix = "sqlite:///"
-    return Path(uri.removeprefix(prefix)).absolute() if uri.startswith(prefix) else None
+    if not uri.startswith(prefix):
+        return None
+    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
+
+
+def _check_sqlite(uri: str) -> None:
+    path = _sqlite_path(uri)
+    if path is None or not path.exists():
+        return
+    problem = "is a folder" if path.is_dir() else ""
+    try:
+        if not problem:
+            with contextlib.closing(sqlite3.connect(path, _LOCKED_SECONDS)) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.rollback()
+    except sqlite3.Error as error:
+        problem = f"cannot be written ({error})"
+    if problem:
+        raise InputError(
+            f"The tracking store {path} {problem}: set MLFLOW_TRACKING_URI to sqlite:///FILE or to "
+            "a server, or use --tracking none."
+        )
 
 
 @contextlib.contextmanager
