@@ -54,6 +54,7 @@ _QUIET_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ side writes hints to our standard error
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in workers and trials
 }
 
 
