@@ -71,6 +71,8 @@ def other(name: str, hint: Any, value: Any) -> list[str]:
         return ["64", "64"]
     if name in OTHERS and not (name == "jitter" and isinstance(value, float)):
         return OTHERS[name]
+    if float in typing.get_args(plain):
+        return ["12.5"]
     if NoneType in typing.get_args(plain) or isinstance(value, Path):
         return ["elsewhere"]
     if isinstance(value, tuple):
