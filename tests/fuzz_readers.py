@@ -149,7 +149,7 @@ def _make_manifest(folder: Path) -> None:
 
 
 def _read_manifest(folder: Path) -> None:
-    from cpcdr.tune.datasets import region_settings
+    from cpcdr.prepare.regroup import region_settings
 
     region_settings(folder)
 

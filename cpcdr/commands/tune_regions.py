@@ -23,6 +23,7 @@ from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import read_manifest
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.regroup import region_settings
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.errors import InputError
@@ -30,7 +31,6 @@ from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.tune.config import STREET, SearchConfig, TuneConfig
-from cpcdr.tune.datasets import region_settings
 from cpcdr.tune.ledger import Ledger
 from cpcdr.tune.region_stage import (
     REFERENCES,

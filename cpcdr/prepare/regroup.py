@@ -64,9 +64,24 @@ def graph_settings(data: Path) -> dict[str, Any]:
     Raises:
         InputError: it is no dataset.
     """
-    manifest = read_manifest(data)
-    old = overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
+    old = region_settings(data)
     return {name: getattr(old, name) for name in IN_GRAPH}
+
+
+def region_settings(data: Path) -> RegionConfig:
+    """The region settings that a dataset was prepared with.
+
+    Raises:
+        InputError: it is not a dataset, or its manifest does not say.
+    """
+    config, path = read_manifest(data).get("config"), data / "manifest.json"
+    section = config.get("regions") if isinstance(config, dict) else None
+    if not isinstance(section, dict):
+        raise InputError(
+            f"{path}: has no section config.regions, so it is damaged; make the dataset again with "
+            "cpcdr prepare."
+        )
+    return overlay(RegionConfig(), section, str(path))
 
 
 def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:

@@ -18,21 +18,11 @@ from cpcdr.dataset import read_manifest
 from cpcdr.frames.row import REF_SCHEMA
 from cpcdr.prepare.derive import derive
 from cpcdr.prepare.draft import draft_of, row_of
-from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, regroup
+from cpcdr.prepare.regroup import IN_GRAPH, graph_settings, region_settings, regroup
 from cpcdr.prepare.stages import GroupRegions
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import config_hash, overlay, to_plain
+from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
-
-
-def region_settings(data: Path) -> RegionConfig:
-    """The region settings that a dataset was prepared with.
-
-    Raises:
-        InputError: it is not a dataset.
-    """
-    manifest = read_manifest(data)
-    return overlay(RegionConfig(), manifest["config"]["regions"], str(data / "manifest.json"))
 
 
 def dataset_with(data: Path, regions: RegionConfig, root: Path) -> Path:

@@ -10,9 +10,10 @@ import pytest
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
 from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.regroup import region_settings
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.tune.datasets import dataset_with, region_settings
+from cpcdr.tune.datasets import dataset_with
 
 STREET = "synthetic:seed=3,streets=2,frames=3,height=64,width=128"
 BASE = RegionConfig(superpixels=4000)
