@@ -1,7 +1,7 @@
 """YAML as plain data: numbers, text, lists and mappings, of a depth and size that a person writes.
 
-YAML can do more than a configuration needs: aliases multiply a file's size without limit, nesting
-without end exhausts the stack, and dates are no values of any setting.
+YAML can do more than a configuration needs: aliases of aliases multiply a file's size without
+limit, nesting without end exhausts the stack, and dates are no values of any setting.
 """
 
 from __future__ import annotations
@@ -15,21 +15,34 @@ from yaml.constructor import ConstructorError
 LARGEST = 2**18
 """Bytes of the largest file that is read."""
 _DEEPEST = 32
+_MOST_NODES = 2**16
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """The safe loader without aliases, dates, repeated keys and deep nesting."""
+    """The safe loader without dates, repeated keys, deep nesting and aliases without end."""
 
-    depth = 0
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = self.nodes = 0
+        self.sizes: dict[str, int] = {}  # nodes below an anchor, aliases written out
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise self._refused("an alias is not read, write the value itself")
+        event = self.peek_event()
         self.depth += 1
         if self.depth > _DEEPEST:
             raise self._refused(f"it is nested more than {_DEEPEST} levels deep")
+        before = self.nodes
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
+            if event.anchor not in self.sizes:
+                raise self._refused(f"the value &{event.anchor} contains itself")
+            self.nodes += self.sizes[event.anchor]
+        self.nodes += 1
+        if self.nodes > _MOST_NODES:
+            raise self._refused(f"it has more than {_MOST_NODES} values")
         node = super().compose_node(parent, index)
+        if event.anchor is not None and not isinstance(event, yaml.AliasEvent):
+            self.sizes[event.anchor] = self.nodes - before
         self.depth -= 1
         return node
 

@@ -70,12 +70,13 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 def test_a_frame_id_cannot_leave_the_folder(tmp_path: Path, sequence: str) -> None:
     data, out = tmp_path / "data", tmp_path / "trees" / "out"
     (data / "data").mkdir(parents=True)
-    (data / "manifest.json").write_text('{"hash": "x", "frames": 1}')
+    (data / "manifest.json").write_text('{"hash": "x", "frames": 1, "config": {"regions": {}}}')
     pixels = encode_png16(np.ones((8, 8), np.uint16))
     image = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     row = {"frame_id": f"{sequence}/00000000", "image": image}
     row |= {"disparity": pixels, "regions": pixels}
     pq.write_table(pa.Table.from_pylist([row]), data / "data" / "part.parquet")
+    out.parent.mkdir()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match="would be written outside"):
         export_png(ExportPngConfig(data=data, out=out))

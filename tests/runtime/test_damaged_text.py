@@ -11,6 +11,7 @@ import pytest
 from cpcdr.runtime.config import overlay, read_yaml, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import file_inside
+from cpcdr.runtime.yaml_loader import load_yaml
 from cpcdr.train.history import read_history
 from cpcdr.tune.ledger import Ledger
 from cpcdr.tune.space import read_space
@@ -30,7 +31,9 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (BOMB, "an alias is not read"),
+        (BOMB, "more than 65536 values"),
+        ("a: &a [*a]", "the value &a contains itself"),
+        ("a: *b", "undefined alias"),
         ("a: " + "[" * 500 + "]" * 500, "more than 32 levels deep"),
         ("a: " + "[" * 100_000, "more than 32 levels deep"),
         ("rate: 1\nrate: 2\n", "'rate' is there twice, line 2"),
@@ -50,6 +53,10 @@ def test_yaml_that_is_more_than_plain_settings(tmp_path: Path, text: str, reason
     with pytest.raises(InputError, match=f"a.yaml.*{reason}"):
         read_yaml(path)
     assert time.perf_counter() - start < 10
+
+
+def test_a_value_that_is_used_twice() -> None:
+    assert load_yaml("a: &disk [1, {b: 2}]\nc: *disk\n")["c"] == [1, {"b": 2}]
 
 
 @pytest.mark.parametrize(
