@@ -24,7 +24,7 @@ from cpcdr.train.config import SMALL
 STREET = "synthetic:seed=7,streets=4,frames=2,height=64,width=128"
 UNSEEN = "synthetic:seed=11,streets=6,frames=1,height=64,width=128"
 TINY = replace(
-    SMALL,
+    SMALL.settings(),
     frames_per_item=2,
     model=ModelConfig("resnet10", 8, 16, 32, 16, 40),
     loss=LossConfig(pixel_points=50, region_points=50, epsilon=0.015),
