@@ -129,6 +129,7 @@ class _Session:
     def _wrap(self) -> nn.Module:
         module: nn.Module = self.model
         if self.config.compile:
+            together(partial(_try_the_compiler, self.reporter.device))
             module.compile()
         if self.reporter.world_size > 1:
             ids = [self.reporter.device.index] if self.reporter.device.type == "cuda" else None
@@ -211,17 +212,9 @@ class _Session:
         last = (number + 1) % self.config.accumulate == 0
         ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
         with nullcontext() if last or ddp is None else ddp.no_sync():
-            try:
-                with self.autocast:
-                    metrics: dict[str, Tensor] = dict(self.wrapped(batch))
-                self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
-            except RuntimeError as error:  # compiling begins with the first batch
-                if cause := _of_the_compiler(error):
-                    raise InputError(
-                        f"--train.compile does not work here: {cause}; run the same command with "
-                        "--train.no-compile."
-                    ) from error
-                raise
+            with self.autocast:
+                metrics: dict[str, Tensor] = dict(self.wrapped(batch))
+            self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
         return metrics
 
     def _next_batch(self, number: int) -> dict[str, Any]:
@@ -299,6 +292,19 @@ class _Session:
                 "and run the same command again, which resumes from the one before."
             )
         return ""
+
+
+def _try_the_compiler(device: torch.device) -> None:
+    """Compile something small: a missing compiler is found before any rank waits for another."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
+    except RuntimeError as error:
+        if cause := _of_the_compiler(error):
+            raise InputError(
+                f"--train.compile does not work here: {cause}; run the same command with "
+                "--train.no-compile."
+            ) from error
+        raise
 
 
 def _of_the_compiler(error: RuntimeError) -> str:

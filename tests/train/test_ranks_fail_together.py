@@ -5,6 +5,7 @@ Run as a script, this file is one of two bare processes: ``FOLDER RANK KIND``.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ class Linear(nn.Module):
         self.layer = nn.Linear(4, 1)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if "fails" in batch:
+            raise ZeroDivisionError("in the network")
         return {"loss": (self.layer(batch["x"]) - 1).square().mean()}
 
 
@@ -59,6 +62,8 @@ class Failing:
             if step == 7 and rank == 1:
                 with (self.folder / "raised").open("a") as file:
                     file.write(f"{time.time()}\n")
+                if self.error == "forward":
+                    yield {"fails": torch.zeros(1)}
                 raise FrameError(SENTENCE) if self.error == "frame" else ZeroDivisionError("oh")
             yield {"x": torch.full((8, 4), float(step))}
 
@@ -104,7 +109,6 @@ def worker(folder: Path, rank: int, kind: str) -> None:
         train_loop(task, CONFIG, folder / "run", Rank(rank))
     except (InputError, RuntimeError, ZeroDivisionError) as error:
         (folder / f"said-{rank}").write_text(f"{type(error).__name__}: {error}\n{time.time()}")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -148,5 +152,25 @@ def test_two_ray_workers_end_with_the_sentence_and_are_not_tried_again(
     assert waited < 30
 
 
+@pytest.mark.slow
+def test_an_error_inside_the_network_of_one_ray_worker_ends_all(
+    tmp_path: Path, ray_local: Any
+) -> None:
+    import ray.cloudpickle
+
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    engine = EngineConfig(engine="ray", workers=2, cpus_per_worker=0.5, max_failures=0)
+    try:
+        with pytest.raises(Exception, match="in the network"):
+            train(Failing(tmp_path, "forward"), CONFIG, engine, tmp_path / "run")
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(module)
+    waited = time.time() - float((tmp_path / "raised").read_text().split()[0])
+    print(f"the sentence came {waited:.1f} s after the error")
+    assert waited < 30, "the other worker is not left in its all-reduce"
+
+
 if __name__ == "__main__":
     worker(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    os._exit(0)  # Gloo's threads may abort the exit of a process whose peer has left.
