@@ -14,12 +14,13 @@ import torch
 from cpcdr.ablate.context import load_context_test
 from cpcdr.ablate.figures import context_sheet, feature_sheet, score_bars
 from cpcdr.ablate.labelled import LabelledFrames, load_frames
-from cpcdr.ablate.report import Summary, csv_table, csv_trials, document, summarise, with_colour
+from cpcdr.ablate.report import Summary, csv_table, document, summarise, with_colour
 from cpcdr.ablate.trials import StudyPlan
 from cpcdr.dataset import read_manifest
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tables import csv_text
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.visualize.pictures import Image, save_png
 
@@ -68,7 +69,7 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
         "table.txt": document(summary, about, markdown=False),
         "table.md": document(summary, about, markdown=True),
         "table.csv": csv_table(summary),
-        "trials.csv": csv_trials(rows),
+        "trials.csv": csv_text(rows),
         "report.json": json.dumps(result, indent=2) + "\n",
     }
     for name, content in files.items():

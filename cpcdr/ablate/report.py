@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cpcdr.ablate.statistics import Estimate, estimate, paired
 from cpcdr.ablate.variants import FULL, NO_PASTE
 from cpcdr.evaluate.clusters import METHODS
+from cpcdr.runtime.tables import csv_text, text_table
 
 COLOUR = "colour k-means"
 REFERENCES = (NO_PASTE, FULL)
@@ -118,14 +117,10 @@ def interval_text(found: Mapping[str, Any], factor: float, sign: str = "") -> st
     return f"{text} [{low}, {high}]"
 
 
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned for a terminal."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+def _ruled_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal, with a rule below its header."""
+    header, *lines = text_table(rows).splitlines()
+    return "\n".join([header, "-" * len(header), *lines])
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -147,7 +142,7 @@ def by_clustering(summary: Summary) -> list[list[str]]:
 
 def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:
     """All tables below their conditions, as Markdown or as text."""
-    draw = markdown_table if markdown else text_table
+    draw = markdown_table if markdown else _ruled_table
     parts = [draw(rows) for rows in (cells(summary, metric) for metric in METRICS) if rows]
     parts.append("Mean mIoU in % by method of clustering the prototypes:")
     parts.append(draw(by_clustering(summary)))
@@ -157,24 +152,13 @@ def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:
 
 def csv_table(summary: Summary) -> str:
     """One line per variant and metric: estimates and paired differences."""
-    ends = [field.name for field in Estimate.__dataclass_fields__.values()]
-    columns = [*ends, *(f"minus {other}: {end}" for other in REFERENCES for end in ends)]
-    lines = [
-        [name, key, *(found[end] for end in ends)]
-        + [found["minus"].get(other, {}).get(end) for other in REFERENCES for end in ends]
-        for name, metrics in summary.items()
-        for key, found in metrics.items()
-    ]
-    return _csv([["variant", "metric", *columns], *lines])
-
-
-def csv_trials(rows: Rows) -> str:
-    """One line per trial with every metric."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return _csv([columns, *([row.get(column) for column in columns] for row in rows)])
-
-
-def _csv(lines: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    ends = [field.name for field in fields(Estimate)]
+    lines = []
+    for name, metrics in summary.items():
+        for key, found in metrics.items():
+            line = {"variant": name, "metric": key, **{end: found[end] for end in ends}}
+            for other in REFERENCES:
+                minus = found["minus"].get(other, {})
+                line |= {f"minus {other}: {end}": minus.get(end) for end in ends}
+            lines.append(line)
+    return csv_text(lines)

@@ -1,4 +1,6 @@
-"""Runs beside each other: differing parameters, curves, figures, in one HTML page.
+"""Runs beside each other: differing parameters, metrics, figures, in one HTML page.
+
+Curves are in MLflow, which draws those of the runs that are selected there.
 
 Examples:
   cpcdr compare --kinds pretrain
@@ -16,15 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
 from cpcdr.commands.config import CompareConfig
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
-from cpcdr.visualize.pictures import Image
-from cpcdr.visualize.plots import curves
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +55,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     different = differing_params(runs)
     shared = config.metrics or shared_metrics(runs)
     best = best_by_protocol(runs)
-    table = text_table(runs, different, shared)
+    table = run_table(runs, different, shared)
     print(table)
     write_atomic(config.out, "".join(_page(client, config, runs, different, shared, best)))
     return {
@@ -121,7 +119,7 @@ def best_by_protocol(runs: Sequence[Run]) -> dict[str, Run]:
     return best
 
 
-def text_table(
+def run_table(
     runs: Sequence[Run], different: Mapping[str, list[str]], metrics: Sequence[str]
 ) -> str:
     """One line a run: name, the first metrics, the first differing parameters."""
@@ -129,17 +127,13 @@ def text_table(
     head = ["run", *names, *params]
     rows = [
         [
-            run.info.run_name or run.info.run_id[:8],
+            str(run.info.run_name or run.info.run_id[:8]),
             *(_number(run.data.metrics.get(name)) for name in names),
             *(different[name][i] for name in params),
         ]
         for i, run in enumerate(runs)
     ]
-    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in [head, *rows]
-    )
+    return text_table([head, *rows])
 
 
 def _number(value: float | None) -> str:
@@ -169,27 +163,7 @@ def _page(
         yield "".join(f"<td class=n>{_number(run.data.metrics.get(m))}" for m in metrics)
         yield "".join(f"<td>{html.escape(values[i])}" for values in different.values()) + "</tr>"
     yield "</table>"
-    yield from _curves(client, runs, metrics)
     yield from _figures(client, runs, config.figures)
-
-
-def _curves(client: MlflowClient, runs: Sequence[Run], metrics: Sequence[str]) -> Iterator[str]:
-    drawn = []
-    for metric in metrics:
-        series = {}
-        for run in runs:
-            if metric in run.data.metrics:
-                points = client.get_metric_history(run.info.run_id, metric)
-                if len(points) > 1:
-                    name = f"{run.info.run_name} {run.info.run_id[:4]}"
-                    series[name] = ([p.step for p in points], [p.value for p in points])
-        if series:
-            drawn.append((metric, curves(series, metric)))
-    if drawn:
-        yield "<h2>Curves</h2><div class=figures>"
-        for metric, image in drawn:
-            yield f"<figure>{_img(image)}<figcaption>{html.escape(metric)}</figcaption></figure>"
-        yield "</div>"
 
 
 def _figures(client: MlflowClient, runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
@@ -209,8 +183,3 @@ def _figures(client: MlflowClient, runs: Sequence[Run], names: Sequence[str]) ->
                 yield f'<figure><img src="data:image/png;base64,{data}"><figcaption>{caption}'
                 yield "</figcaption></figure>"
             yield "</div>"
-
-
-def _img(image: Image) -> str:
-    encoded = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
-    return f'<img src="data:image/png;base64,{base64.b64encode(encoded).decode()}">'

@@ -98,7 +98,7 @@ class CompareConfig:
         parent: MLflow id of a search: compare its trials; empty: all runs.
         kinds: kinds of runs, such as pretrain, evaluate, finetune; empty: all.
         limit: newest runs that are compared.
-        metrics: metrics in the table and as curves; empty: all that several runs have.
+        metrics: metrics in the table; empty: all that several runs have.
         figures: names of figures that are shown side by side.
         out: the page, one file that opens without a server.
     """

@@ -25,10 +25,11 @@ from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.regroup import region_settings
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import read_yaml, write_yaml
+from cpcdr.runtime.config import read_yaml, write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
+from cpcdr.runtime.tables import csv_text
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.tune.config import STREET, SearchConfig, TuneConfig
 from cpcdr.tune.ledger import Ledger
@@ -40,7 +41,7 @@ from cpcdr.tune.region_stage import (
     sample_frames,
     score_sets,
 )
-from cpcdr.tune.report import Known, report, write_csv
+from cpcdr.tune.report import Known, report
 from cpcdr.tune.search import Search, claim_search, objective_of, setup_of
 from cpcdr.tune.space import (
     PLACES,
@@ -142,7 +143,7 @@ def narrowed(
             samples, base, space, config.region_sets, config.region_keep, config.seed
         )
         seconds = time.perf_counter() - begin
-        write_csv(config.out / "regions.csv", stage.sets)
+        write_atomic(config.out / "regions.csv", csv_text(stage.sets))
         found = {
             "score": stage.score,
             "consensus_against_pairs": stage.agreement,

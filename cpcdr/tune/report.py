@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -19,15 +17,19 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import newest_checkpoint
 from cpcdr.runtime.config import write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tables import csv_text, text_table
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.train.config import PretrainSettings
-from cpcdr.tune.figures import correlation_figure, importance_figure, parallel_figure
+from cpcdr.tune.figures import correlation_figure, optuna_figure
 from cpcdr.tune.ledger import DONE, FAILED, Trial
 from cpcdr.tune.propose import study_of
 from cpcdr.tune.score import LABEL_FREE
 from cpcdr.tune.search import Search
 from cpcdr.tune.space import settings
 from cpcdr.tune.trial import score
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 Known = dict[int, dict[str, float]]
 CANDIDATES = (
@@ -172,13 +174,7 @@ def trial_table(ranked: Sequence[Trial], search: Search) -> str:
         ]
         for t in ranked
     ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    return "\n".join(
-        [
-            "",
-            *("  ".join(c.rjust(w) for c, w in zip(r, widths, strict=True)) for r in [head, *rows]),
-        ]
-    )
+    return "\n" + text_table([head, *rows], str.rjust)
 
 
 def _write_tables(search: Search, run: Run, known: Known) -> None:
@@ -191,45 +187,39 @@ def _write_tables(search: Search, run: Run, known: Known) -> None:
         reports += [{"trial": trial.number, **row} for row in trial.reports]
     for name, rows in (("trials.csv", trials), ("reports.csv", reports)):
         path = search.config.out / name
-        write_csv(path, rows)
+        write_atomic(path, csv_text(rows))
         run.artifact(path)
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV, with every column that any row has."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
-
-
-def importances(search: Search) -> dict[str, float]:
-    """Fraction of the variance of the score at the first report that each parameter explains.
+def importances(study: Study, seed: int) -> dict[str, float]:
+    """Fraction of the variance of the scores that each parameter explains.
 
     fANOVA of a random forest (Hutter et al. 2014); empty with fewer than six trials inside the
     space, where it would only fit noise.
     """
-    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    study = study_of(search.ledger.trials, search.space, search.metric, step=search.setup.every)
-    values = {trial.value for trial in study.trials}
-    if len(study.trials) < 6 or len(values) < 2:
+    if len(study.trials) < 6 or len({trial.value for trial in study.trials}) < 2:
         return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=search.config.seed)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
 
 
 def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]) -> None:
-    found = importances(search)
-    if found:
-        title = f"{search.metric} after {search.setup.every} steps"
-        run.figure("importance", importance_figure(found, title))
+    """Optuna's figures compare the trials at their first report, where all are equally trained."""
+    from optuna.importance import FanovaImportanceEvaluator
+
+    study = study_of(search.ledger.trials, search.space, search.metric, step=search.setup.every)
+    name, seed = f"{search.metric} after {search.setup.every} steps", search.config.seed
+    if found := importances(study, seed):
+        evaluator = FanovaImportanceEvaluator(seed=seed)
+        options = {"evaluator": evaluator, "target_name": name}
+        run.figure("importance", optuna_figure("plot_param_importances", study, **options))
         write_yaml(search.config.out / "importance.yaml", {k: float(v) for k, v in found.items()})
-    trials = [trial for trial in search.ledger.trials if trial.reports]
-    run.figure("parallel_coordinates", parallel_figure(trials, list(search.space), search.metric))
+    if study.trials:
+        picture = optuna_figure("plot_parallel_coordinate", study, target_name=name)
+        run.figure("parallel_coordinates", picture)
     if correlations:
+        trials = [trial for trial in search.ledger.trials if trial.reports]
         run.figure("label_free", correlation_figure(trials, search.setup.every))
 
 

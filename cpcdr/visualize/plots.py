@@ -79,25 +79,6 @@ def per_class_bars(
     return _finished(figure, axes, title)
 
 
-def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "") -> Image:
-    """Lines over training steps, one per run.
-
-    Args:
-        series: steps and values by name; NaN leaves a gap.
-        title: above the plot.
-    """
-    figure = _figure(5.6, 3.2)
-    axes = figure.add_subplot()
-    for name, (steps, values) in series.items():
-        marker = "o" if len(steps) <= 30 else ""
-        axes.plot(steps, values, label=name, linewidth=1.4, marker=marker, markersize=2.5)
-    axes.legend(frameon=False, fontsize=7)
-    axes.set_xlabel("step", fontsize=9)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return _finished(figure, axes, title)
-
-
 def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = "") -> Image:
     """Camera trajectories from above.
 

@@ -13,7 +13,6 @@ from cpcdr.ablate.report import (
     by_clustering,
     cells,
     csv_table,
-    csv_trials,
     document,
     markdown_table,
     summarise,
@@ -21,6 +20,7 @@ from cpcdr.ablate.report import (
 )
 from cpcdr.ablate.statistics import paired
 from cpcdr.evaluate.clusters import METHODS
+from cpcdr.runtime.tables import csv_text
 
 SCORES = {"full": [0.31, 0.33, 0.35], "no-copy-paste": [0.30, 0.31, 0.32], "slic": [0.2, 0.25]}
 
@@ -75,7 +75,7 @@ def test_tables_say_the_same_in_every_form() -> None:
     )
     assert float(line["mean"]) == pytest.approx(0.33)
     assert float(line["minus no-copy-paste: mean"]) == pytest.approx(0.02)
-    trials = list(csv.DictReader(io.StringIO(csv_trials(rows))))
+    trials = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(trials) == len(rows) and trials[0]["context"] == "0.5" and not trials[1]["context"]
 
 

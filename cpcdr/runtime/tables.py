@@ -1,0 +1,24 @@
+"""Tables of text and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def text_table(rows: Sequence[Sequence[str]], justify: Any = str.ljust) -> str:
+    """Columns aligned for a terminal: left, or right with ``str.rjust``."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(justify, row, widths)).rstrip() for row in rows)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """CSV with a header and every column that any row has."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
