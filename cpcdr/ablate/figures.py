@@ -18,36 +18,23 @@ from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.device import to_unit_float
 from cpcdr.visualize.pictures import Image, colour_features, colour_labels, contact_sheet
+from cpcdr.visualize.plots import new_figure, rendered
 
 _COLOURS = {"full": "#3b6ea8", "no-copy-paste": "#c46a3a"}
 _OTHER, _INK = "#9aa5b1", "#222222"
 
 
 def score_bars(summary: Summary, title: str) -> Image:
-    """A panel for each metric: bars of the means, intervals, and a dot for every seed.
-
-    Args:
-        summary: of `cpcdr.ablate.report.summarise`.
-        title: of the figure.
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """A panel for each metric: bars of the means, intervals, and a dot for every seed."""
     shown = [m for m in METRICS if any(m.key in metrics for metrics in summary.values())]
-    size = (0.4 + 4.2 * len(shown), 0.42 * len(summary) + 1.6)
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure = new_figure(0.4 + 4.2 * len(shown), 0.42 * len(summary) + 1.6)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, metric in zip(grid, shown, strict=True):
         _bars(axes, summary, metric)
     grid[0].set_yticks(range(len(summary)), list(summary))
     grid[0].invert_yaxis()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return rendered(figure)
 
 
 def _bars(axes: Any, summary: Summary, metric: Metric) -> None:

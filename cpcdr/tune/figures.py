@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cpcdr.frames.decode import decode_image
 from cpcdr.tune.ledger import DONE, Trial
 from cpcdr.visualize.pictures import Image
-from cpcdr.visualize.plots import _figure, _finished
+from cpcdr.visualize.plots import finished, new_figure
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -36,7 +36,7 @@ def optuna_figure(plot: str, study: Study, **options: Any) -> Image:
 
 def correlation_figure(trials: Sequence[Trial], every: int) -> Image:
     """The label-free score against mIoU, at the first and at the last report."""
-    figure = _figure(4.6, 3.8)
+    figure = new_figure(4.6, 3.8)
     axes = figure.add_subplot()
     first = [t.reports[0] for t in trials if t.reports[0]["step"] == every]
     last = [t.reports[-1] for t in trials if t.status == DONE]
@@ -48,4 +48,4 @@ def correlation_figure(trials: Sequence[Trial], every: int) -> Image:
     axes.legend(frameon=False, fontsize=8)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
-    return _finished(figure, axes, "trials")
+    return finished(figure, axes, "trials")

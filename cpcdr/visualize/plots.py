@@ -30,7 +30,7 @@ def confusion_figure(
     """
     names = [*classes, "no class"][: len(confusion)]
     fractions = confusion.T / np.maximum(confusion.sum(0), 1)[:, None]
-    figure = _figure(0.42 * len(names) + 2.4, 0.36 * len(classes) + 1.6)
+    figure = new_figure(0.42 * len(names) + 2.4, 0.36 * len(classes) + 1.6)
     axes = figure.add_subplot()
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(fractions):
@@ -44,7 +44,7 @@ def confusion_figure(
     axes.set_title(title, loc="left", fontsize=10)
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def per_class_bars(
@@ -61,7 +61,7 @@ def per_class_bars(
         palette: uint8 [K, 3] RGB, the bars' colours; blue if None.
         title: above the bars.
     """
-    figure = _figure(6.4, 0.27 * len(classes) + 1.1)
+    figure = new_figure(6.4, 0.27 * len(classes) + 1.1)
     axes = figure.add_subplot()
     colours = _ACCENT if palette is None else palette / 255
     heights = np.nan_to_num(np.asarray(values, np.float64))
@@ -76,7 +76,7 @@ def per_class_bars(
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xticks(np.linspace(0, 1, 6), [f"{v:.0f}" for v in np.linspace(0, 100, 6)])
     axes.set(xlim=(0, 1.08), ylim=(len(classes) - 0.4, -0.6))
-    return _finished(figure, axes, title)
+    return finished(figure, axes, title)
 
 
 def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = "") -> Image:
@@ -86,7 +86,7 @@ def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = ""
         paths: positions [N, 3] (x right, y down, z forward) by name, in one unit.
         title: above the plot.
     """
-    figure = _figure(5.0, 5.0)
+    figure = new_figure(5.0, 5.0)
     axes = figure.add_subplot()
     for name, path in paths.items():
         axes.plot(path[:, 0], path[:, 2], label=name, linewidth=1.6)
@@ -96,24 +96,26 @@ def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = ""
     axes.set_adjustable("datalim")
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
-    return _finished(figure, axes, title)
+    return finished(figure, axes, title)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure without pyplot's global state; size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 
 
-def _finished(figure: Figure, axes: Axes, title: str) -> Image:
+def finished(figure: Figure, axes: Axes, title: str) -> Image:
+    """The figure's picture, its axes in the style of all plots."""
     axes.set_title(title, loc="left", fontsize=10)
     axes.tick_params(labelsize=8, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    return _rendered(figure)
+    return rendered(figure)
 
 
-def _rendered(figure: Figure) -> Image:
+def rendered(figure: Figure) -> Image:
+    """The figure's picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
