@@ -68,7 +68,6 @@ class Sample:
     """One prepared frame, decoded.
 
     Attributes:
-        frame_id: its id.
         image: uint8 [H, W, 3] RGB.
         disparity: float32 [H, W] in (0, 1], 0 = invalid.
         regions: uint16 [H, W], ids 0..num_regions-1.
@@ -252,7 +251,6 @@ def epoch_items(frames: int, per_item: int, seed: int, epoch: int) -> NDArray[np
     and each item takes one frame of every stretch: its frames are far apart in the recordings.
 
     Args:
-        frames: frames in the dataset.
         per_item: M.
 
     Returns:

@@ -147,8 +147,6 @@ def find_place(
     Args:
         mask: bool [H, W], touching no border.
         labels: uint8 [H, W] of the scene.
-        thing: label that the object must not cover.
-        ground: label of the ground to stand on.
 
     Returns:
         the smallest shift, a multiple of the stride; None if the object fits nowhere.

@@ -37,8 +37,6 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
     SLIC and Felzenszwalb cut each frame into as many pieces as it has depth regions.
 
     Args:
-        data: a prepared dataset with depth regions.
-        out: folder of the new dataset.
         kind: ``slic``, ``felzenszwalb`` or ``objects``.
 
     Returns:

@@ -100,13 +100,7 @@ def context_sheet(
     test: ContextTest,
     columns: int = 5,
 ) -> Image:
-    """The first object in several scenes, and each network's features there, outlined.
-
-    Args:
-        networks: by variant.
-        scores: of the context test, by variant.
-        test: the pasted images.
-    """
+    """The first object in several scenes, and each network's features there, outlined."""
     chosen = np.flatnonzero(test.objects == test.objects[0])[:columns]
     masks = test.masks[chosen]
     images = np.array(test.images[chosen])

@@ -24,8 +24,6 @@ class LabelledFrames:
     Attributes:
         images: uint8 [F, H, W, 3] RGB.
         labels: uint8 [F, H, W] train ids of the protocol, 255 = ignore.
-        protocol: names of the classes.
-        left_out: frames of the source that could not be used.
         reason: of the first one left out.
     """
 
@@ -50,8 +48,6 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
     """Write the labelled frames of a source; does nothing if the folder is finished.
 
     Args:
-        source: with labels of one protocol.
-        size: height and width they are fitted to.
         folder: for ``images.npy``, ``labels.npy`` and ``frames.json``.
         limit: number of evenly spaced frames to keep; 0 keeps all.
 

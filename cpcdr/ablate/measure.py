@@ -48,10 +48,7 @@ def measure(
     """All scores of a checkpoint; all but the context test are in 0..1.
 
     Args:
-        checkpoint: of a pre-training.
-        material: frames to score on.
         clustering: method of clustering prototypes for ``miou`` and ``accuracy``.
-        seed: of k-means clusterings.
 
     Returns:
         ``miou``, ``accuracy``, ``miou_METHOD`` for every clustering method, and where they can be

@@ -29,10 +29,8 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
     """Write tables and figures into the study's folder and its run, and print the table.
 
     Args:
-        plan: of the study.
         digest: hash of the settings that all trials share.
         errors: of failed trials, by name.
-        run: of the study.
 
     Returns:
         the study's result.

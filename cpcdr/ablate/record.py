@@ -16,8 +16,6 @@ class StudyRecords:
     """Reads what trials write into their folders; they have their names as keys.
 
     Attributes:
-        plan: the trials and their folders.
-        protocol: name of the scores' protocol.
         errors: of the trials that failed in this start, by name.
     """
 

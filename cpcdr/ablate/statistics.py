@@ -17,7 +17,6 @@ class Estimate:
     Attributes:
         mean: NaN without values.
         low, high: ends of the interval; NaN with fewer than two values.
-        n: number of values.
     """
 
     mean: float
@@ -32,10 +31,6 @@ class Estimate:
 
 def estimate(values: Iterable[float], level: float = 0.95) -> Estimate:
     """The mean of independent values and its t interval; ignores values that are not finite.
-
-    Args:
-        values: one for each seed.
-        level: confidence, in (0, 1).
 
     Source:
         "Student", The probable error of a mean, Biometrika 1908.

@@ -159,10 +159,6 @@ def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
 def run_study(plan: StudyPlan, callback: Any) -> None:
     """Run the trials that are not finished.
 
-    Args:
-        plan: of the study.
-        callback: receives every report and end, such as `cpcdr.trials.record.RecordTrials`.
-
     Raises:
         InputError: no machine has room for a trial.
         KeyboardInterrupt: the command was stopped.

@@ -28,12 +28,10 @@ class Variant:
     """A pre-training with some factors changed.
 
     Attributes:
-        name: as the user gave it.
         paste: paste regions into other scenes. Without, the same number of images with the same
             augmentations, points and losses shows two views of each frame.
         regions: ``depth`` (ours), ``slic``, ``felzenszwalb``, or ``objects`` (connected components
             of the label map: an upper bound for regions).
-        pixel_loss: use the pixel loss.
         region_loss: use the region loss. A loss used alone gets the weight of both.
         trained: False for the network before its first step.
     """
@@ -86,15 +84,7 @@ def variants_of(names: Sequence[str]) -> list[Variant]:
 def pretraining(
     chosen: Variant, base: PretrainSettings, data: Path, seed: int, steps: int
 ) -> PretrainConfig:
-    """The settings of one pre-training: the base with the variant's factors.
-
-    Args:
-        chosen: the variant.
-        base: settings that all variants share.
-        data: the dataset with the variant's regions.
-        seed: of weights, data order and every random draw.
-        steps: optimiser steps.
-    """
+    """The settings of one pre-training: the base with the variant's factors."""
     both = base.loss.pixel_weight + base.loss.region_weight
     loss = base.loss
     if not chosen.region_loss:

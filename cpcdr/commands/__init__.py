@@ -149,7 +149,6 @@ def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse the arguments of a command and run it; never returns.
 
     Args:
-        name: a key of `COMMANDS`.
         argv: its arguments; those of this process if None.
     """
     cli.main(

@@ -38,12 +38,7 @@ class _Measures:
     """Measures accumulated over frames.
 
     Attributes:
-        frames: number of frames.
-        rows: by method, the measures of each frame.
-        warnings: number of frames with each kind of warning.
         sizes: regions by power of four of their area in pixels.
-        pictures: rows of the figure.
-        titles: of its columns.
     """
 
     frames: int = 0

@@ -47,7 +47,6 @@ def colours(
     Args:
         uniform: [S, COLOUR_DRAWS] in [0, 1).
         grey: [S] mean luminance in [0, 1] about which contrast changes (that of the source frame).
-        config: ranges and probabilities.
         unit: pixels per configured pixel (frame height / 384).
     """
     spread = np.asarray(config.jitter)

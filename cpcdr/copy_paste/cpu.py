@@ -49,7 +49,6 @@ def render(sprites: Sprites, pyramid: Pyramid, disparity: Tensor) -> tuple[Tenso
     """Visibility and colour of every mixed image; returns what `shade` does.
 
     Args:
-        sprites: what to draw.
         pyramid: texels of the source frames.
         disparity: float32 [BM, H, W], at least 0.
     """

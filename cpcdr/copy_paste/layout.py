@@ -24,7 +24,6 @@ class Layout:
     Attributes:
         boxes: int32 [R, 4] of its regions, inclusive.
         frame_of: int64 [R] frame of each region, 0..M-1.
-        frames: M.
         views: of its N mixed images.
         pastes: in the order of pasting.
     """
@@ -59,8 +58,6 @@ def draw_layout(
         boxes: int32 [R, 4] of the item's regions, frame after frame.
         counts: [M] regions of each frame.
         grey: [M] mean luminance of each frame, in [0, 1].
-        size: H, W.
-        config: what to draw.
     """
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     frames = len(counts)
@@ -79,7 +76,6 @@ def build_sprites(
     Args:
         layouts: of each item; all with the same M and N.
         offsets: first batch-wide region id of each frame.
-        size: H, W.
     """
     parts = [
         _rows(layout, size, item, offsets[item * layout.frames])

@@ -66,7 +66,6 @@ class Plan:
     """Everything drawn for a batch of frames.
 
     Attributes:
-        sprites: what to draw.
         first_region: int32 [BM] first batch-wide region id of each frame.
         blur: float64 [BN] sigma of each mixed image in pixels; stays on the host.
         transforms, image_of, frame_of, rounds: those of the `Mosaic`.
@@ -135,7 +134,6 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
 
     Args:
         frames: source frames; fastest if they are on the host.
-        config: what to draw.
         keys: (seed, epoch, item) of each item; equal keys and frames give equal mixed images in
             any batch (region ids continue from item to item).
 

@@ -73,10 +73,8 @@ def shade(
     """Colours and labels of the mixed images.
 
     Args:
-        sprites: the sprite table.
         visible: int64 [N, H, W] the visible sprite.
         pyramid: texels of the source frames.
-        size: H, W.
 
     Returns:
         images float32 [N, 3, H, W] in [0, 1], regions int64 [N, H, W], appearances uint8 [N, H, W].

@@ -90,12 +90,9 @@ def draw_pastes(
     Each round repeats the eligible regions, shuffles the list and deals it out to its images.
 
     Args:
-        random: the item's generator.
         boxes: int32 [R, 4] of the item's regions, inclusive.
         grey: [R] mean luminance of each region's frame, in [0, 1].
         frames: M, the images of a round.
-        size: H, W in pixels.
-        config: what to draw.
     """
     candidates = np.flatnonzero(eligible(boxes, size, config))
     region, image, appearance = [], [], []
@@ -132,7 +129,6 @@ def place(
         uniform: [S, 4] in [0, 1) for scale, column, row and mirroring.
         boxes: int32 [S, 4] source boxes, inclusive.
         size: H, W; the horizon is assumed at H / 2.
-        config: ranges.
 
     Returns:
         scale [S] and the affine maps [S, 2, 2] of `Pastes`.

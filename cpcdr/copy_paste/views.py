@@ -39,10 +39,7 @@ def draw_views(
     """Draw the views of one item's mixed images.
 
     Args:
-        random: the item's generator.
         grey: [N] mean luminance of each image's base frame, in [0, 1].
-        size: H, W in pixels.
-        config: ranges and probabilities.
         unit: pixels per configured pixel (H / 384).
     """
     uniform = random.random((len(grey), 4 + COLOUR_DRAWS))

@@ -88,10 +88,8 @@ def visible_sprites(sprites: Sprites, ids: Tensor, disparity: Tensor, images: in
     """The visible sprite at every pixel: largest disparity, on a tie the earlier sprite.
 
     Args:
-        sprites: the sprite table.
         ids: int32 [BM, H, W] region ids of the source frames.
         disparity: float32 [BM, H, W], at least 0.
-        images: number of mixed images.
 
     Returns:
         int64 [images, H, W] indices of sprites.

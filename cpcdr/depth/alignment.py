@@ -121,7 +121,6 @@ class _Level:
         sources: [F · B, 1, H, W].
         disparity: [B, H, W].
         camera: intrinsics [B, 4].
-        compiles: as for `align`.
     """
 
     def __init__(

@@ -47,13 +47,7 @@ class LearnedCamera:
 
 
 class WithCamera:
-    """The frames of a source with a learned camera; a `FrameSource`.
-
-    Args:
-        source: uncalibrated frames.
-        camera: the one they get.
-        name: the depth source that learned it.
-    """
+    """The frames of a source with a learned camera; a `FrameSource`."""
 
     def __init__(self, source: FrameSource, camera: LearnedCamera, name: str) -> None:
         self.spec, self.protocol = source.spec, source.protocol

@@ -32,12 +32,9 @@ class DepthHealth:
     """Health of a disparity source, measured on some frames.
 
     Attributes:
-        frames: number of frames checked.
         holes: fraction of valid pixels at the far limit, in the lower half of the images.
         difference: mean relative difference of a frame's map from the mean map of all frames, 0
             where the source ignores its images; NaN for fewer than three frames of one size.
-        failed: frames without usable disparity.
-        reason: the first error among those.
     """
 
     frames: int
@@ -72,8 +69,6 @@ def depth_health(maps: Sequence[Disparity], failed: int = 0, reason: str = "") -
 
     Args:
         maps: float32 [H, W] each, 0 = invalid.
-        failed: frames that have none.
-        reason: the first error among those.
     """
     holes, valid = 0, 0
     for disparity in maps:

@@ -26,10 +26,6 @@ class HuggingFace:
     Loaded on the first call. Relative inverse depth (DPT, Depth Anything) is divided by the frame's
     largest value; depth in metres is inverted.
 
-    Args:
-        name: the text the user gave.
-        model: folder or name of the model.
-
     Raises:
         InputError: transformers is not installed, or the folder holds no model.
     """

@@ -28,7 +28,6 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         disparities: [B, 1, H/2^s, W/2^s] for s = 0..3.
-        photometric: the reconstruction errors.
         gap: distance of the predicted motions from the ones used, a scalar.
         poses: [2, B, 4, 4], the motions used, to the previous and to the next frame.
     """
@@ -40,11 +39,7 @@ class Reconstruction(NamedTuple):
 
 
 class DepthModel(nn.Module):
-    """Depth and pose networks, trained on triplets of frames.
-
-    Args:
-        config: sizes of the networks; kept as ``config``.
-    """
+    """Depth and pose networks, trained on triplets of frames."""
 
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
@@ -111,7 +106,6 @@ class DepthModel(nn.Module):
         """The current frames from their neighbours.
 
         Args:
-            batch: as for `forward`.
             aligned: align motions by ``alignment_steps``; otherwise use the predicted ones.
         """
         disparities = self.depth(batch["jittered"][:, 1])

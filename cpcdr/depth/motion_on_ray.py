@@ -14,12 +14,7 @@ _SCHEMA = pa.schema([("frame_id", pa.string()), ("flow", pa.float64()), ("reason
 
 
 class MeasureMotion:
-    """An actor: consecutive frames of one sequence in, their motion out.
-
-    Args:
-        source: where the frames are.
-        size: (H, W) to fit frames to.
-    """
+    """An actor: consecutive frames of one sequence in, their motion out."""
 
     def __init__(self, source: FrameSource, size: tuple[int, int]) -> None:
         self.reader = FrameReader(source, size, cache_bytes=0)

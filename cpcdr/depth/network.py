@@ -60,10 +60,6 @@ class Network:
 
     Weights are loaded on the first call: pickles hold only the folder's name.
 
-    Args:
-        name: the text the user gave.
-        folder: the checkpoint.
-
     Attributes:
         metrics: last metrics of its training.
         camera: the one learned with depth, if any.

@@ -23,7 +23,6 @@ class DepthNet(nn.Module):
     """One image to disparities at four scales.
 
     Args:
-        backbone: a key of ``BACKBONES``.
         width: channels of the encoder's first layer; the decoder has width/4 .. 4·width.
     """
 

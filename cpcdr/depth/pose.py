@@ -34,7 +34,6 @@ class PoseNet(nn.Module):
     Features at stride 4 are matched up to 16 pixels away, averages at stride 16 up to 64.
 
     Args:
-        width: channels of the first layer.
         advance: forward motion at the start of training, in units of depth; it settles the sign
             of motion, and with it the sign of the gradient of depth.
     """

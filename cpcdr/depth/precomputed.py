@@ -52,10 +52,6 @@ class Precomputed:
     - Cityscapes, also under ``ROOT/disparity``: ``{split}/{city}/..._disparity.png``;
     - KITTI's annotated depth, also under ``ROOT/train`` and ``ROOT/val``:
       ``{drive}/proj_depth/groundtruth/{camera}/{stem}.png`` or ``velodyne_raw``.
-
-    Args:
-        name: the text the user gave.
-        root: the folder.
     """
 
     def __init__(self, name: str, root: Path) -> None:

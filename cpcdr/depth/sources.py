@@ -27,10 +27,6 @@ KINDS = {
 def open_depth(spec: str, option: str = "--depth") -> DepthSource:
     """The depth source that a user named.
 
-    Args:
-        spec: one of `KINDS`.
-        option: the flag it was given with.
-
     Raises:
         InputError: unknown kind, missing folder, or not a checkpoint of depth training.
     """

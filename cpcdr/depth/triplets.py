@@ -101,7 +101,6 @@ class FrameMotion(NamedTuple):
     """Motion of one frame.
 
     Attributes:
-        frame_id: of the frame.
         flow: mean length of the optical flow from the frame before, as a fraction of the image
             width; NaN for the first frame and next to unreadable ones.
         reason: why the frame cannot be read, or ``""``.
@@ -135,11 +134,9 @@ def find_triplets(
     """Every triplet of frames a spacing apart with motion, never across two sequences.
 
     Args:
-        source: where the frames are.
         motions: of all its frames, in any order.
         min_motion: least flow between two neighbouring frames from a triplet's first to its last,
             as a fraction of the image width.
-        spacing: distances in frames from one of the three to the next.
 
     Raises:
         InputError: no triplet is left.

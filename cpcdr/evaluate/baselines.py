@@ -52,8 +52,6 @@ def fit_colour_position(
 
     Args:
         images: uint8 [H, W, 3] RGB each, of any sizes.
-        num_clusters: number of classes of the protocol.
-        seed: of the sample and of k-means.
 
     Raises:
         InputError: no image, or fewer pixels than clusters.

@@ -34,10 +34,6 @@ def miou_interval(
 
     Args:
         confusions: int64 [F, P, K], one per frame.
-        match: computed on their sum.
-        samples: number of resampled sets.
-        level: confidence, in (0, 1).
-        seed: of the resampling.
 
     Raises:
         InputError: no pixel is labelled.

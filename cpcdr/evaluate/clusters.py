@@ -28,7 +28,6 @@ def cluster_prototypes(
 
     Args:
         prototypes: float [K, C]; only their directions matter.
-        num_clusters: number of groups.
         method: ``average`` (agglomerative, average linkage on cosine distance: the protocol of the
             paper), ``ward`` (agglomerative), ``kmeans`` or ``spherical`` (k-means on the sphere).
         seed: of the two k-means methods; the agglomerative ones are deterministic.

@@ -70,12 +70,9 @@ def add_up(
     """Sum counts over all frames, in any order.
 
     Args:
-        rows: of `SegmentFrames.count`.
-        refs: the frames in their order.
         ids: number of ids of each segmenter, by name.
         classes: K.
         clusters: int64 [P], the cluster of each id of the segmenter called ``network``.
-        spec: of the frames, for messages.
 
     Returns:
         int64 confusions [ids, K] by segmenter; for ``network`` also ``usage`` [P] and ``groups``
@@ -120,9 +117,6 @@ def count_all(
     """Count confusions over all frames in one pass, with constant memory.
 
     Args:
-        engine: ``ray`` or ``local``.
-        source: frames, with labels for confusions.
-        size: height and width at which frames are segmented.
         segmenters: by name; their ids are clusters or classes, 0..K-1.
         classes: K of the protocol, and clusters of every segmenter.
         clusters: int64 [P], the cluster of each prototype, if the ids of the segmenter called

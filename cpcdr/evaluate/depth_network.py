@@ -30,10 +30,7 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
     """Reprojection error and that of identity reprojection, over all triplets.
 
     Args:
-        task: the triplets.
         model: in evaluation mode, on the CPU.
-        out: folder for ``photometry.png``.
-        run: gets the same figure.
     """
     sums, pixels = np.zeros(3), 0
     rows: list[list[NDArray[np.uint8]]] = []
@@ -66,10 +63,7 @@ def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str,
     """Trajectory errors over snippets of five frames with known poses.
 
     Args:
-        task: provides the frames.
         model: in evaluation mode, on the CPU.
-        out: folder for ``trajectory.png``.
-        run: gets the same figure.
     """
     errors, baseline_errors, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
     for motions, poses in _runs(task.source, model):

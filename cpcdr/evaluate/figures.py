@@ -28,10 +28,7 @@ def prediction_sheet(
     """Frame, prediction and labels side by side; cluster colours without labels.
 
     Args:
-        frames: F frames.
         clusters: int64 [H, W] each, the network's cluster of each pixel.
-        protocol: names and colours of the classes, None without labels.
-        match: the class of each cluster, None without labels.
     """
     rows = []
     for frame, ids in zip(frames, clusters, strict=True):

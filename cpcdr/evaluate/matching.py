@@ -62,7 +62,6 @@ class Scores:
         class_accuracy: mean over the same classes of the fraction of correct pixels.
         per_class_iou: float64 [K]; NaN for the classes in ``absent``.
         absent: classes that occur in no label map, excluded from the means.
-        pixels: number of labelled pixels.
     """
 
     miou: float

@@ -27,10 +27,8 @@ def save_probe(
 
     Args:
         folder: destination, replaced if it exists.
-        network: the one the probe was fitted on.
         weights: [C + 1, K], the last row is the offset.
         about: ``protocol``, ``size`` and further configuration to store.
-        step: of the pre-training.
     """
     module = FinetuneModule(network.config, weights.shape[1])
     module.network.load_state_dict(network.state_dict())

@@ -41,8 +41,6 @@ class RidgeProbe:
     """Least squares from features to one-hot labels, in closed form and one pass over the data.
 
     Args:
-        channels: C.
-        classes: K.
         penalty: of the squared weights, relative to the mean squared feature.
     """
 
@@ -90,7 +88,6 @@ def sgd_probe(
     Args:
         features: float32 [P, C].
         labels: int64 [P], no 255.
-        classes: K.
 
     Returns:
         weights [C + 1, K] for the features before standardisation, as `RidgeProbe.solve`.
@@ -171,10 +168,7 @@ class NetworkProbes:
     """All probes of one frozen network: `fit` each frame, `finish`, then `score` each frame.
 
     Args:
-        network: in evaluation mode.
-        classes: of the protocol.
         per_frame: pixels sampled per frame for SGD; neighbours use half of them.
-        seed: of the sampled pixels and of SGD.
     """
 
     def __init__(

@@ -44,7 +44,6 @@ def network_report(
         groups: int64 [G, K, K] of each cluster and class, by groups of frames.
         matched: match of the clusters of ``groups``, computed on their sum.
         clusterings: the cluster of each prototype, int64 [P], by method.
-        classes: names of the K classes.
 
     Returns:
         ``miou``, ``accuracy``, ``miou_interval`` (95 %, if there are at least two groups),
@@ -80,8 +79,6 @@ def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> l
 
     Args:
         pixels: int64 [K] labelled pixels of each class.
-        protocol: of the labels.
-        spec: of the frames.
     """
     absent = [name for name, count in zip(protocol.classes, pixels, strict=True) if not count]
     if not absent:

@@ -35,7 +35,6 @@ class PrototypeSegmenter:
     """Every pixel takes the cluster of its nearest prototype.
 
     Attributes:
-        checkpoint: a pre-training checkpoint folder.
         clusters: int64 [K] cluster of each prototype.
         trained: False takes the network before its first training step.
     """

@@ -21,7 +21,6 @@ class ClassSegmenter:
     """Every pixel takes the class with the highest score; implements `Segmenter`.
 
     Attributes:
-        checkpoint: a fine-tuned checkpoint folder.
         window: height and width of sliding windows over larger images; 0 0 takes the whole.
         flip: average with the mirrored image.
     """

@@ -48,10 +48,6 @@ def decode_image(encoded: bytes, name: str) -> NDArray[np.uint8]:
     Of 16 bits the upper 8 stay; where no value uses the upper four, the picture is one of 12 bits
     (a raw camera's) and the upper 8 of these stay.
 
-    Args:
-        encoded: the file's bytes.
-        name: the file or frame, for the sentence.
-
     Raises:
         FrameError: the bytes are empty, not an image, truncated, damaged or too large.
     """

@@ -51,7 +51,6 @@ class Frame:
     """One frame with its pixels.
 
     Attributes:
-        ref: where it came from.
         encoded: the image file's bytes, JPEG or PNG (video frames: JPEG, quality 95).
         image: uint8 [H, W, 3] RGB, equal to the decoded bytes.
         intrinsics: float32 [4] = fx, fy, cx, cy in pixels of ``image``.

@@ -59,8 +59,6 @@ def intrinsics_from_fov(fov: float, size: tuple[int, int], aspect: float = 1.0) 
     """A centred principal point.
 
     Args:
-        fov: horizontal field of view in degrees.
-        size: (H, W) of the image in pixels.
         aspect: width of a pixel in units of its height.
 
     >>> intrinsics_from_fov(90, (100, 200)).round(3).tolist()
@@ -143,8 +141,6 @@ def kitti_matrix(path: Path, key: str, shape: tuple[int, int]) -> NDArray[np.flo
 
     Args:
         path: ``calib_cam_to_cam.txt`` (raw), ``calib.txt`` (odometry) or the like.
-        key: the name at the beginning of its line.
-        shape: its rows and columns.
 
     Raises:
         InputError: the file is missing, or has no such matrix of finite numbers.

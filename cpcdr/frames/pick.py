@@ -22,9 +22,7 @@ def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list
     """Up to ``most`` readable frames, evenly spread over the source.
 
     Args:
-        source: where they are.
         size: height and width to fit them to; 0 0 keeps each frame's own.
-        most: how many are tried.
 
     Raises:
         InputError: none of them can be read.

@@ -51,7 +51,6 @@ class Protocol:
 
         Args:
             label_ids: integers [H, W] as in the file.
-            path: the file, for the sentence.
 
         Returns:
             uint8 [H, W] train ids, 255 = ignore.
@@ -258,7 +257,6 @@ def evaluation_size(
         protocol: None without labels.
         asked: what the user gave; 0 0 = nothing.
         trained: the size of the frames that the network was trained on.
-        option: the name under which it was asked for.
 
     Raises:
         InputError: another size than the protocol's own is asked for.

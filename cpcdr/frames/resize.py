@@ -20,7 +20,6 @@ def fit(frame: Frame, size: tuple[int, int]) -> Frame:
     unit). A frame that has the size already is returned as it is.
 
     Args:
-        frame: a frame of any size.
         size: (H, W) in pixels, each at least 1.
     """
     if frame.image.shape[:2] == tuple(size):

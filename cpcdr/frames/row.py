@@ -44,9 +44,6 @@ def frame_row(frame: Frame) -> dict[str, Any]:
 def frame_from_row(row: Mapping[str, Any]) -> Frame:
     """The frame of a row, decoded; its reference knows the sequence and index only.
 
-    Args:
-        row: of `FRAME_SCHEMA`.
-
     Raises:
         FrameError: the image bytes cannot be decoded.
     """

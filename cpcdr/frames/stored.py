@@ -201,10 +201,7 @@ def read_stored(
     """Read one frame stored as an image file, with its label map where it has one.
 
     Args:
-        ref: the frame.
-        spec: the source's spec.
         camera: intrinsics for an image of (H, W).
-        protocol: name of the protocol that gives train ids.
         sequence_prefix: what the names of the sequence's files in their folder begin with.
         read_labels: makes label ids of a label file.
 

@@ -33,8 +33,6 @@ def runs(
     begins a new recording, and so does any picture that comes later than reordering explains.
 
     Args:
-        stamps: of the packets in the order of the file.
-        keys: which of them are key frames.
         reach: time by which reordering may set a picture back.
 
     >>> [r.tolist() for r in runs(np.array([0, 3, 1, 1, 2]), np.array([1, 0, 0, 1, 0], bool), 9)]

@@ -41,8 +41,6 @@ def sinkhorn_scales(
     Args:
         similarity: [S, K] cosine similarities in [-1, 1]. Every rank must call, S may differ and
             may be 0.
-        epsilon: smoothness of the assignment.
-        iterations: rounds of prototype and sample normalisation.
 
     Returns:
         the scales; the codes [S, K] that they make, at least float32; and the number of samples

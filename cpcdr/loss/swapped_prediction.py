@@ -28,7 +28,6 @@ def swapped_prediction(
         features: [S, C] L2-normalised; S may be 0, but every rank must call.
         prototypes: [K, C] L2-normalised.
         group: int64 [S] in 0..groups-1; some may be empty.
-        groups: how many.
 
     Returns:
         the scalar loss, divided by the mean number of samples of a rank, so that the mean over

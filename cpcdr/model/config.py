@@ -48,8 +48,6 @@ def check_size(
 
     Args:
         size: height and width; 0 0 means ``zeros``.
-        option: the flag it was given with.
-        zeros: meaning of 0 0.
 
     Raises:
         InputError: a side below the largest stride of the network, unless both are 0.

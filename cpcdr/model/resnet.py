@@ -28,7 +28,6 @@ class Encoder(nn.Module):
     """ResNet without its classifier; parameter names are torchvision's.
 
     Args:
-        backbone: a key of ``BACKBONES``.
         width: channels of the first layer; 64 is the published network.
         in_channels: 3 for one image, 6 for two.
 

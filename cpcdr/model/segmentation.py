@@ -140,9 +140,6 @@ class SegmentationNetwork(nn.Module):
 def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     """The network of a pre-training checkpoint, in evaluation mode, and the checkpoint's config.
 
-    Args:
-        folder: a checkpoint folder with ``model.safetensors`` and ``config.yaml``.
-
     Raises:
         InputError: files are missing or damaged, or the checkpoint is of another network.
     """

@@ -36,10 +36,6 @@ def check_depth(
 
     Args:
         depth: the depth source; exact depth is not checked.
-        source: the video.
-        size: height and width of the prepared frames; 0 0 for each frame's own.
-        allow_poor: continue despite warnings.
-        run: gets the tag ``cpcdr.alarm``.
 
     Returns:
         the warnings, one sentence each.
@@ -67,8 +63,6 @@ def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = (
     """Warn and tag the run if one region covers the scene in most of the checked frames.
 
     Args:
-        dataset: the prepared dataset.
-        run: gets the tag ``cpcdr.alarm``.
         earlier: warnings of earlier checks, repeated in the tag.
     """
     indices = spread(len(dataset), CHECKED_FRAMES)

@@ -25,11 +25,9 @@ def derive(
     """Make dataset ``out`` from the rows of ``data``: it appears whole, or not at all.
 
     Args:
-        data: a prepared dataset.
         out: the dataset folder to make; it must not exist.
         change: from a prepared row to the new one.
         facts: manifest entries replaced or added; must contain ``config_hash``.
-        desc: what the progress line calls this.
 
     Returns:
         the manifest of ``out``.

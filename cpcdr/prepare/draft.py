@@ -33,8 +33,6 @@ class Draft:
     """One frame and the results of the stages so far.
 
     Attributes:
-        ref: where it is.
-        source: the spec of its source.
         frame: with its pixels; None before it is read, and where it is rejected. Its disparity is
             the exact one if the source has it, then the estimated one.
         regions: uint16 [H, W], ids from 0.

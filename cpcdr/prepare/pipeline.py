@@ -19,10 +19,8 @@ def stream(
     """Tables of the frames that went through all stages; each is a part, from end to end.
 
     Args:
-        config: the engine, and how many actors there are.
         stages: the first reads, the second estimates depth.
         parts: the folder of part files; None passes the rows on.
-        pending: the frames.
     """
     with session_of(config.engine):
         room = room_for(config.engine, config.workers, config.gpus, config.gpus_per_actor)

@@ -24,8 +24,6 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
     """Make ``out`` from ``data`` with other thresholds; a finished ``out`` of them is re-used.
 
     Args:
-        data: a prepared dataset.
-        out: the dataset folder to make.
         regions: new ``gain``, ``bias``, ``separation``, ``preferred_modules`` or ``seed``.
 
     Returns:

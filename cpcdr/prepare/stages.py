@@ -47,7 +47,6 @@ class RunStages:
     """The actor: one or more stages, one after the other, on the frames of a table.
 
     Args:
-        stages: what is done to the frames.
         parts: the folder where the rows of each table become one part file; only which frames they
             were is passed on then. None passes the rows on.
     """
@@ -155,7 +154,6 @@ class GroupRegions:
     """Adds the regions and the graph that re-groups them.
 
     Attributes:
-        config: thresholds.
         given: a folder with regions in 16-bit PNG files, ``{sequence}/{frame_index:08d}.png`` or
             ``{sequence}/{name of the image}.png``, that are taken as they are; None groups.
     """

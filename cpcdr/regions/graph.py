@@ -51,7 +51,6 @@ def superpixel_graph(
         disparity: float32 [H, W], z = 1 / max(disparity, 0.005); pixels that are 0, negative or not
             finite take the value of the nearest valid pixel.
         intrinsics: [4] fx, fy, cx, cy in pixels.
-        config: superpixel parameters and weights of the optional terms.
 
     Raises:
         FrameError: shapes that disagree, unusable intrinsics, or disparity without valid pixels or

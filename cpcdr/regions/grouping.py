@@ -59,8 +59,6 @@ def group_nodes(
     Args:
         edges: [E, 2] node pairs, each once, no self-loops.
         dissimilarity: [E] w in (0, 1].
-        nodes: number of nodes.
-        config: ``separation``, ``preferred_modules`` and ``seed``.
 
     Returns:
         int32 [nodes], the region of each, ids 0..R-1 in order of first appearance.
@@ -104,7 +102,6 @@ def _border_means(
     Args:
         a, b: [E] communities at the ends of each edge.
         dissimilarity: [E].
-        nodes: upper bound of community ids.
     """
     crossing = a != b
     a, b = a[crossing], b[crossing]

@@ -60,7 +60,6 @@ def cluster(
         weights: [E] link weights, not negative.
         nodes: number of nodes; a node without links forms a module.
         preferred_modules: number of modules that the penalty favours; 0 for none.
-        seed: order in which nodes are visited.
 
     Returns:
         Module of each node, int32 [nodes], ids 0..R-1 in order of first appearance. Every module

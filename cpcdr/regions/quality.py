@@ -47,7 +47,6 @@ class ShapeQuality:
     """Sizes of regions, and regions against disparity.
 
     Attributes:
-        regions: number of regions.
         largest: fraction of the image in the largest.
         dust: fraction of the image in regions that are too small to be pasted.
         discontinuities: fraction of depth discontinuities on a region border; NaN without any.

@@ -104,10 +104,6 @@ def write_checkpoint(
     """Write ``root/step-XXXXXXXX`` so that it is there whole or not at all.
 
     Args:
-        root: folder of the training's checkpoints.
-        step: optimiser steps done.
-        config: the plain nested dict for ``config.yaml``.
-        weights: the module's state dict.
         state: optimiser state and the like: tensors and plain values only.
 
     Raises:

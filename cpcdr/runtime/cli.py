@@ -132,11 +132,7 @@ def main(
     """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130.
 
     Args:
-        config_type: the dataclass of all flags.
         function: the work; imports what is heavy itself, so that help comes at once.
-        description: what ``--help`` says before the flags.
-        argv: the arguments; those of this process if None.
-        prog: the command's name in help and errors.
         word: before the result.
     """
     _make_cv2_and_threads_quiet()

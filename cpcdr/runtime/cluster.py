@@ -152,12 +152,7 @@ def _blanks(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
 
 
 def wait_for_notice(metadata: str = _AWS, every: float = 5.0) -> datetime:
-    """Wait until AWS announces the end of this spot machine; the time of the end.
-
-    Args:
-        metadata: the service that tells a machine about itself.
-        every: seconds between two questions.
-    """
+    """Wait until AWS announces the end of this spot machine; the time of the end."""
     while (notice := _ask(f"{metadata}/latest/meta-data/spot/instance-action", metadata)) is None:
         time.sleep(every)
     return datetime.fromisoformat(json.loads(notice)["time"])

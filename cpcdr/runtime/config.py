@@ -53,9 +53,7 @@ def overlay(default: T, values: Mapping[str, Any], where: str) -> T:
     """``default`` with the ``values`` of a nested mapping put over it.
 
     Args:
-        default: a configuration dataclass instance.
         values: field names to values; nested mappings go into nested dataclasses.
-        where: the file the values come from, for the error.
 
     Raises:
         InputError: an unknown key, or a value of another type.

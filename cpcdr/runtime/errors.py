@@ -16,7 +16,6 @@ class FrameError(InputError):
     """One frame cannot be used. ``prepare`` records it in ``rejected.parquet`` and continues.
 
     Args:
-        reason: one sentence naming the file and the remedy.
         stage: the stage that found it: ``frames``, ``depth`` or ``regions``.
     """
 

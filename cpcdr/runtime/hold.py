@@ -36,9 +36,7 @@ class Lease:
     """Who holds a lock.
 
     Attributes:
-        host: its name.
         boot: the id of its running kernel, which two machines of one name do not share.
-        pid: of the process there.
         started: when that process started, seconds since 1970.
         since: when it took the lock, for people.
         token: of this very lease.
@@ -58,7 +56,6 @@ def hold(folder: Path, is_file: bool = False) -> Iterator[None]:
 
     Args:
         folder: the command's ``--out``; it need not exist.
-        is_file: ``--out`` is a file.
 
     Raises:
         InputError: another process holds it (the sentence says which), or it cannot be written.

@@ -38,8 +38,6 @@ class Pool:
 
     Attributes:
         actor: makes one, in the process where it runs.
-        arguments: what it is made with; picklable.
-        most: how many there are at most.
         cpus: logical CPUs that each takes.
         gpus: GPUs that each takes; a fraction shares one.
         remedy: what to do if no machine has room for one, the end of a sentence.
@@ -97,8 +95,6 @@ def blocks_of(records: Sequence[Any], most: int, workers: int) -> list[pa.Table]
 
     Args:
         records: dataclass instances with equal fields, such as references to frames.
-        most: records a block.
-        workers: actors that take the blocks.
     """
     size = max(1, min(most, -(-len(records) // (4 * workers))))
     table = pa.Table.from_pylist([vars(record) for record in records])
@@ -116,7 +112,6 @@ def map_blocks(
     Args:
         pools: what is done; a block is one call of an actor.
         blocks: tables of equal sizes (the last may be smaller) where a pool has GPUs.
-        engine: ``ray`` or ``local``.
         ordered: keep the order of the blocks; else they come as they are done.
 
     Raises:
@@ -192,12 +187,7 @@ def map_frames(
 
     Args:
         actor: makes one; it takes tables of ``refs``.
-        arguments: what it is made with.
-        refs: references to the frames.
-        engine: ``ray`` or ``local``.
         workers: actors; 0: one for each GPU, or for each core that the frames are worth.
-        ordered: rows come in the order of the frames.
-        most: frames a block.
 
     Raises:
         InputError: no machine has room for an actor.

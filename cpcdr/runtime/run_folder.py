@@ -21,9 +21,7 @@ def claim(
     """Make ``folder`` and write down what decides its content, or check that it holds just that.
 
     Args:
-        folder: the run folder.
         file: the YAML file in it that holds the settings and their hash.
-        identity: the settings.
         noun: what the folder holds, for the sentence, such as ``a training``.
         free: dotted names of settings that may change.
 
@@ -60,12 +58,8 @@ def refuse_other(
     """Refuse a folder whose content was made with other settings: their ``hash`` decides.
 
     Args:
-        folder: that is to be re-used.
-        noun: what it holds.
         old: the settings that it was made with, and their ``hash``.
         new: the settings now, and theirs.
-        file: where the old ones are written.
-        free: dotted names of settings that may change.
 
     Raises:
         InputError: the hashes differ; the sentence names up to three settings, old -> new.

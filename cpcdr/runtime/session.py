@@ -124,9 +124,6 @@ def _join(address: str) -> None:
 def start_local_ray(**options: Any) -> None:
     """Start a Ray of this process's own: on 127.0.0.1, behind a token that nobody else has.
 
-    Args:
-        options: of ``ray.init``, such as ``num_cpus``.
-
     Raises:
         InputError: it does not start, also when given more time.
     """

@@ -30,7 +30,6 @@ class LoadedNetwork:
     """A network ready to segment.
 
     Attributes:
-        segmenter: the loaded segmenter.
         names: of the K classes, or ``cluster 0`` .. for a network trained without labels.
         colours: uint8 [K, 3] RGB.
         size: (H, W) that the network was trained at.

@@ -37,10 +37,8 @@ class DepthTask:
     """Self-supervised depth from video. Making one reads every frame once, to find the triplets.
 
     Args:
-        config: what to train.
         source: video to train on; any number of recordings and cameras.
         motions: of all frames, measured elsewhere at the training size; None: measured here.
-        seed: of weights, order and augmentation.
 
     Attributes:
         scan: the triplets, and what was skipped.

@@ -33,11 +33,6 @@ _READERS = 2
 class FinetuneTask:
     """Implements `cpcdr.train.task.Task`.
 
-    Args:
-        settings: what to train.
-        source: labelled frames.
-        seed: of weights, order and augmentation.
-
     Attributes:
         refs: the labelled frames that are used, in a fixed order.
         rejected: why others of the chosen fraction cannot be used, by frame id.

@@ -15,8 +15,6 @@ def prefetch(read: Callable[[int], T], steps: range, readers: int = 1) -> Iterat
 
     Args:
         read: a pure function; several threads call it at once.
-        steps: what it is called with.
-        readers: threads.
     """
     pool = ThreadPoolExecutor(readers, thread_name_prefix="prefetch")
     ahead: deque[Future[T]] = deque()

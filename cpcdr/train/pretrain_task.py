@@ -54,10 +54,8 @@ class PretrainTask:
     """Pre-training on a dataset folder; implements `cpcdr.train.task.Task`.
 
     Attributes:
-        data: the prepared dataset.
         frames_per_item: M; an item has 2M mixed images.
         items: items a worker and step.
-        seed: of the order of frames and of every random draw.
     """
 
     data: Path | str

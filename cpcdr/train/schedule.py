@@ -13,8 +13,6 @@ def learning_rate(
     """Linear warm-up to ``peak``, then down to ``final`` at the last step.
 
     Args:
-        step: 0-based optimiser step.
-        total: steps in all.
         warmup: steps of the linear rise; the rate is never zero.
         shape: ``cosine`` (half a wave) or ``poly`` (power 0.9, usual for segmentation).
 

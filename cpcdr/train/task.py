@@ -17,7 +17,6 @@ class Task(Protocol):
     Attributes:
         kind: ``depth``, ``pretrain`` or ``finetune``; stored in checkpoints so that a checkpoint
             of another network is refused with a sentence.
-        seed: of weights, data order and every random draw.
     """
 
     @property

@@ -15,8 +15,6 @@ class ChildRun:
     """A trial as a child of the run of its search or study.
 
     Attributes:
-        name: shown in the tracking store.
-        params: configuration of the trial.
         rows: metrics and their step, for everything reported so far, in order.
         tags: set when the run is opened and again when it is closed.
         failed: whether the trial ended with an error.

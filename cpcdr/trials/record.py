@@ -25,11 +25,8 @@ class RecordTrials(Callback):
     """A callback of Ray Tune; as a context, it closes every run that it opened.
 
     Args:
-        records: of the trials.
-        tracking: where runs are recorded.
         parent: MLflow id of the run of the search or study.
         key: identifies the search or study in the tracking store.
-        title: of the progress bar.
     """
 
     def __init__(

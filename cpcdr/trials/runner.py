@@ -29,7 +29,6 @@ class TrialSlots:
     """How many trials run at the same time, and what each of them gets.
 
     Attributes:
-        concurrent: trials at the same time.
         gpus: GPUs of a trial, possibly a fraction of one; negative: an equal part of all GPUs, at
             most one.
         threads: CPU threads of a trial; 0: an equal part of those of the machine.
@@ -78,11 +77,9 @@ def run_trials(
     Args:
         trial: called in a process of Tune for each trial.
         shared: second argument of ``trial``; sent once for all trials.
-        parameters: Tune's search space.
         name: of the trial with these parameters, for Tune's logs.
         folder: for Tune's logs; removed before, and afterwards unless it holds the traceback of a
             trial that failed.
-        slots: what each trial gets.
         callback: receives every report and end, such as `cpcdr.trials.record.RecordTrials`.
         tuning: more arguments of ``ray.tune.TuneConfig``: scheduler, search algorithm ...
 

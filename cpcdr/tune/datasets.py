@@ -29,8 +29,6 @@ def dataset_with(data: Path, regions: RegionConfig, root: Path) -> Path:
     """The frames of ``data`` with other region settings; concurrent callers wait and share it.
 
     Args:
-        data: a prepared dataset.
-        regions: any settings.
         root: folder of the datasets of one search.
 
     Returns:

@@ -33,7 +33,6 @@ class Trial:
         reports: by ascending step; each has ``step``, scores and health metrics.
         values: the parameters at each report.
         status: ``open``, ``done``, ``stopped`` (early) or ``failed``.
-        reason: of a failure.
         recorded: the tracking store has everything up to its end.
     """
 

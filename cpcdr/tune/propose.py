@@ -27,9 +27,6 @@ def propose(trials: Sequence[Trial], space: Space, seed: int, metric: str) -> Pa
 
     Args:
         trials: all so far; the proposal keeps away from running ones.
-        space: to search.
-        seed: of the search.
-        metric: to maximise.
     """
     import optuna
 

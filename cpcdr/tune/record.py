@@ -15,14 +15,7 @@ _BOOKKEEPING = ("number", "reported")
 
 @dataclass
 class LedgerRecords:
-    """Writes every report and end into the ledger; trials have their numbers as keys.
-
-    Attributes:
-        ledger: of the search.
-        total: trials of the whole search.
-        metric: what the search maximises.
-        steps: of a full trial.
-    """
+    """Writes every report and end into the ledger; trials have their numbers as keys."""
 
     ledger: Ledger
     total: int

@@ -76,12 +76,9 @@ def region_stage(
     """Score many settings on sampled frames, in tasks of the current Ray session.
 
     Args:
-        samples: the frames.
         base: values of settings that the space does not name.
         space: of which only region settings are used here.
-        sets: number of settings to draw.
         keep: fraction of the settings, best first, that bounds the space.
-        seed: of the draw.
     """
     regions = region_ranges(space)
     drawn = draw_sets(regions, sets, seed)
@@ -134,9 +131,7 @@ def score_sets(
     """The mean scores of every setting over the frames.
 
     Args:
-        samples: the frames.
         base: values of settings that the sets do not name.
-        sets: region parameters.
         references: settings that ``consensus`` compares with; a setting is not compared with
             itself.
 

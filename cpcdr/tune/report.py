@@ -43,8 +43,6 @@ def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
     """Write trials.csv, reports.csv, best.yaml and figures; print the table and the next commands.
 
     Args:
-        search: that has run.
-        run: its run in the tracking store.
         known: metrics by trial, in addition to those that it reported.
 
     Returns:
@@ -122,8 +120,6 @@ def rank_correlations(
 
     Args:
         trials: that have reported at least once.
-        every: steps of the first report.
-        known: see `report`.
 
     Returns:
         by name: ``first`` over all trials at their first report, where all are equally trained;

@@ -22,12 +22,7 @@ class LedgerSearch(Searcher):
     """Gives Tune the open trials of the ledger, then new ones up to ``total``.
 
     Args:
-        ledger: of the search.
-        space: to search.
         starts: settings to try before any proposal; the first is the default.
-        total: trials of the whole search.
-        seed: of the proposals.
-        metric: to maximise.
     """
 
     def __init__(

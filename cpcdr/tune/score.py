@@ -65,10 +65,8 @@ def score_network(
     """Score a checkpoint.
 
     Args:
-        checkpoint: of a pre-training.
         frames: held-out frames, labelled if there is a ``protocol``.
         protocol: its name; "" scores without labels only.
-        samples: frames with regions.
         clusters: number of clusters for the scores without labels; with labels the protocol
             determines it.
 

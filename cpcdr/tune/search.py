@@ -75,13 +75,9 @@ class Search:
     """The parts of a running search.
 
     Attributes:
-        config: as given.
-        setup: what its trials share.
         space: to search, possibly narrowed by the region stage.
         starts: settings to try first; the default configuration comes first.
         metric: to maximise.
-        key: of the search in the tracking store.
-        ledger: its trials.
         threads: CPU threads of a trial; 0: an equal part of those of the machine.
     """
 

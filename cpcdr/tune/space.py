@@ -36,7 +36,6 @@ class Place:
 
     Attributes:
         section: ``regions``, ``model``, ``loss``, ``train`` or ``copy_paste``.
-        field: of that section's configuration.
         least: smallest legal value.
         whole: whether it must be an integer.
         index: of the entry if the field is a list; -1 otherwise.

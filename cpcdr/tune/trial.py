@@ -95,8 +95,6 @@ class TrialReports:
     """The reports of a trial: scores of each checkpoint, written to disk and then sent.
 
     Attributes:
-        setup: of the search.
-        out: the trial's folder.
         known: constants of the trial, part of every report.
         tell: receives every report; may end the trial by raising.
     """
@@ -136,7 +134,6 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
 
     Args:
         config: ``number``, ``reported`` (the last step in the ledger) and the parameters.
-        setup: of the search.
     """
     from ray import tune
 

@@ -149,7 +149,6 @@ def contact_sheet(
         rows: images of any sizes; rows may differ in length. Each image is scaled to ``height``.
         titles: above the columns, as many as the longest row has images, or none.
         row_titles: above each row, as many as there are rows, or none.
-        height: of the images, in pixels.
     """
     cells = [[_scaled(image, height) for image in row] for row in rows]
     columns = max(map(len, cells))
@@ -176,7 +175,6 @@ def legend(classes: Sequence[str], palette: NDArray[np.uint8], width: int = 720)
     Args:
         classes: K names.
         palette: uint8 [K, 3] RGB.
-        width: of the image, in pixels.
     """
     cell = int(max(_font().getlength(name) for name in classes)) + 40
     columns = min(max((width - _GAP) // cell, 1), len(classes))

@@ -26,7 +26,6 @@ def confusion_figure(
         confusion: int64 [K, K] or [K+1, K], rows predicted, columns labels (as `evaluate` counts);
             drawn transposed, one line per label. Row K is "no class".
         classes: K names.
-        title: above the table.
     """
     names = [*classes, "no class"][: len(confusion)]
     fractions = confusion.T / np.maximum(confusion.sum(0), 1)[:, None]
@@ -59,7 +58,6 @@ def per_class_bars(
         values: float [K].
         classes: K names.
         palette: uint8 [K, 3] RGB, the bars' colours; blue if None.
-        title: above the bars.
     """
     figure = new_figure(6.4, 0.27 * len(classes) + 1.1)
     axes = figure.add_subplot()
@@ -84,7 +82,6 @@ def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = ""
 
     Args:
         paths: positions [N, 3] (x right, y down, z forward) by name, in one unit.
-        title: above the plot.
     """
     figure = new_figure(5.0, 5.0)
     axes = figure.add_subplot()

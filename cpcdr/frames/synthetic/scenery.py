@@ -234,8 +234,6 @@ def scenery(
     """All static objects of a street, and the seed of each object's textures.
 
     Args:
-        rng: for all random choices.
-        ground: plan of the street.
         start, length: z of the drive's first frame and metres driven.
         turning: the drive turns into the first crossing road, which is then furnished further.
     """

@@ -25,12 +25,9 @@ class SyntheticStreet:
     process of reading.
 
     Attributes:
-        spec: the source as the user specified it.
         options: field of view or intrinsics of the camera, stride and limit.
-        streets: number of sequences.
         frames: frames of each sequence, 0.4 to 0.9 m apart.
         height, width: size of the image in pixels.
-        seed: of the streets.
         protocol: ``synthetic`` (Cityscapes' 7 categories) or ``synthetic-14`` (its classes).
     """
 
@@ -59,7 +56,6 @@ class SyntheticStreet:
         Args:
             argument: any of those keys with whole numbers, separated by commas; ``""`` for the
                 defaults.
-            options: how frames are read.
 
         Raises:
             InputError: an unknown key, or a value that is not a whole number or too small.

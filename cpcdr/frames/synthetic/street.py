@@ -216,11 +216,8 @@ def render(
     """Render one frame with 2 × 2 samples per pixel.
 
     Args:
-        street: from `build_street`.
-        frame: number of the frame in the drive, from 0.
         intrinsics: fx, fy, cx, cy in pixels, pixel centres at integers.
         size: (H, W) in pixels.
-        seed: of the sensor's noise.
     """
     height, width = size
     pose = camera_pose(street.ground, street.drive, frame)

@@ -25,7 +25,6 @@ class Outbox:
     """Entries in the order they came.
 
     Attributes:
-        entries: those not sent yet.
         journal: JSON lines of what a server did not take, None where no folder was given. It is
             appended to, so that a kill loses nothing that was journaled.
         spool: folder of artifacts that are waiting, None before the first.

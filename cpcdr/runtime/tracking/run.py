@@ -44,7 +44,6 @@ def open_run(
     """Create the run of ``key``, or re-open it if it exists, whatever became of it before.
 
     Args:
-        config: where to record.
         kind: ``prepare``, ``depth``, ``pretrain``, ``evaluate`` ...; a tag and the default name.
         key: identifies the run among all of the experiment: equal work has an equal key.
         params: configuration, nested dicts; flattened with dots.
@@ -152,13 +151,7 @@ class Run:
         self.flush()
 
     def dataset(self, path: Path | str, manifest_hash: str, context: str = "training") -> None:
-        """Record which dataset the run used: an MLflow input, and tags to search runs by.
-
-        Args:
-            path: the dataset's folder.
-            manifest_hash: hash in its manifest.json.
-            context: ``training`` or ``evaluation``.
-        """
+        """Record which dataset the run used: an MLflow input, and tags to search runs by."""
         name = Path(path).name or "dataset"
         self._add(op="dataset", name=name, path=str(path), digest=manifest_hash, context=context)
         self.tags({"cpcdr.dataset": path, "cpcdr.dataset_hash": manifest_hash})
