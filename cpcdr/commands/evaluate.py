@@ -35,13 +35,7 @@ from cpcdr.evaluate.segmenters import (
     prototype_segmenter,
     trained_with,
 )
-from cpcdr.frames import (
-    FrameSource,
-    Protocol,
-    get_protocol,
-    open_frames,
-    with_protocol,
-)
+from cpcdr.frames import FrameSource, Protocol, get_protocol, open_frames, with_protocol
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size

@@ -22,14 +22,7 @@ from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.evaluate.report import label_remarks
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.frames import (
-    Frame,
-    FrameSource,
-    Protocol,
-    get_protocol,
-    open_frames,
-    with_protocol,
-)
+from cpcdr.frames import Frame, FrameSource, Protocol, get_protocol, open_frames, with_protocol
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size

@@ -30,23 +30,11 @@ from cpcdr.frames.digest import files_digest, frames_digest
 from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.figures import dataset_sheet
-from cpcdr.prepare.parts import (
-    damaged_files,
-    drop_damaged,
-    finish,
-    finished_ids,
-    publish,
-    reopen,
-)
+from cpcdr.prepare.parts import damaged_files, drop_damaged, finish, finished_ids, publish, reopen
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.png_tree import check_region_maps
 from cpcdr.prepare.regroup import graph_settings, regroup
-from cpcdr.prepare.stages import (
-    EstimateDepth,
-    GroupRegions,
-    ReadFrames,
-    Stage,
-)
+from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import config_hash, to_plain, write_atomic
 from cpcdr.runtime.errors import InputError

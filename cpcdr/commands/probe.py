@@ -17,10 +17,7 @@ from numpy.typing import NDArray
 
 from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.evaluate.probe_head import save_probe
-from cpcdr.evaluate.probes import (
-    NetworkProbes,
-    grid_labels,
-)
+from cpcdr.evaluate.probes import NetworkProbes, grid_labels
 from cpcdr.evaluate.segmenters import open_network, trained_with
 from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest

@@ -9,12 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cpcdr.dataset import (
-    PREPARED_SCHEMA,
-    decode_disparity,
-    encode_disparity,
-    encode_png16,
-)
+from cpcdr.dataset import PREPARED_SCHEMA, decode_disparity, encode_disparity, encode_png16
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.row import REF_SCHEMA, frame_from_row, frame_row
 from cpcdr.regions.graph import SuperpixelGraph

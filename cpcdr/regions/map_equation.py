@@ -21,13 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cpcdr.regions.flow_graph import (
-    FlowGraph,
-    aggregate,
-    connected_modules,
-    link_flow,
-    renumber,
-)
+from cpcdr.regions.flow_graph import FlowGraph, aggregate, connected_modules, link_flow, renumber
 
 _SMALLEST_GAIN = 1e-10  # bits; smaller gains are rounding errors and could cycle
 

@@ -87,11 +87,7 @@ def study_of(
 
 def distribution(chosen: Range) -> BaseDistribution:
     """A range as an Optuna distribution."""
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if chosen.kind == "choice":
         return CategoricalDistribution(chosen.values)

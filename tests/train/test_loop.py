@@ -24,12 +24,7 @@ from cpcdr.train import loop, optimizer
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import append_history, cut_history, read_history
-from cpcdr.train.loop import (
-    LocalReporter,
-    _of_the_compiler,
-    hash_seed,
-    train_loop,
-)
+from cpcdr.train.loop import LocalReporter, _of_the_compiler, hash_seed, train_loop
 from cpcdr.train.optimizer import make_optimizer
 
 PER_EPOCH = 5

@@ -18,13 +18,7 @@ from cpcdr.depth.sources import open_depth
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pipeline import stream
-from cpcdr.prepare.stages import (
-    EstimateDepth,
-    GroupRegions,
-    ReadFrames,
-    RunStages,
-    Stage,
-)
+from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunStages, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.map_frames import blocks_of
 from cpcdr.runtime.session import ray_session
