@@ -140,9 +140,10 @@ def _map_on_ray(
     before = context.execution_options.preserve_order
     context.execution_options.preserve_order = ordered
     try:
+        for pool in pools:  # before from_arrow, whose tasks wait for machines as well
+            refuse_what_never_fits("actors", 1, pool.needs(), pool.remedy)
         dataset: ray.data.Dataset = ray.data.from_arrow(list(blocks))
         for pool in pools:
-            refuse_what_never_fits("actors", 1, pool.needs(), pool.remedy)
             most = max(1, min(pool.most, len(blocks)))
             dataset = dataset.map_batches(
                 pool.actor,

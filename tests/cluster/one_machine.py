@@ -6,6 +6,7 @@ machine is a set of Linux namespaces: processes, network and mounts of its own, 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -110,6 +111,8 @@ def run_on_it(home: Path, commands: str, seconds: float) -> subprocess.Completed
     (home / "commands.sh").write_text(commands)
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
     (home / "boot.sh").write_text(_BOOT.format(home=home, sshd=sshd))
+    # A fresh machine knows nothing of a Ray that this process has had.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     namespaces = ["--pid", "--net", "--mount", "--fork", "--mount-proc", "--kill-child"]
     return subprocess.run(
         ["unshare", *namespaces, "bash", str(home / "boot.sh")],
@@ -117,4 +120,5 @@ def run_on_it(home: Path, commands: str, seconds: float) -> subprocess.Completed
         stderr=subprocess.STDOUT,
         text=True,
         timeout=seconds,
+        env=environment,
     )

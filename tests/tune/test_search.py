@@ -23,6 +23,7 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.cli import parse
+from cpcdr.runtime.strict_json import read_json_lines
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import SMALL, OptimiserConfig
 from cpcdr.train.history import read_history
@@ -158,7 +159,7 @@ def test_a_population_shares_checkpoints_and_needs_no_labels(
     for trial in ledger.trials:
         assert [row["step"] for row in trial.reports] == [1, 2, 3, 4]
     check_recorded(found, ledger)
-    lines = [line for line in read_history(ledger.path) if "parameters" in line]
+    lines = [line for line in read_json_lines(ledger.path) if "parameters" in line]
     rates = {n: {r["parameters"]["lr"] for r in lines if r["trial"] == n} for n in range(3)}
     assert len(rates[0]) == 1, "the default stays what it is"
     assert len(rates[1] | rates[2]) > 2, "a member resumed from another's checkpoint"
