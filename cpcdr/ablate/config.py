@@ -12,7 +12,7 @@ from cpcdr.evaluate.clusters import Clustering
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.config import without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainSettings
@@ -133,8 +133,7 @@ class AblateConfig:
 
     def shared(self) -> dict[str, Any]:
         """The settings that all trials share; variants and seeds may be added to a study."""
-        own = ("variants", "seeds", "concurrent", "out", "tracking")
-        plain = {k: v for k, v in to_plain(self).items() if k not in own}
+        plain = without(self, "variants", "seeds", "concurrent", "out", "tracking")
         if self.data is not None:
             plain["data"] = read_manifest(self.data)["hash"]
         return plain

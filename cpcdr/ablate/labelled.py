@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
 from cpcdr.frames.pick import spread
-from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.strict_json import write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
     labels.flush()
     about = {"frames": count, "protocol": source.protocol}
     about |= {"left_out": len(refs) - count, "reason": first}
-    write_atomic(partial / "frames.json", json.dumps(about) + "\n")
+    write_json(partial / "frames.json", about)
     partial.rename(folder)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,10 @@ from cpcdr.dataset import read_manifest
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.strict_json import to_json
 from cpcdr.runtime.tables import csv_text
 from cpcdr.runtime.tracking.run import Run
-from cpcdr.visualize.pictures import Image, save_png
+from cpcdr.visualize.pictures import Image
 
 
 def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) -> dict[str, Any]:
@@ -68,14 +68,13 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
         "table.md": document(summary, about, markdown=True),
         "table.csv": csv_table(summary),
         "trials.csv": csv_text(rows),
-        "report.json": json.dumps(result, indent=2) + "\n",
+        "report.json": to_json(result, indent=2) + "\n",
     }
     for name, content in files.items():
         write_atomic(plan.out / name, content)
         run.artifact(plan.out / name)
     for name, image in figures(plan, summary, about[0]).items():
-        save_png(plan.out / f"{name}.png", image)
-        run.figure(name, image)
+        run.figure(name, image, plan.out)
     for name, metrics in summary.items():
         means = {key: found["mean"] for key, found in metrics.items()}
         # A continued study has means of more trials: a later step, or the first would stay.

@@ -20,7 +20,7 @@ import torch
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
-from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.train.config import PretrainConfig, PretrainSettings
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import LocalReporter, train_loop
@@ -116,7 +116,7 @@ def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
             found = colour_scores(plan.material, trial.seed)
             result |= {f"colour_{name}": value for name, value in found.items()}
         result["seconds"] = round(time.perf_counter() - start, 1)
-        write_atomic(folder / "result.json", json.dumps(result, indent=2) + "\n")
+        write_json(folder / "result.json", result)
     tune.report({"step": plan.steps, "finished": True})
 
 

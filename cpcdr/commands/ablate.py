@@ -1,7 +1,7 @@
-"""Does copy-pasting depth regions help? Equal pre-trainings that differ in one factor, over seeds.
+"""Equal pre-trainings that differ in one factor, over seeds, with intervals.
 
-Without arguments: the synthetic street, seven variants, three seeds. Run it again to resume, also
-with more variants or seeds. Examples:
+Does copy-pasting depth regions help? Without arguments: the synthetic street, seven variants, three
+seeds. Run it again to resume, also with more variants or seeds. Examples:
   cpcdr ablate --variants full no-copy-paste slic --seeds 0 1 2
   cpcdr ablate --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
 """

@@ -1,6 +1,7 @@
-"""Runs beside each other: differing parameters, metrics, figures, in one HTML page.
+"""Recorded runs beside each other in one HTML page.
 
-Curves are in MLflow, which draws those of the runs that are selected there.
+Differing parameters, metrics and figures. Curves are in MLflow, which draws those of the runs that
+are selected there.
 
 Examples:
   cpcdr compare --kinds pretrain

@@ -1,6 +1,7 @@
-"""The whole chain in a few minutes: frames -> dataset -> pre-training -> evaluation -> MLflow.
+"""The whole chain in a few minutes on the synthetic street or your frames.
 
-Without arguments: the synthetic street on this machine. Examples:
+Frames -> dataset -> pre-training -> evaluation -> MLflow. Examples:
+  cpcdr demo
   cpcdr demo --seed 1
   cpcdr demo --frames video:drive.mp4 --depth network:runs/depth/checkpoint
 """
@@ -14,7 +15,6 @@ from cpcdr.commands.config import DemoConfig
 from cpcdr.commands.evaluate import evaluate
 from cpcdr.commands.prepare import prepare
 from cpcdr.commands.pretrain import pretrain
-from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.runtime.config import config_hash
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
@@ -56,32 +56,11 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         ),
         "seconds": round(time.perf_counter() - start, 1),
     }
-    print(summary(result, scored, evaluation))
-    return result
-
-
-def summary(result: dict[str, Any], scored: dict[str, Any], evaluation: EvaluateConfig) -> str:
-    """The result as a printed table."""
-
-    def percent(value: float | None) -> str:
-        return "   –" if value is None else f"{100 * value:5.1f}"
-
-    lines = [
-        "",
+    print(
         f"{result['frames']} frames, {result['regions_per_frame']:.0f} regions a frame; "
-        f"loss {result['loss_over_lnK']:.2f} ln K; {result['seconds']:.0f} s",
-        "",
-        f"  {'protocol ' + str(result['protocol']):34s} mIoU   accuracy",
-        f"  {'pre-trained, no label seen':34s} {percent(result['miou'])}   "
-        f"{percent(result['accuracy'])}",
-        f"  {'the same network, untrained':34s} {percent(result['untrained_miou'])}   "
-        f"{percent(scored['untrained_accuracy'])}",
-        f"  {'k-means on colour and position':34s} {percent(result['colour_miou'])}   "
-        f"{percent(scored['colour_accuracy'])}",
-        "",
-        f"  predictions  {evaluation.folder / 'predictions.png'}",
-        f"  checkpoint   {result['checkpoint']}",
-        "  runs         mlflow ui --backend-store-uri sqlite:///mlflow.db",
-        "",
-    ]
-    return "\n".join(lines)
+        f"loss {result['loss_over_lnK']:.2f} ln K; {result['seconds']:.0f} s\n\n"
+        f"  predictions  {evaluation.folder / 'predictions.png'}\n"
+        f"  checkpoint   {result['checkpoint']}\n"
+        "  runs         mlflow ui --backend-store-uri sqlite:///mlflow.db\n"
+    )
+    return result

@@ -1,4 +1,4 @@
-"""Score a pre-trained network without labels in training: the unsupervised protocol.
+"""Score a pre-trained network by the unsupervised protocol.
 
 Examples:
   cpcdr evaluate --network runs/pretrain/checkpoint
@@ -7,7 +7,6 @@ Examples:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -35,16 +34,16 @@ from cpcdr.evaluate.segmenters import (
     prototype_segmenter,
     trained_with,
 )
-from cpcdr.frames import FrameSource, Protocol, get_protocol, open_frames, with_protocol
+from cpcdr.frames import FrameSource, Protocol, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
-from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, open_run
-from cpcdr.visualize.pictures import save_png
 
 UNTRAINED, COLOUR = "untrained", "colour"
 
@@ -63,34 +62,25 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     start = time.perf_counter()
     values, _ = read_checkpoint(config.network, "pretrain")
     trained_size, _ = trained_with(config.network, values)
-    source = open_frames(config.frames, config.options)
-    if config.protocol:
-        source = with_protocol(source, config.protocol)
+    source = open_frames(config.frames, config.options, config.protocol)
     protocol = get_protocol(source.protocol) if source.protocol else None
     if protocol:
         _refuse_without_label_maps(source)
     size = evaluation_size(protocol, config.size, trained_size)
-    identity = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out", "engine")}
+    identity = without(config, "tracking", "out", "engine")
     inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
     digest = config_hash({**identity, "training": values["config"], "inputs": inputs})
     out = config.folder
     with hold(out), open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         result, sheet = _score(config, source, protocol, size, run)
-        run.figure("predictions", sheet)
-        save_png(out / "predictions.png", sheet)
+        run.figure("predictions", sheet, out)
         result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
         result |= {"seconds": round(time.perf_counter() - start, 1), "run_id": run.run_id}
-        write_atomic(out / "report.json", json.dumps(result, indent=2) + "\n")
+        write_json(out / "report.json", result)
         run.artifact(out / "report.json")
+        print(table(result))
         return result
-
-
-def evaluate_and_print(config: EvaluateConfig) -> dict[str, Any]:
-    """`evaluate`, which also prints the scores as a table."""
-    result = evaluate(config)
-    print(table(result))
-    return result
 
 
 def _score(

@@ -10,7 +10,6 @@ Examples:
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -24,15 +23,16 @@ from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.evaluate.depth_network import motion, photometry
-from cpcdr.frames import Frame, FrameRef, FrameSource, fit, open_frames
+from cpcdr.frames import FrameRef, FrameSource, fit, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.depth_task import DepthTask
-from cpcdr.visualize.pictures import colour_disparity, contact_sheet, save_png
+from cpcdr.visualize.pictures import colour_disparity, contact_sheet
 
 _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 
@@ -53,7 +53,7 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
-    plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
+    plain = without(config, "tracking", "out")
     inputs = [depth_digest(depth), frames_digest(source)]
     inputs += [depth_digest(open_depth(config.truth, "--truth"))] if config.truth else []
     if config.baseline:
@@ -70,7 +70,7 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
-        write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
+        write_json(config.out / "report.json", result)
         run.artifact(config.out / "report.json")
         print(_table(result))
         return result
@@ -89,7 +89,7 @@ def _against_truth(
     refs = source.refs()
     for ref in Progress(refs, desc="depth", unit="frame"):
         try:
-            frame = _read(source, ref, config.size)
+            frame = fit(source.read(ref), config.size)
             (true,), (predicted,) = truth([frame]), depth([frame])
             both = [
                 _errors(config, ref, disparity, true)
@@ -109,8 +109,7 @@ def _against_truth(
             f"{len(rejected)} of {len(refs)} frames cannot be evaluated, first error: {rejected[0]}"
         )
     sheet = contact_sheet(shown[:5], ["frame", "disparity", "truth"])
-    run.figure("depth", sheet)
-    save_png(config.out / "depth.png", sheet)
+    run.figure("depth", sheet, config.out)
     means = {n: getattr(mean_errors(errors), n) for n in _NAMES}
     means |= {f"baseline_{n}": getattr(mean_errors(baseline_errors), n) for n in _NAMES}
     return means | {"measured_frames": len(errors), "rejected": len(rejected)}
@@ -121,7 +120,7 @@ def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSour
     total, count, reason = None, None, ""
     for ref in source.refs():
         try:
-            (true,) = truth([_read(source, ref, config.size)])
+            (true,) = truth([fit(source.read(ref), config.size)])
         except FrameError as error:
             reason = reason or str(error)
             continue
@@ -151,11 +150,6 @@ def _errors(
         return depth_errors(1 / predicted, depth, max_depth=config.max_depth)
     except InputError as error:
         raise FrameError(f"{ref.frame_id}: {error}", "depth") from error
-
-
-def _read(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> Frame:
-    frame = source.read(ref)
-    return fit(frame, size) if min(size) > 0 else frame
 
 
 def _resized(disparity: Disparity, shape: tuple[int, ...], interpolation: int) -> Disparity:

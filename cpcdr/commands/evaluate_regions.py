@@ -8,7 +8,6 @@ Examples:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -23,12 +22,13 @@ from cpcdr.frames import Frame, fit, open_frames
 from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
 from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import label_quality, shape_quality
-from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import open_run
-from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet, save_png
+from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
 OURS = "depth regions"
 
@@ -86,7 +86,7 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
         InputError: frames or depth cannot be used.
     """
     start = time.perf_counter()
-    plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
+    plain = without(config, "tracking", "out")
     digest = config_hash(plain)
     with (
         hold(config.out),
@@ -98,8 +98,7 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
         if not measures.frames:
             raise InputError(f"{config.frames}: no frame can be measured; check frames and depth.")
         sheet = contact_sheet(measures.pictures, measures.titles)
-        run.figure("regions", sheet)
-        save_png(config.out / "regions.png", sheet)
+        run.figure("regions", sheet, config.out)
         means, sizes = measures.means(), measures.sizes / measures.sizes.sum()
         result: dict[str, Any] = {
             "frames": measures.frames,
@@ -111,7 +110,7 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - start, 1),
         }
         run.metrics(means[OURS], step=0)
-        write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
+        write_json(config.out / "report.json", result)
         run.artifact(config.out / "report.json")
         print(_table(means, measures.warnings, measures.frames))
         return result
@@ -123,8 +122,7 @@ def _frames(config: EvaluateRegionsConfig) -> Iterator[tuple[Frame, NDArray[np.f
     rejected: list[str] = []
     for ref in Progress(source.refs(), desc="regions", unit="frame"):
         try:
-            frame = source.read(ref)
-            frame = fit(frame, config.size) if min(config.size) > 0 else frame
+            frame = fit(source.read(ref), config.size)
             (disparity,) = depth([frame])
         except FrameError as error:
             rejected.append(str(error))

@@ -20,7 +20,7 @@ from cpcdr.evaluate.segmenters import PrototypeSegmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.runtime.checkpoint import publish_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
@@ -125,10 +125,9 @@ def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict
             client = mlflow.MlflowClient()
             client.set_registered_model_alias(config.register, config.alias, version)
         except mlflow.MlflowException as error:
-            reason = str(error).strip().splitlines()[0]
             raise InputError(
                 f"{config.register}: MLflow at {without_password(tracking_uri())} did not register "
-                f"it ({reason}); {config.out} is written, run the same command again."
+                f"it ({first_line(error)}); {config.out} is written, run the same command again."
             ) from error
     return {"version": version, "uri": f"models:/{config.register}@{config.alias}"}
 

@@ -1,4 +1,6 @@
-"""A prepared dataset as rgb/, disp/ and region/ trees of PNG files, the released code's layout.
+"""A prepared dataset as trees of PNG files: rgb/, disp/ and region/.
+
+The layout is that of the released code.
 
 Example:
   cpcdr export-png --data runs/dataset --out runs/png

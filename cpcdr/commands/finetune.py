@@ -1,4 +1,6 @@
-"""Fine-tune on labelled frames: from a pre-trained checkpoint, torchvision weights, or scratch.
+"""Fine-tune on labelled frames.
+
+From a pre-trained checkpoint, torchvision weights, or scratch.
 
 Examples:
   cpcdr finetune
@@ -8,7 +10,6 @@ Examples:
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -22,19 +23,20 @@ from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.evaluate.report import label_remarks
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.frames import Frame, FrameSource, Protocol, get_protocol, open_frames, with_protocol
+from cpcdr.frames import Frame, FrameSource, Protocol, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.config import FinetuneConfig
 from cpcdr.train.engine import train
 from cpcdr.train.finetune_task import FinetuneTask, initial_digest
 from cpcdr.train.labelled import chosen_refs, require_labels
-from cpcdr.visualize.pictures import Image, save_png
+from cpcdr.visualize.pictures import Image
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
@@ -89,15 +91,13 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         if scored is not None:
             result |= _score(config, checkpoint, scored, run)
         result["seconds"] = round(time.perf_counter() - start, 1)
-        write_atomic(config.out / "report.json", json.dumps(result, indent=2) + "\n")
+        write_json(config.out / "report.json", result)
         return result
 
 
 def _labelled(spec: str, config: FinetuneConfig) -> FrameSource:
     """A source of labelled frames under the protocol that is asked for."""
-    source = open_frames(spec, config.options)
-    if config.protocol:
-        source = with_protocol(source, config.protocol)
+    source = open_frames(spec, config.options, config.protocol)
     chosen_refs(source, 1.0)  # refuses missing labels before training
     return source
 
@@ -135,8 +135,7 @@ def _score(
     for figure, image in score_figures(totals[NETWORK], protocol).items():
         run.figure(figure, image)
     sheet = _predictions(segmenter, spread_frames(source, size, 5), protocol)
-    run.figure("predictions", sheet)
-    save_png(config.out / "predictions.png", sheet)
+    run.figure("predictions", sheet, config.out)
     run.metrics({"miou": score.miou, "accuracy": score.accuracy}, step=0)
     ious = zip(protocol.classes, score.per_class_iou.tolist(), strict=True)
     return {

@@ -1,4 +1,4 @@
-"""Frames of a video, folder or dataset -> disparity -> coherent depth regions -> Parquet.
+"""Frames -> disparity -> coherent depth regions -> a Parquet dataset.
 
 Examples:
   cpcdr prepare
@@ -9,7 +9,6 @@ Examples:
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -36,12 +35,13 @@ from cpcdr.prepare.png_tree import check_region_maps
 from cpcdr.prepare.regroup import graph_settings, regroup
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.run_folder import claim, is_empty, refuse_other
 from cpcdr.runtime.storage import copy_dataset
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, open_run
 
 _VERSIONS = ("cpcdr", "torch", "numpy", "opencv-python-headless", "av")
@@ -233,7 +233,7 @@ def _write_manifest(
         "depth": depth,
         "versions": {n: version(n) for n in _VERSIONS},
     }
-    write_atomic(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    write_json(partial / "manifest.json", manifest)
 
 
 def _size_of_first(partial: Path, index: pa.Table) -> list[int]:

@@ -1,4 +1,6 @@
-"""Pre-train a segmentation network on a prepared dataset: dense SwAV with copy-paste.
+"""Pre-train a segmentation network on a prepared dataset.
+
+Dense SwAV on mosaics with copy-pasted regions.
 
 Examples:
   cpcdr pretrain --data runs/dataset

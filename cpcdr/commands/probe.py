@@ -1,4 +1,4 @@
-"""Probe frozen features: linear classifiers, nearest neighbours, purity of prototypes.
+"""Probe frozen features: linear classifiers, nearest neighbours, prototypes.
 
 Example:
   cpcdr probe --network runs/pretrain/checkpoint \\
@@ -7,7 +7,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,10 +22,11 @@ from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
-from cpcdr.runtime.config import config_hash, to_plain, write_atomic
+from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import open_run
 
 _PER_FRAME, _PIXELS = 400, 200_000  # pixels for SGD: per frame, and at most in total
@@ -52,7 +52,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         )
     trained_size, _ = trained_with(config.network, values)
     size = evaluation_size(get_protocol(fitted.protocol), config.size, trained_size)
-    plain = {k: v for k, v in to_plain(config).items() if k not in ("tracking", "out")}
+    plain = without(config, "tracking", "out")
     inputs = [weights_digest(config.network), frames_digest(fitted), frames_digest(scored)]
     digest = config_hash({**plain, "training": values["config"], "inputs": inputs})
     out = config.out if config.out is not None else config.network.parent
@@ -86,7 +86,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         result |= {"checkpoint": str(out / "probe")}
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
-        write_atomic(out / "probes.json", json.dumps(result, indent=2) + "\n")
+        write_json(out / "probes.json", result)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Run a trained network over video: an overlay video, or label maps as PNG files.
+"""Run a trained network over video: overlay videos or label maps as PNG files.
 
 Classes have names where the network saw labels: of cpcdr finetune, or of cpcdr probe.
 

@@ -33,7 +33,7 @@ from cpcdr.train.config import TrainDepthConfig
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
-from cpcdr.visualize.pictures import as_pictures, colour_disparity, contact_sheet, save_png
+from cpcdr.visualize.pictures import as_pictures, colour_disparity, contact_sheet
 
 _MIN_ROTATING = 0.02
 """Least fraction of rotating triplets that constrains a learned focal length."""
@@ -92,8 +92,7 @@ def _train(
         run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
         checkpoint = train(task, config.train, config.engine, config.out, run.metrics, inputs)
         sheet = depth_sheet(task, checkpoint)
-        run.figure("depth", sheet)
-        save_png(config.out / "depth.png", sheet)
+        run.figure("depth", sheet, config.out)
         run.artifact(checkpoint / "config.yaml", "checkpoint")
         run.artifact(checkpoint / "model.safetensors", "checkpoint")
         rows = read_history(config.out / "history.jsonl")

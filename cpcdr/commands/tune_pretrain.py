@@ -1,4 +1,4 @@
-"""Search learning rate, prototypes, loss weights and copy counts of the pre-training.
+"""Search learning rate, prototypes, loss weights and copy counts.
 
 Without arguments on the synthetic street. Ends like cpcdr tune-regions: a table, best.yaml, figures
 in MLflow, and the commands that train the winner in full.

@@ -1,9 +1,10 @@
-"""Search region settings, prototypes and temperatures; without arguments on the synthetic street.
+"""Search region settings, prototypes and temperatures.
 
-First hundreds of region settings are scored without training, then short pre-trainings search
-within the best. Ends with a table of trials, the winner beside the default configuration on streets
-that no trial was scored on, figures in MLflow, best.yaml, and the commands that train the winner.
-Run the same command again after any interruption, or with more --trials.
+Without arguments on the synthetic street. First hundreds of region settings are scored without
+training, then short pre-trainings search within the best. Ends with a table of trials, the winner
+beside the default configuration on streets that no trial was scored on, figures in MLflow,
+best.yaml, and the commands that train the winner. Run the same command again after any
+interruption, or with more --trials.
 
 Examples:
   cpcdr tune-regions

@@ -14,7 +14,7 @@ from torch.nn import functional
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 
 _METRIC = ("ZoeDepth", "GLPN")
 """Model families that predict metric depth, besides configurations marked ``metric``."""
@@ -74,10 +74,9 @@ class HuggingFace:
                 )
                 processor = AutoImageProcessor.from_pretrained(self.model)
             except (OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
                 raise InputError(
-                    f"{self.name}: cannot be loaded ({reason}); give a depth-estimation model with "
-                    "safetensors weights, from a folder or the hub."
+                    f"{self.name}: cannot be loaded ({first_line(error)}); give a depth-estimation "
+                    "model with safetensors weights, from a folder or the hub."
                 ) from error
             self._loaded = processor, model.eval().to("cuda" if cuda else "cpu")
         return self._loaded

@@ -18,7 +18,7 @@ from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.errors import FrameError
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.train.depth_task import DepthTask
-from cpcdr.visualize.pictures import colour_disparity, contact_sheet, save_png
+from cpcdr.visualize.pictures import colour_disparity, contact_sheet
 from cpcdr.visualize.plots import trajectory_figure
 
 _TOGETHER = 16
@@ -46,8 +46,7 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
             disparity = colour_disparity(disparities[0][0, 0].numpy())
             rows.append([image, disparity, colour_disparity(error + 1e-6), mask])
     sheet = contact_sheet(rows, ["frame", "disparity", "reprojection error", "pixels used"])
-    run.figure("photometry", sheet)
-    save_png(out / "photometry.png", sheet)
+    run.figure("photometry", sheet, out)
     photometric_error, identity, aligned_error = (sums / max(1, pixels)).tolist()
     return {
         "photometric": photometric_error,
@@ -77,8 +76,7 @@ def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str,
     path, truth = positions(longest[0]), true_positions(longest[1])
     scale = float((path * truth).sum() / max(float((path**2).sum()), 1e-12))
     figure = trajectory_figure({"true": truth, "predicted, one scale": scale * path}, "from above")
-    run.figure("trajectory", figure)
-    save_png(out / "trajectory.png", figure)
+    run.figure("trajectory", figure, out)
     error, straight = (float(np.concatenate(e).mean()) for e in (errors, baseline_errors))
     return {
         "trajectory_error": error,

@@ -65,7 +65,7 @@ KINDS: dict[str, Callable[[str, FrameOptions], Any]] = {
 """What may stand before the colon of a spec, and what opens the rest."""
 
 
-def open_frames(spec: str, options: FrameOptions = _DEFAULTS) -> FrameSource:
+def open_frames(spec: str, options: FrameOptions = _DEFAULTS, protocol: str = "") -> FrameSource:
     """The source of frames that a user named.
 
     Args:
@@ -73,6 +73,7 @@ def open_frames(spec: str, options: FrameOptions = _DEFAULTS) -> FrameSource:
         options: intrinsics, window, stride and limit. In a joined source the limit counts all
             parts, and ``intrinsics`` and ``window`` may have a value for each part between
             semicolons.
+        protocol: of the labels, see `with_protocol`; empty: the source's own.
 
     Returns:
         A picklable source with at least one frame.
@@ -82,7 +83,8 @@ def open_frames(spec: str, options: FrameOptions = _DEFAULTS) -> FrameSource:
             where the kind needs one; the sentence names the remedy.
     """
     texts = re.split(rf",\s*(?=(?:{'|'.join(KINDS)}):)", spec)  # a path may have commas itself
-    return _open_one(spec, options) if len(texts) == 1 else _join(spec, texts, options)
+    source = _open_one(spec, options) if len(texts) == 1 else _join(spec, texts, options)
+    return with_protocol(source, protocol) if protocol else source
 
 
 def with_protocol(source: FrameSource, name: str) -> FrameSource:

@@ -34,7 +34,7 @@ def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list
         except FrameError as error:
             first = first or str(error)
             continue
-        frames.append(fit(frame, size) if min(size) > 0 else frame)
+        frames.append(fit(frame, size))
     if not frames:
         raise InputError(f"{source.spec}: no frame can be read; first error: {first}")
     return frames

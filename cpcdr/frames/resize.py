@@ -20,9 +20,9 @@ def fit(frame: Frame, size: tuple[int, int]) -> Frame:
     unit). A frame that has the size already is returned as it is.
 
     Args:
-        size: (H, W) in pixels, each at least 1.
+        size: (H, W) in pixels; 0 0 keeps the frame's own.
     """
-    if frame.image.shape[:2] == tuple(size):
+    if min(size) <= 0 or frame.image.shape[:2] == tuple(size):
         return frame
     scaled_size, offset = _cover(frame.image.shape[:2], size)
     shrinks = scaled_size[0] < frame.image.shape[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ import pyarrow.parquet as pq
 
 from cpcdr.dataset import read_manifest
 from cpcdr.prepare.parts import finish, publish, write_part
-from cpcdr.runtime.config import config_hash, write_atomic
+from cpcdr.runtime.config import config_hash
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.strict_json import write_json
 
 Row = dict[str, Any]
 
@@ -50,6 +50,6 @@ def derive(
         "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
         **facts,
     }
-    write_atomic(partial / "manifest.json", json.dumps(new, indent=2) + "\n")
+    write_json(partial / "manifest.json", new)
     publish(partial, out)
     return new

@@ -108,8 +108,7 @@ class ReadFrames:
             refuse_blank(frame)
         except FrameError as error:
             return draft.rejected(error)
-        if min(self.size) > 0:
-            frame = fit(frame, self.size)
+        frame = fit(frame, self.size)
         exact = None if frame.disparity is None else stored_disparity(frame.disparity)
         # As between processes: labels and poses are not part of a dataset.
         frame = replace(frame, ref=draft.ref, disparity=exact, labels=None, pose=None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import re
 import sys
@@ -25,6 +24,7 @@ from cpcdr.runtime.errors import InputError, no_room
 from cpcdr.runtime.help import essential_first
 from cpcdr.runtime.names import readable
 from cpcdr.runtime.stopping import leave_a_closed_pipe, stop_on_signals
+from cpcdr.runtime.strict_json import to_json
 
 T = TypeVar("T")
 
@@ -135,13 +135,14 @@ def main(
         function: the work; imports what is heavy itself, so that help comes at once.
         word: before the result.
     """
-    _make_cv2_and_threads_quiet()
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     stop_on_signals()
     try:
         given = sys.argv[1:] if argv is None else argv
         result = function(parse(config_type, (description or "").strip(), given, prog))
         sys.stderr.flush()
-        print(f"{word} {json.dumps(_finite(result))}", flush=True)
+        print(f"{word} {to_json(result)}", flush=True)
     except BrokenPipeError:
         leave_a_closed_pipe()
     except InputError as error:
@@ -163,19 +164,3 @@ def leave(text: str, code: int) -> NoReturn:
         if not code:
             leave_a_closed_pipe()
     sys.exit(code)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: a number that was not measured is null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    return str(value) if isinstance(value, Path) else value
-
-
-def _make_cv2_and_threads_quiet() -> None:
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

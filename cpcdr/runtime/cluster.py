@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.runtime.config import read_yaml
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 
 _PROVIDER_KEYS = {
     "aws": {
@@ -59,7 +59,7 @@ def _ray(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
     try:
         validate_config(prepare_config(copy.deepcopy(cluster)))
     except Exception as error:  # jsonschema's, and whatever a provider's preparation raises
-        yield f"Ray refuses it: {str(error).strip().splitlines()[0]}"
+        yield f"Ray refuses it: {first_line(error)}"
 
 
 def _provider(cluster: dict[str, Any], folder: Path) -> Iterator[str]:

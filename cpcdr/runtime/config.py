@@ -43,6 +43,11 @@ def to_plain(config: Any) -> Any:
     return str(config) if isinstance(config, Path) else config
 
 
+def without(config: Any, *names: str) -> dict[str, Any]:
+    """The plain configuration without some of its fields."""
+    return {name: value for name, value in to_plain(config).items() if name not in names}
+
+
 def config_hash(config: Any) -> str:
     """Twelve hex digits that change when any value in ``config`` changes."""
     text = json.dumps(to_plain(config), sort_keys=True)

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from cpcdr.runtime.config import read_yaml
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 
 _SILENT: dict[str, Any] = {
     "log_to_driver": False,
@@ -141,7 +141,7 @@ def start_local_ray(**options: Any) -> None:
             return
         except Exception as error:  # Ray raises a bare one for a node that is late
             ray.shutdown()
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            reason = first_line(error)
         finally:
             services.wait_for_node = wait
     raise InputError(

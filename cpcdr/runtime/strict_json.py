@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
 
 
@@ -17,6 +18,11 @@ def to_json(value: Any, indent: int | None = None) -> str:
     '{"loss": null, "step": 3}'
     """
     return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as indented JSON, atomically."""
+    write_atomic(path, to_json(value, indent=2) + "\n")
 
 
 def finite(value: Any) -> Any:

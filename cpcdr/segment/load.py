@@ -17,7 +17,7 @@ from cpcdr.frames import IGNORE, PROTOCOLS
 from cpcdr.frames.resize import covering_size
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.visualize.pictures import region_colours
 
@@ -150,9 +150,8 @@ def find_checkpoint(model: str) -> Path:
     try:
         downloaded = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
     except Exception as error:  # MLflow raises what its stores raise
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{model}: MLflow at {tracking_uri()} has no such model ({reason}); set "
+            f"{model}: MLflow at {tracking_uri()} has no such model ({first_line(error)}); set "
             "MLFLOW_TRACKING_URI to where it was recorded."
         ) from error
     inside = next(iter(sorted(downloaded.rglob(CONFIG))), None)

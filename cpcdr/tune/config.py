@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
-from cpcdr.runtime.config import to_plain
+from cpcdr.runtime.config import without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import SMALL, PretrainSettings
@@ -89,8 +89,7 @@ class SearchConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that must not change when a search resumes."""
-        free = ("trials", "concurrent", "gpus_per_trial", "tracking", "test")
-        return {k: v for k, v in to_plain(self).items() if k not in free}
+        return without(self, "trials", "concurrent", "gpus_per_trial", "tracking", "test")
 
 
 @dataclass(frozen=True)

@@ -224,8 +224,7 @@ def _labels(dataset: PreparedDataset, wanted: set[str]) -> dict[str, NDArray[np.
         source = open_frames(config["frames"], options)
         for ref in source.refs() if source.protocol else []:
             if ref.frame_id in wanted:
-                frame = source.read(ref)
-                frame = fit(frame, tuple(config["size"])) if min(config["size"]) > 0 else frame
+                frame = fit(source.read(ref), tuple(config["size"]))
                 if frame.labels is not None and (frame.labels != 255).any():
                     found[ref.frame_id] = frame.labels
     except (InputError, FrameError, KeyError):

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking import store
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -130,10 +131,12 @@ class Run:
         """Set tags; nested dicts are flattened with dots, long values cut."""
         self._add(op="tags", tags={_name(k): str(v)[:8000] for k, v in _flatten(values, ".")})
 
-    def figure(self, name: str, image: NDArray[np.uint8]) -> None:
-        """Store uint8 [H, W, 3] RGB as the artifact ``figures/{name}.png``."""
-        encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-        self._stored(f"figures/{name}.png", encoded.tobytes())
+    def figure(self, name: str, image: NDArray[np.uint8], folder: Path | None = None) -> None:
+        """Store uint8 [H, W, 3] RGB as ``figures/{name}.png``, and in a folder of the command's."""
+        encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+        self._stored(f"figures/{name}.png", encoded)
+        if folder is not None:
+            write_atomic(folder / f"{name}.png", encoded)
 
     def text(self, name: str, text: str) -> None:
         """Store a text as the artifact ``{name}``, such as ``config.yaml``."""
