@@ -41,14 +41,7 @@ PREPARED_SCHEMA = pa.schema(
         ("edge_distance", pa.list_(pa.float32())),
     ]
 )
-REJECTED_SCHEMA = pa.schema(
-    [
-        ("frame_id", pa.string()),
-        ("source", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
+REJECTED_SCHEMA = pa.schema(dict.fromkeys(("frame_id", "source", "stage", "reason"), pa.string()))
 INDEX_SCHEMA = pa.schema(
     [
         ("frame_id", pa.string()),

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from cpcdr.depth.triplets import FrameMotion, FrameReader, measure_motion, runs_of_frames
+from cpcdr.depth.triplets import FrameMotion, measure_motion, runs_of_frames
 from cpcdr.frames import FrameRef, FrameSource
+from cpcdr.frames.reader import FrameReader
 from cpcdr.runtime.map_frames import Pool, map_blocks, room_for, session_of
 
 _SCHEMA = pa.schema([("frame_id", pa.string()), ("flow", pa.float64()), ("reason", pa.string())])
@@ -17,7 +18,7 @@ class MeasureMotion:
     """An actor: consecutive frames of one sequence in, their motion out."""
 
     def __init__(self, source: FrameSource, size: tuple[int, int]) -> None:
-        self.reader = FrameReader(source, size, cache_bytes=0)
+        self.reader = FrameReader(source, size, room=0)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         refs = [FrameRef(**row) for row in table.to_pylist()]

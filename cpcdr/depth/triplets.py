@@ -1,4 +1,4 @@
-"""Frame triplets that a depth network can learn from, and a cached reader for their frames.
+"""Frame triplets that a depth network can learn from.
 
 A triplet is three frames of one sequence, equally far apart, that show motion. One pass over all
 frames before training finds them: every process has the same list and every epoch the same length.
@@ -7,9 +7,6 @@ frames before training finds them: every process has the same list and every epo
 from __future__ import annotations
 
 import math
-import pickle
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.frames.frame import FrameRef, FrameSource
-from cpcdr.frames.resize import fit
+from cpcdr.frames.reader import FrameReader
 from cpcdr.runtime.errors import FrameError, InputError
 
 Triplet = tuple[FrameRef, FrameRef, FrameRef]
@@ -52,49 +49,6 @@ class TripletScan:
             f"{len(self.short)} sequences too short, "
             f"{len(self.rejected)} unreadable frames."
         )
-
-
-class FrameReader:
-    """Reads frames at the training size, with a cache of the most recently used ones.
-
-    Thread-safe: each thread has its own copy of the source, which need not be.
-
-    Args:
-        source: where the frames are.
-        size: (H, W) to fit frames to.
-        cache_bytes: upper bound on the memory of cached images.
-    """
-
-    def __init__(self, source: FrameSource, size: tuple[int, int], cache_bytes: int) -> None:
-        self._pickled = pickle.dumps(source)
-        self._size = size
-        self._capacity = cache_bytes // (size[0] * size[1] * 3)
-        self._cache: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
-        self._lock = threading.Lock()
-        self._of_thread = threading.local()
-
-    def read(self, ref: FrameRef) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Image uint8 [H, W, 3] and intrinsics [4] of a frame at the training size.
-
-        Raises:
-            FrameError: the frame cannot be read.
-        """
-        with self._lock:
-            if ref.frame_id in self._cache:
-                self._cache.move_to_end(ref.frame_id)
-                return self._cache[ref.frame_id]
-        frame = fit(self._source().read(ref), self._size)
-        entry = (frame.image, frame.intrinsics)
-        with self._lock:
-            self._cache[ref.frame_id] = entry
-            while len(self._cache) > self._capacity:
-                self._cache.popitem(last=False)
-        return entry
-
-    def _source(self) -> FrameSource:
-        if not hasattr(self._of_thread, "source"):
-            self._of_thread.source = pickle.loads(self._pickled)  # pickled above
-        return self._of_thread.source
 
 
 class FrameMotion(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import Intrinsics, cityscapes_intrinsics, given_or_assumed, note
-from cpcdr.frames.stored import folder_path, list_files, list_folders, read_stored, select
+from cpcdr.frames.stored import folder_path, if_file, list_files, list_folders, read_stored, select
 from cpcdr.runtime.errors import InputError
 
 _IMAGE_TREES = ("leftImg8bit_sequence", "leftImg8bit")
@@ -75,13 +75,8 @@ class CityscapesTree:
         label = self.root / "gtFine" / folder / f"{base}_gtFine_labelIds.png"
         right_tree = tree.replace("left", "right")
         right = self.root / right_tree / folder / f"{base}_rightImg8bit{file.suffix}"
-        return FrameRef(
-            f"{folder}/{snippet}",
-            int(number),
-            str(file),
-            str(label) if label.is_file() else "",
-            str(right) if right.is_file() else "",
-        )
+        sequence = f"{folder}/{snippet}"
+        return FrameRef(sequence, int(number), str(file), if_file(label), if_file(right))
 
     def _camera(self, file: Path, size: tuple[int, int]) -> Intrinsics:
         if not self.options.intrinsics:

@@ -89,13 +89,11 @@ class CamVidFolder:
 
     @classmethod
     def parse(cls, argument: str, options: FrameOptions) -> CamVidFolder:
-        root = folder_path(argument, "camvid")
-        for name in ("images", "labels"):
-            if not (root / name).is_dir():
-                raise InputError(
-                    f"camvid:{argument} has no folder {name}/: give the folder that contains "
-                    f"images/ and labels/, or use images:{argument} for frames without labels."
-                )
+        remedy = (
+            "give the folder that contains images/ and labels/, or use "
+            f"images:{argument} for frames without labels"
+        )
+        root = folder_path(argument, "camvid", ("images", "labels"), remedy)
         return cls(f"camvid:{argument}", root, options)
 
     @property

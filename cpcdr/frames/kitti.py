@@ -26,6 +26,7 @@ from cpcdr.frames.intrinsics import (
 from cpcdr.frames.stored import (
     folder_path,
     frame_number,
+    if_file,
     list_files,
     list_folders,
     read_stored,
@@ -62,10 +63,10 @@ class KittiRaw:
         for date in list_folders(self.root):
             for drive in list_folders(date):
                 left, right = _image_folders(drive, "image_{:02d}/data")
-                found = _numbered(f"{date.name}/{drive.name}", left, right)
-                if found:
-                    self._camera(Path(found[0].path))  # now, not frame by frame
-                refs += found
+                frames = _numbered(f"{date.name}/{drive.name}", left, right)
+                if frames:
+                    self._camera(Path(frames[0].path))  # now, not frame by frame
+                refs += frames
         if not refs:
             raise InputError(
                 f"{self.spec} holds no DATE/DRIVE/image_02/data/*.png: give the folder that "
@@ -99,12 +100,8 @@ class KittiOdometry:
 
     @classmethod
     def parse(cls, argument: str, options: FrameOptions) -> KittiOdometry:
-        root = folder_path(argument, "kitti-odometry")
-        if not (root / "sequences").is_dir():
-            raise InputError(
-                f"kitti-odometry:{argument} has no folder sequences/: give the folder that "
-                "contains sequences/ and poses/."
-            )
+        remedy = "give the folder that contains sequences/ and poses/"
+        root = folder_path(argument, "kitti-odometry", ["sequences"], remedy)
         return cls(f"kitti-odometry:{argument}", root, options)
 
     @property
@@ -114,10 +111,10 @@ class KittiOdometry:
     def refs(self) -> list[FrameRef]:
         refs = []
         for sequence in list_folders(self.root / "sequences"):
-            found = _numbered(sequence.name, *_image_folders(sequence, "image_{}"))
-            if found and not self.options.intrinsics:
-                self._projection(Path(found[0].path))  # a missing file is said now
-            refs += found
+            frames = _numbered(sequence.name, *_image_folders(sequence, "image_{}"))
+            if frames and not self.options.intrinsics:
+                self._projection(Path(frames[0].path))  # a missing file is reported now
+            refs += frames
         if not refs:
             raise InputError(
                 f"{self.root / 'sequences'} holds no XX/image_2/*.png: unpack KITTI odometry there."
@@ -170,12 +167,8 @@ class KittiSemantics:
 
     @classmethod
     def parse(cls, argument: str, options: FrameOptions) -> KittiSemantics:
-        root = folder_path(argument, "kitti-semantics")
-        if not (root / "training" / "image_2").is_dir():
-            raise InputError(
-                f"kitti-semantics:{argument} has no folder training/image_2/: give the folder that "
-                "contains training/."
-            )
+        remedy = "give the folder that contains training/"
+        root = folder_path(argument, "kitti-semantics", ["training/image_2"], remedy)
         return cls(f"kitti-semantics:{argument}", root, options)
 
     @property
@@ -189,17 +182,10 @@ class KittiSemantics:
         refs = []
         for position, file in enumerate(list_files(training / "image_2")):
             scene = file.stem.rpartition("_")[0] or file.stem
-            label = training / "semantic" / f"{file.stem}.png"
-            right = training / "image_3" / file.name
-            refs.append(
-                FrameRef(
-                    f"training/{scene}",
-                    frame_number(file.stem, position),
-                    str(file),
-                    str(label) if label.is_file() else "",
-                    str(right) if right.is_file() else "",
-                )
-            )
+            number = frame_number(file.stem, position)
+            label = if_file(training / "semantic" / f"{file.stem}.png")
+            right = if_file(training / "image_3" / file.name)
+            refs.append(FrameRef(f"training/{scene}", number, str(file), label, right))
         if not refs:
             raise InputError(f"{training / 'image_2'} holds no image: unpack KITTI there.")
         return select(refs, self.options)

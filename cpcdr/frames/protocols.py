@@ -12,6 +12,7 @@ unsupervised segmentation (PiCIE, Cho et al., CVPR 2021, and its successors).
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,102 +127,48 @@ _CATEGORIES = {
     "human": ("person", "rider"),
     "vehicle": ("car",),
 }
-_SYNTHETIC_CLASSES = 14
-"""The synthetic street's classes are the first 14 train ids of Cityscapes."""
 
 
-def _mapping(train_ids: dict[int, int]) -> NDArray[np.int16]:
-    """int16 [256] with -1 where ``train_ids`` has no entry; 255 always maps to ignore."""
+Row = tuple[str, tuple[int, int, int], Iterable[int]]
+"""A class: its name, colour, and the label ids that are of it."""
+
+
+def _protocol(
+    name: str, label_ids: str, rows: Sequence[Row], ignored: Iterable[int] = (), crop: int = 0
+) -> Protocol:
+    """A protocol whose train ids are the positions in ``rows``; 255 is always ignored."""
+    colours = np.array([colour for _, colour, _ in rows], np.uint8)
     mapping = np.full(256, _UNKNOWN, np.int16)
-    mapping[IGNORE] = IGNORE
-    for label_id, train_id in train_ids.items():
-        mapping[label_id] = train_id
-    mapping.setflags(write=False)
-    return mapping
+    mapping[[*ignored, IGNORE]] = IGNORE
+    for train_id, (_, _, ids) in enumerate(rows):
+        mapping[list(ids)] = train_id
+    for array in (colours, mapping):
+        array.setflags(write=False)
+    return Protocol(name, label_ids, tuple(row[0] for row in rows), colours, mapping, crop)
 
 
-def _colours(colours: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
-    array = np.array(colours, np.uint8)
-    array.setflags(write=False)
-    return array
-
-
-def _cityscapes(name: str) -> Protocol:
-    rows = [row for row in _CITYSCAPES if row[1] != IGNORE]
-    train_ids = dict.fromkeys(range(7), IGNORE) | {row[0]: row[1] for row in _CITYSCAPES}
-    return Protocol(
-        name,
-        "cityscapes",
-        tuple(row[2] for row in rows),
-        _colours([row[3] for row in rows]),
-        _mapping(train_ids),
-    )
-
-
-def _cityscapes_27() -> Protocol:
-    train_ids = dict.fromkeys(range(7), IGNORE) | {
-        row[0]: position for position, row in enumerate(_CITYSCAPES)
-    }
-    return Protocol(
-        "cityscapes-27",
-        "cityscapes",
-        tuple(row[2] for row in _CITYSCAPES),
-        _colours([row[3] for row in _CITYSCAPES]),
-        _mapping(train_ids),
-        crop=320,
-    )
-
-
-def _camvid() -> Protocol:
-    train_ids = {i: i for i in range(len(_CAMVID))} | {_CAMVID_VOID: IGNORE}
-    return Protocol(
-        "camvid-11",
-        "camvid",
-        tuple(name for name, _ in _CAMVID),
-        _colours([colour for _, colour in _CAMVID]),
-        _mapping(train_ids),
-    )
-
-
-def _synthetic() -> Protocol:
-    """The official Cityscapes categories: what can be told apart in a frame 200 pixels wide."""
-    rows = {name: colour for _, _, name, colour in _CITYSCAPES}
-    return Protocol(
-        "synthetic",
-        "synthetic",
-        tuple(_CATEGORIES),
-        _colours([rows[members[0]] for members in _CATEGORIES.values()]),
-        _mapping(
-            {
-                row[1]: train_id
-                for train_id, members in enumerate(_CATEGORIES.values())
-                for row in _CITYSCAPES
-                if row[2] in members and row[1] < _SYNTHETIC_CLASSES
-            }
-        ),
-    )
-
-
-def _synthetic_14() -> Protocol:
-    rows = [row for row in _CITYSCAPES if row[1] < _SYNTHETIC_CLASSES]
-    return Protocol(
-        "synthetic-14",
-        "synthetic",
-        tuple(row[2] for row in rows),
-        _colours([row[3] for row in rows]),
-        _mapping({i: i for i in range(_SYNTHETIC_CLASSES)}),
-    )
-
+_ALL: list[Row] = [(name, colour, [label_id]) for label_id, _, name, colour in _CITYSCAPES]
+_OFFICIAL: list[Row] = [(row[2], row[3], [row[0]]) for row in _CITYSCAPES if row[1] != IGNORE]
+_STREET: list[Row] = [(name, colour, [i]) for i, (name, colour, _) in enumerate(_OFFICIAL[:14])]
+"""The synthetic street's labels are the first 14 train ids of Cityscapes."""
+_BY_CLASS = {name: (colour, ids) for name, colour, ids in _STREET}
+_COARSE: list[Row] = [
+    (category, _BY_CLASS[members[0]][0], [i for name in members for i in _BY_CLASS[name][1]])
+    for category, members in _CATEGORIES.items()
+]
+"""The official Cityscapes categories: what can be told apart in a frame 200 pixels wide."""
+_CAMVID_ROWS: list[Row] = [(name, colour, [i]) for i, (name, colour) in enumerate(_CAMVID)]
+_NO_CLASS = {*range(7), *(label_id for label_id, train_id, *_ in _CITYSCAPES if train_id == IGNORE)}
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        _cityscapes("cityscapes-19"),
-        _cityscapes_27(),
-        _cityscapes("kitti-19"),
-        _camvid(),
-        _synthetic(),
-        _synthetic_14(),
+        _protocol("cityscapes-19", "cityscapes", _OFFICIAL, _NO_CLASS),
+        _protocol("cityscapes-27", "cityscapes", _ALL, range(7), crop=320),
+        _protocol("kitti-19", "cityscapes", _OFFICIAL, _NO_CLASS),
+        _protocol("camvid-11", "camvid", _CAMVID_ROWS, [_CAMVID_VOID]),
+        _protocol("synthetic", "synthetic", _COARSE),
+        _protocol("synthetic-14", "synthetic", _STREET),
     )
 }
 

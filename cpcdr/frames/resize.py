@@ -24,24 +24,21 @@ def fit(frame: Frame, size: tuple[int, int]) -> Frame:
     """
     if min(size) <= 0 or frame.image.shape[:2] == tuple(size):
         return frame
-    scaled_size, offset = _cover(frame.image.shape[:2], size)
-    shrinks = scaled_size[0] < frame.image.shape[0]
-    image = _resize_and_crop(
-        frame.image, scaled_size, offset, size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    encoded = encode_jpeg(image)
+    shrinks = covering_size(frame.image.shape, size)[0] < frame.image.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    encoded = encode_jpeg(cover_and_crop(frame.image, size, method))
     nearest = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST would shift by half a pixel
+    labels, disparity = (
+        None if array is None else cover_and_crop(array, size, nearest)
+        for array in (frame.labels, frame.disparity)
+    )
     return replace(
         frame,
         encoded=encoded,
         image=decode_image(encoded, frame.ref.frame_id),
         intrinsics=fit_intrinsics(frame.intrinsics, frame.image.shape[:2], size),
-        labels=None
-        if frame.labels is None
-        else _resize_and_crop(frame.labels, scaled_size, offset, size, nearest),
-        disparity=None
-        if frame.disparity is None
-        else _resize_and_crop(frame.disparity, scaled_size, offset, size, nearest),
+        labels=labels,
+        disparity=disparity,
     )
 
 
@@ -55,18 +52,10 @@ def fit_intrinsics(
     >>> fit_intrinsics(np.array([100, 100, 49.5, 24.5]), (50, 100), (100, 200)).tolist()
     [200.0, 200.0, 99.5, 49.5]
     """
-    (scaled_h, scaled_w), (top, left) = _cover(size, new_size)
-    scale_x, scale_y = scaled_w / size[1], scaled_h / size[0]
-    fx, fy, cx, cy = (float(value) for value in intrinsics)
-    return np.array(
-        [
-            fx * scale_x,
-            fy * scale_y,
-            (cx + 0.5) * scale_x - 0.5 - left,
-            (cy + 0.5) * scale_y - 0.5 - top,
-        ],
-        np.float32,
-    )
+    scale, offset = _cover_xy(size, new_size)
+    focal, centre = np.asarray(intrinsics, np.float64).reshape(2, 2)
+    fitted = (focal * scale, (centre + 0.5) * scale - 0.5 - offset)
+    return np.concatenate(fitted).astype(np.float32)
 
 
 def unfit_intrinsics(
@@ -77,18 +66,10 @@ def unfit_intrinsics(
     >>> unfit_intrinsics(np.array([200, 200, 99.5, 49.5]), (50, 100), (100, 200)).tolist()
     [100.0, 100.0, 49.5, 24.5]
     """
-    (scaled_h, scaled_w), (top, left) = _cover(size, new_size)
-    scale_x, scale_y = scaled_w / size[1], scaled_h / size[0]
-    fx, fy, cx, cy = (float(value) for value in intrinsics)
-    return np.array(
-        [
-            fx / scale_x,
-            fy / scale_y,
-            (cx + left + 0.5) / scale_x - 0.5,
-            (cy + top + 0.5) / scale_y - 0.5,
-        ],
-        np.float32,
-    )
+    scale, offset = _cover_xy(size, new_size)
+    focal, centre = np.asarray(intrinsics, np.float64).reshape(2, 2)
+    original = (focal / scale, (centre + offset + 0.5) / scale - 0.5)
+    return np.concatenate(original).astype(np.float32)
 
 
 def covering_size(size: tuple[int, ...], new_size: tuple[int, int]) -> tuple[int, int]:
@@ -107,8 +88,10 @@ def cover_scale(size: tuple[int, ...], new_size: tuple[int, ...]) -> float:
 
 def cover_and_crop(array: NDArray, size: tuple[int, ...], interpolation: int) -> NDArray:
     """Any map [h, w, ...] of a frame, to the pixels of the frame that was fit to ``size``."""
-    new_size = (size[0], size[1])
-    return _resize_and_crop(array, *_cover(array.shape, new_size), new_size, interpolation)
+    (scaled_h, scaled_w), (top, left) = _cover(array.shape, (size[0], size[1]))
+    if array.shape[:2] != (scaled_h, scaled_w):
+        array = cv2.resize(array, (scaled_w, scaled_h), interpolation=interpolation)
+    return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])
 
 
 def _cover(
@@ -122,15 +105,10 @@ def _cover(
     return (scaled_h, scaled_w), ((scaled_h - new_height) // 2, (scaled_w - new_width) // 2)
 
 
-def _resize_and_crop(
-    array: NDArray,
-    scaled_size: tuple[int, int],
-    offset: tuple[int, int],
-    size: tuple[int, int],
-    interpolation: int,
-) -> NDArray:
-    scaled_h, scaled_w = scaled_size
-    top, left = offset
-    if array.shape[:2] != scaled_size:
-        array = cv2.resize(array, (scaled_w, scaled_h), interpolation=interpolation)
-    return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])
+def _cover_xy(
+    size: tuple[int, ...], new_size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scale and offset of `_cover`, each as (x, y)."""
+    scaled, offset = _cover(size, new_size)
+    scale = [scaled[1] / size[1], scaled[0] / size[0]]
+    return np.array(scale), np.array(offset[::-1], np.float64)

@@ -11,23 +11,13 @@ import pyarrow as pa
 from cpcdr.frames.decode import decode_image
 from cpcdr.frames.frame import Frame, FrameRef
 
-FRAME_SCHEMA = pa.schema(
-    [
-        ("sequence", pa.string()),
-        ("frame_index", pa.int32()),
-        ("frame_id", pa.string()),
-        ("image", pa.binary()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("intrinsics", pa.list_(pa.float32(), 4)),
-        ("source", pa.string()),
-    ]
-)
-"""Columns of a frame row; ``image`` is a JPEG or PNG file, ``intrinsics`` fx, fy, cx, cy."""
+_PATHS = dict.fromkeys(("path", "label_path", "right_path"), pa.string())
+REF_SCHEMA = pa.schema({"sequence": pa.string(), "frame_index": pa.int32(), **_PATHS})
+"""Columns of a `FrameRef`."""
 
 
 def frame_row(frame: Frame) -> dict[str, Any]:
-    """One row of `FRAME_SCHEMA`. Labels, pose and exact disparity stay behind."""
+    """The columns of a frame. Labels, pose and exact disparity stay behind."""
     height, width = frame.image.shape[:2]
     return {
         "sequence": frame.ref.sequence,
@@ -42,7 +32,7 @@ def frame_row(frame: Frame) -> dict[str, Any]:
 
 
 def frame_from_row(row: Mapping[str, Any]) -> Frame:
-    """The frame of a row, decoded; its reference knows the sequence and index only.
+    """The frame of a row that `frame_row` made, decoded; its reference has sequence and index only.
 
     Raises:
         FrameError: the image bytes cannot be decoded.
@@ -55,14 +45,3 @@ def frame_from_row(row: Mapping[str, Any]) -> Frame:
         np.asarray(row["intrinsics"], np.float32),
         row["source"],
     )
-
-
-REF_SCHEMA = pa.schema(
-    [
-        ("sequence", pa.string()),
-        ("frame_index", pa.int32()),
-        ("path", pa.string()),
-        ("label_path", pa.string()),
-        ("right_path", pa.string()),
-    ]
-)

@@ -6,7 +6,7 @@ import os
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -36,18 +36,30 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def folder_path(argument: str, kind: str) -> Path:
+def folder_path(argument: str, kind: str, holds: Sequence[str] = (), remedy: str = "") -> Path:
     """The absolute path of an existing folder.
 
+    Args:
+        holds: the folders that must be in it.
+        remedy: what to do where one of them is not.
+
     Raises:
-        InputError: it is missing or a file.
+        InputError: it is missing, a file, or without one of these folders.
     """
     path = real_path(str(Path(argument).expanduser().absolute()))
     if not argument or not path.exists():
         raise InputError(f"{kind}:{argument} does not exist: give the path of a folder.")
     if not path.is_dir():
         raise InputError(f"{kind}:{argument} is a file: give the path of a folder.")
+    for name in holds:
+        if not (path / name).is_dir():
+            raise InputError(f"{kind}:{argument} has no folder {name}/: {remedy}.")
     return path
+
+
+def if_file(path: Path) -> str:
+    """The path of an existing file, else ``""``."""
+    return str(path) if path.is_file() else ""
 
 
 def walk_files(root: Path, suffixes: tuple[str, ...]) -> dict[Path, list[Path]]:

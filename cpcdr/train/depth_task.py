@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -16,16 +14,12 @@ from torch import Tensor, nn
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
 from cpcdr.depth.config import TINY, DepthConfig
 from cpcdr.depth.model import DepthModel
-from cpcdr.depth.triplets import (
-    FrameMotion,
-    FrameReader,
-    find_triplets,
-    measure_here,
-    runs_of_frames,
-)
+from cpcdr.depth.triplets import FrameMotion, find_triplets, measure_here, runs_of_frames
 from cpcdr.frames.frame import FrameSource
+from cpcdr.frames.reader import FrameReader
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.progress import Progress
+from cpcdr.train.prefetch import prefetch
 
 __all__ = ["TINY", "DepthConfig", "DepthTask"]
 
@@ -74,8 +68,9 @@ class DepthTask:
         self._reader = self._make_reader()
 
     def _make_reader(self) -> FrameReader:
-        config = self.settings
-        return FrameReader(self.source, (config.height, config.width), config.cache_mib << 20)
+        height, width = self.settings.height, self.settings.width
+        room = (self.settings.cache_mib << 20) // (3 * height * width)
+        return FrameReader(self.source, (height, width), room)
 
     def build(self) -> nn.Module:
         """Depth and pose networks with their loss; random weights."""
@@ -100,19 +95,12 @@ class DepthTask:
         """
         config = self.settings
         order = self._order(epoch, world_size)[rank]
-        waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
-        pool = ThreadPoolExecutor(config.readers)
-        try:
-            ahead = first_step
-            for step in range(first_step, len(order)):
-                while ahead < min(len(order), step + config.readers + 1):
-                    waiting.append(pool.submit(self._load, order[ahead], device.type == "cuda"))
-                    ahead += 1
-                images, intrinsics = waiting.popleft().result()
-                rng = np.random.default_rng([self.seed, epoch, step, rank])
-                yield _augmented(images, intrinsics, config.jitter, rng, device)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        steps = range(first_step, len(order))
+        pin = device.type == "cuda"
+        loaded = prefetch(lambda step: self._load(order[step], pin), steps, config.readers)
+        for step, (images, intrinsics) in zip(steps, loaded, strict=True):
+            rng = np.random.default_rng([self.seed, epoch, step, rank])
+            yield _augmented(images, intrinsics, config.jitter, rng, device)
 
     def plain_batches(self, device: torch.device) -> Iterator[dict[str, Any]]:
         """Every triplet once, in order, as it is: for measuring. The last batch may be smaller."""

@@ -16,6 +16,7 @@ from torch import nn
 
 from cpcdr.depth.augment import apply_colour, colour_matrices
 from cpcdr.frames import FrameSource, get_protocol
+from cpcdr.frames.reader import FrameReader, image_and_labels
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
@@ -25,7 +26,7 @@ from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import FinetuneSettings
-from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, survey
+from cpcdr.train.labelled import chosen_refs, random_crop, survey
 
 _READERS = 2
 
@@ -44,21 +45,22 @@ class FinetuneTask:
     kind = "finetune"
 
     def __init__(self, settings: FinetuneSettings, source: FrameSource, seed: int = 0) -> None:
-        chosen = chosen_refs(source, settings.fraction)
+        refs = chosen_refs(source, settings.fraction)
         self.settings, self.source, self.seed = settings, source, seed
         self.classes = len(get_protocol(source.protocol).classes)
         self.model = _model_of(settings)
         self.start = _absolute(settings.network)  # Ray's workers run in a folder of their own
-        found = survey(source, chosen)
-        self.refs, self.rejected = found.refs, found.rejected
-        share = (found.pixels / found.pixels.sum()).tolist()
-        self.weights = [1 / math.log(1.02 + s) for s in share] if settings.balanced else None
+        labelled = survey(source, refs)
+        self.refs, self.rejected = labelled.refs, labelled.rejected
+        frequency = (labelled.pixels / labelled.pixels.sum()).tolist()
+        self.weights = [1 / math.log(1.02 + f) for f in frequency] if settings.balanced else None
         self._open()
 
     def _open(self) -> None:
         """Reader and threads live across epochs, so that decoded frames are used again."""
         settings = self.settings
-        self._reader = LabelledReader(self.source, settings.size, settings.cache_mib << 20)
+        room = (settings.cache_mib << 20) // (4 * math.prod(settings.size))
+        self._reader = FrameReader(self.source, settings.size, room, image_and_labels)
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="labelled")
 
     def __getstate__(self) -> dict[str, Any]:

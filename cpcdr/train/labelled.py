@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
-import threading
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,64 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.frames import IGNORE, Frame, FrameRef, FrameSource, fit, get_protocol
+from cpcdr.frames import IGNORE, FrameRef, FrameSource, get_protocol
+from cpcdr.frames.reader import SourcePerThread, image_and_labels
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
 
 _MOST_THREADS = 16
-
-
-class LabelledReader:
-    """Frames with labels at a working size, the most recently used ones kept in memory.
-
-    Several threads may call it at once: each has its own copy of the source.
-
-    Args:
-        source: where the frames are.
-        size: (H, W) to fit frames to.
-        cache_bytes: bound on the memory of the kept frames.
-    """
-
-    def __init__(self, source: FrameSource, size: tuple[int, int], cache_bytes: int) -> None:
-        self._source, self._size = SourcePerThread(source), size
-        self._room = cache_bytes // (4 * size[0] * size[1])
-        self._kept: OrderedDict[str, tuple[NDArray, NDArray]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read(self, ref: FrameRef) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Image uint8 [H, W, 3] and labels uint8 [H, W]."""
-        with self._lock:
-            if ref.frame_id in self._kept:
-                self._kept.move_to_end(ref.frame_id)
-                return self._kept[ref.frame_id]
-        frame = fit(_read(self._source(), ref), self._size)
-        assert frame.labels is not None
-        entry = (frame.image, frame.labels)
-        with self._lock:
-            self._kept[ref.frame_id] = entry
-            while len(self._kept) > self._room:
-                self._kept.popitem(last=False)
-        return entry
-
-
-class SourcePerThread:
-    """Calling it returns the calling thread's own copy of a source, which need not be safe."""
-
-    def __init__(self, source: FrameSource) -> None:
-        self._pickled, self._of_thread = pickle.dumps(source), threading.local()
-
-    def __call__(self) -> FrameSource:
-        if not hasattr(self._of_thread, "source"):
-            self._of_thread.source = pickle.loads(self._pickled)  # bytes that we made ourselves
-        return self._of_thread.source
-
-
-def _read(source: FrameSource, ref: FrameRef) -> Frame:
-    """A frame that has labels."""
-    frame = source.read(ref)
-    if frame.labels is None:
-        raise FrameError(f"{ref.frame_id}: has no label map; leave it out.")
-    return frame
 
 
 def chosen_refs(source: FrameSource, fraction: float) -> list[FrameRef]:
@@ -116,24 +61,23 @@ def survey(source: FrameSource, refs: list[FrameRef]) -> Survey:
     own, kept, rejected = SourcePerThread(source), [], {}
     pixels = np.zeros(classes, np.int64)
 
-    def look(ref: FrameRef) -> NDArray[np.int64] | str:
+    def count(ref: FrameRef) -> NDArray[np.int64] | str:
         try:
-            labels = _read(own(), ref).labels
+            _, labels = image_and_labels(own().read(ref))
         except FrameError as error:
             return str(error)
-        assert labels is not None
         return np.bincount(labels[labels != IGNORE], minlength=classes)
 
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        looks = Progress(
-            pool.map(look, refs), total=len(refs), desc="labels", unit="frame", leave=False
+        counts = Progress(
+            pool.map(count, refs), total=len(refs), desc="labels", unit="frame", leave=False
         )
-        for ref, found in zip(refs, looks, strict=True):
-            if isinstance(found, str):
-                rejected[ref.frame_id] = found
+        for ref, counted in zip(refs, counts, strict=True):
+            if isinstance(counted, str):
+                rejected[ref.frame_id] = counted
             else:
                 kept.append(ref)
-                pixels += found
+                pixels += counted
     if not pixels.any():
         raise InputError(_nothing(source, len(refs), next(iter(rejected.values()), "")))
     return Survey(kept, rejected, pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
@@ -34,43 +34,31 @@ class SearchConfig:
             for later.
         concurrent: trials at the same time; they share the CPU threads, whose number changes sums
             in their last digits: repeat a search with the same.
-        gpus_per_trial: GPUs of a trial, also a part of one; -1 divides the available GPUs.
         steps: optimiser steps of a full trial.
         objective: ``miou``, ``label_free``, or ``auto``: mIoU where there are labels.
-        frames: most frames of ``evaluate`` (and of ``test``) that are scored.
-        clusters: clusters of prototypes for the scores that need no labels.
         out: folder of the search; run the same command again to continue.
         seed: of the search and of every trial.
+        gpus_per_trial: GPUs of a trial, also a part of one; -1 divides the available GPUs.
+        frames: most frames of ``evaluate`` (and of ``test``) that are scored.
+        clusters: clusters of prototypes for the scores that need no labels.
         options: how frames of ``evaluate`` and ``test`` are read.
         pretrain: the training that parameters change.
         tracking: where runs are recorded.
     """
 
-    essential: ClassVar = (
-        "data",
-        "evaluate",
-        "test",
-        "space",
-        "trials",
-        "concurrent",
-        "steps",
-        "objective",
-        "out",
-        "seed",
-    )
     data: Path | None = None
     evaluate: str = HELD_OUT
     test: str = ""
     space: Path | None = None
     trials: int = 12
     concurrent: int = 2
-    gpus_per_trial: float = -1.0
     steps: int = 75
     objective: Literal["auto", "miou", "label_free"] = "auto"
-    frames: int = 64
-    clusters: int = CLUSTERS_WITHOUT_LABELS
     out: Path = Path("runs/tune")
     seed: int = 0
+    gpus_per_trial: float = -1.0
+    frames: int = 64
+    clusters: int = CLUSTERS_WITHOUT_LABELS
     options: FrameOptions = field(default_factory=FrameOptions)
     pretrain: PretrainSettings = field(default_factory=SMALL.settings)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

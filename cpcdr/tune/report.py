@@ -67,8 +67,8 @@ def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
         run.text("correlations.txt", text + "\n")
     _figures(search, run, correlations)
     path = search.config.out / "best.yaml"
-    regions, chosen = settings(best.parameters, search.setup.regions, search.setup.pretrain)
-    write_best(path, regions, chosen)
+    regions, pretrain = settings(best.parameters, search.setup.regions, search.config.pretrain)
+    write_best(path, regions, pretrain)
     run.artifact(path)
     result = {
         "best": {name: best.parameters[name] for name in search.space},
@@ -85,7 +85,7 @@ def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
         {k: v for k, v in result.items() if isinstance(v, int | float | dict) and k != "best"},
         step=0,
     )
-    print(commands(search, path, chosen))
+    print(commands(search, path, pretrain))
     return result
 
 

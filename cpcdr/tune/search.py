@@ -172,14 +172,5 @@ def _of_member(members: dict[int, Trial], name: str, chosen: dict[str, Any]) -> 
 
 def setup_of(config: SearchConfig, data: Path, regions: Any, scheduler: str = "asha") -> TrialSetup:
     """What the trials of a search share."""
-    names = ("evaluate", "options", "frames", "clusters", "steps", "seed")
     population = scheduler == "pbt"
-    return TrialSetup(
-        data=data,
-        out=config.out,
-        regions=regions,
-        pretrain=config.pretrain,
-        reports=min(config.steps, 6 if population else 3),
-        hand_over=population,
-        **{name: getattr(config, name) for name in names},
-    )
+    return TrialSetup(config, data, regions, min(config.steps, 6 if population else 3), population)

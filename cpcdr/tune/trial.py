@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.dataset import read_manifest
-from cpcdr.frames import FrameOptions
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, step_folder
 from cpcdr.runtime.config import read_yaml
-from cpcdr.train.config import PretrainSettings
 from cpcdr.train.history import append_history, cut_history, read_history
 from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
+from cpcdr.tune.config import SearchConfig
 from cpcdr.tune.datasets import dataset_with
 from cpcdr.tune.score import held_out, region_frames, score_network
 from cpcdr.tune.space import settings
@@ -37,52 +36,37 @@ class TrialSetup:
     """What all trials of a search share.
 
     Attributes:
+        config: of the search.
         data: the dataset that the search starts from.
-        out: folder of the search.
         regions: region settings of ``data``.
-        pretrain: the training that parameters change.
-        evaluate: frames that score a trial.
-        options: how they are read.
-        frames: maximum number of frames of ``evaluate`` to score on.
-        clusters: for the scores without labels.
-        steps: of a full trial.
         reports: number of reports of a full trial.
-        seed: of every trial.
         hand_over: give checkpoints to Tune, for other trials to continue from.
     """
 
+    config: SearchConfig
     data: Path
-    out: Path
     regions: RegionConfig
-    pretrain: PretrainSettings
-    evaluate: str
-    options: FrameOptions
-    frames: int
-    clusters: int
-    steps: int
     reports: int
-    seed: int
     hand_over: bool = False
 
     @property
     def every(self) -> int:
         """Steps between two reports."""
-        return -(-self.steps // self.reports)
+        return -(-self.config.steps // self.reports)
 
     def folder(self, number: int) -> Path:
         """The folder of a trial."""
-        return self.out / "trials" / f"{number:04d}"
+        return self.config.out / "trials" / f"{number:04d}"
 
 
 def score(setup: TrialSetup, checkpoint: Path, evaluate: str = "") -> dict[str, float]:
-    """The scores of a checkpoint, on ``setup.evaluate`` or on other frames."""
-    size = tuple(read_manifest(setup.data)["size"])
-    frames, protocol = held_out(
-        evaluate or setup.evaluate, setup.options, (size[0], size[1]), setup.frames
-    )
+    """The scores of a checkpoint, on the search's evaluation frames or on others."""
+    config, (height, width) = setup.config, read_manifest(setup.data)["size"]
+    spec = evaluate or config.evaluate
+    frames, protocol = held_out(spec, config.options, (height, width), config.frames)
     samples = region_frames(setup.data, REGION_FRAMES)
-    found = score_network(checkpoint, frames, protocol, samples, setup.clusters)
-    return found | {"label_free": label_free(found)}
+    scores = score_network(checkpoint, frames, protocol, samples, config.clusters)
+    return scores | {"label_free": label_free(scores)}
 
 
 def label_free(scores: dict[str, float]) -> float:
@@ -95,13 +79,13 @@ class TrialReports:
     """The reports of a trial: scores of each checkpoint, written to disk and then sent.
 
     Attributes:
-        known: constants of the trial, part of every report.
+        constants: of the trial, part of every report.
         tell: receives every report; may end the trial by raising.
     """
 
     setup: TrialSetup
     out: Path
-    known: dict[str, float]
+    constants: dict[str, float]
     tell: Callable[[Row], None]
 
     def report(self, metrics: dict[str, float]) -> None:
@@ -109,7 +93,7 @@ class TrialReports:
         checkpoint = newest_checkpoint(self.out / "checkpoints")
         assert checkpoint is not None, "the loop reports after writing a checkpoint"
         row: Row = {"step": int(metrics["step"]), **score(self.setup, checkpoint)}
-        row |= {name: metrics.get(name, math.nan) for name in HEALTH} | self.known
+        row |= {name: metrics.get(name, math.nan) for name in HEALTH} | self.constants
         append_history(self.out / "reports.jsonl", row)
         self.tell(row)
 
@@ -161,14 +145,15 @@ def train_trial(
         RuntimeError: the training stopped itself; its reason.
     """
     parameters = {k: v for k, v in config.items() if k not in ("number", "reported")}
-    regions, chosen = settings(parameters, setup.regions, setup.pretrain)
-    shared = dataset_with(setup.data, regions, setup.out / "datasets")
-    known = {"regions_per_frame": read_manifest(shared)["regions_per_frame"]}
+    search = setup.config
+    regions, pretrain = settings(parameters, setup.regions, search.pretrain)
+    data = dataset_with(setup.data, regions, search.out / "datasets")
+    constants = {"regions_per_frame": read_manifest(data)["regions_per_frame"]}
     out = setup.folder(config["number"])
     out.mkdir(parents=True, exist_ok=True)
-    reports = TrialReports(setup, out, known, tell)
+    reports = TrialReports(setup, out, constants, tell)
     reports.catch_up(reported)
-    full = chosen.config(shared, setup.seed, setup.steps, setup.every)
+    full = pretrain.config(data, search.seed, search.steps, setup.every)
     result = train_loop(task_of(full), full.train, out, LocalReporter(reports.report))
     if result["alarm"]:
         raise RuntimeError(result["alarm"])

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpcdr.frames import open_frames
-from cpcdr.frames.row import FRAME_SCHEMA, frame_from_row, frame_row
+from cpcdr.frames.row import frame_from_row, frame_row
 from cpcdr.runtime.errors import FrameError
 
 
@@ -16,7 +16,7 @@ def test_round_trip_through_parquet(tmp_path):
     cv2.imwrite(str(tmp_path / "3.png"), image)
     source = open_frames(f"images:{tmp_path}")
     frame = source.read(source.refs()[0])
-    table = pa.Table.from_pylist([frame_row(frame)], schema=FRAME_SCHEMA)
+    table = pa.Table.from_pylist([frame_row(frame)], schema=PREPARED_SCHEMA)
     pq.write_table(table, tmp_path / "frames.parquet")
     (row,) = pq.read_table(tmp_path / "frames.parquet").to_pylist()
     assert (row["frame_id"], row["height"], row["width"]) == (frame.ref.frame_id, 24, 32)

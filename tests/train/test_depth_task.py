@@ -16,9 +16,10 @@ from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
 from cpcdr.depth.model import DepthModel, _drift
 from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.networks import empty_street
-from cpcdr.depth.triplets import FrameReader, find_triplets, measure_motion, runs_of_frames
+from cpcdr.depth.triplets import find_triplets, measure_motion, runs_of_frames
 from cpcdr.frames import open_frames
 from cpcdr.frames.frame import FrameRef
+from cpcdr.frames.reader import FrameReader
 from cpcdr.geometry import pose_matrix
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.depth_task import TINY, DepthConfig, DepthTask
@@ -227,7 +228,7 @@ def test_stopping_early_leaves_no_thread_behind(task):
 
 def test_reader_keeps_within_its_bound():
     world = PlaneWorld(length=6)
-    reader = FrameReader(world, (64, 128), cache_bytes=2 * 64 * 128 * 3)
+    reader = FrameReader(world, (64, 128), room=2)
     first = world.refs()[0]
     image, camera = reader.read(first)
     assert reader.read(first)[0] is image

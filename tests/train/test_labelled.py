@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from labelled_tree import camvid_tree
 
 from cpcdr.frames import IGNORE, Frame, FrameRef, open_frames
+from cpcdr.frames.reader import FrameReader, image_and_labels
 from cpcdr.model.segmentation import ModelConfig
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.finetune_task import FinetuneSettings, FinetuneTask
-from cpcdr.train.labelled import LabelledReader, chosen_refs, random_crop, require_labels, survey
+from cpcdr.train.labelled import chosen_refs, random_crop, require_labels, survey
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")
 
@@ -121,7 +122,7 @@ def test_frames_are_decoded_once_for_all_epochs_by_one_reader_a_thread() -> None
 
 
 def test_the_reader_keeps_no_more_than_its_memory() -> None:
-    reader = LabelledReader(Counting(), (64, 128), 2 * 4 * 64 * 128)
+    reader = FrameReader(Counting(), (64, 128), 2, image_and_labels)
     first, second, third = STREET.refs()[:3]
     Counting.reads = []
     for ref in (first, second, first, third, first, second):

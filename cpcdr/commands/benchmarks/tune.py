@@ -86,7 +86,7 @@ def _sweep(config: BenchmarkConfig, root: Path, data: Path) -> dict[str, Any]:
     with open_run(none, "tune", "benchmark", {}) as run:
         search.run(run)
     seconds = time.perf_counter() - begin
-    again = replace(setup, out=root / "plain")
+    again = replace(setup, config=replace(searched, out=root / "plain"))
     begin = time.perf_counter()
     for trial in ledger.trials:
         train_trial({"number": trial.number, **trial.parameters}, 0, again, lambda row: None)
