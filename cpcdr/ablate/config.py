@@ -131,6 +131,12 @@ class AblateConfig:
         """The size, as the synthetic street takes it."""
         return f"height={self.size[0]},width={self.size[1]}"
 
+    @property
+    def scored_on(self) -> str:
+        """The evaluation frames in words."""
+        window = self.evaluate_options.window
+        return (self.evaluate or "unseen synthetic streets") + (f" [{window}]" if window else "")
+
     def shared(self) -> dict[str, Any]:
         """The settings that all trials share; variants and seeds may be added to a study."""
         plain = without(self, "variants", "seeds", "concurrent", "out", "tracking")

@@ -18,10 +18,11 @@ from torch import Tensor
 from cpcdr.ablate.context import context_score, load_context_test
 from cpcdr.ablate.labelled import LabelledFrames, load_frames
 from cpcdr.evaluate.baselines import fit_colour_position
-from cpcdr.evaluate.clusters import METHODS, cluster_prototypes, sum_clusters
+from cpcdr.evaluate.clusters import METHODS, cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
-from cpcdr.evaluate.matching import Scores, match, scores
+from cpcdr.evaluate.matching import matched_scores, scores
 from cpcdr.evaluate.probes import RidgeProbe, grid_labels, linear_classes
+from cpcdr.evaluate.report import clustered_scores
 from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.device import default_device, to_unit_float
@@ -61,7 +62,10 @@ def measure(
     probe = None if material.probe is None else fit_probe(network, load_frames(material.probe))
     used, linear = count(network, frames, probe)
     prototypes = network.prototypes.detach().cpu().numpy()
-    by_method = {m: clustered_scores(used, prototypes, m, seed) for m in METHODS}
+    by_method = {
+        m: clustered_scores(used, cluster_prototypes(prototypes, used.shape[1], m, seed))
+        for m in METHODS
+    }
     result: dict[str, float | None] = {
         "miou": by_method[clustering].miou,
         "accuracy": by_method[clustering].accuracy,
@@ -71,26 +75,10 @@ def measure(
         result["linear_miou"] = scores(linear).miou
     test = load_context_test(material.context)
     if test is not None:
-        found = context_score(network, test)
-        measured = math.isfinite(found.context)
-        result |= {"context": found.context if measured else None, "context_moves": found.moves}
-        result["context_apart"] = found.apart
+        score = context_score(network, test)
+        result["context"] = score.context if math.isfinite(score.context) else None
+        result |= {"context_moves": score.moves, "context_apart": score.apart}
     return result
-
-
-def clustered_scores(
-    used: NDArray[np.int64], prototypes: NDArray[np.floating], method: str, seed: int
-) -> Scores:
-    """Scores of the protocol from the pixel counts of each prototype and class.
-
-    Args:
-        used: int64 [K, classes].
-        prototypes: [K, C].
-    """
-    classes = used.shape[1]
-    clusters = cluster_prototypes(prototypes, classes, method=method, seed=seed)
-    counts = sum_clusters(used, clusters, classes)
-    return scores(match(counts).fold(counts))
 
 
 @torch.inference_mode()
@@ -106,9 +94,9 @@ def count(
         nearest = network.nearest(network.projector(embedded), labels.shape)[0]
         used += confusion(nearest.cpu().numpy(), labels, len(used), classes)
         if probe is not None:
-            found = linear_classes(probe, _rows(embedded))
+            predicted = linear_classes(probe, _rows(embedded))
             grid = grid_labels(labels, tuple(embedded.shape[-2:]))
-            linear += confusion(found, grid.ravel(), classes, classes)
+            linear += confusion(predicted, grid.ravel(), classes, classes)
     return used, linear
 
 
@@ -130,8 +118,8 @@ def colour_scores(material: Material, seed: int) -> dict[str, float]:
     model = fit_colour_position([np.asarray(frames.images[i]) for i in some], classes, seed)
     counts = np.zeros((classes, classes), np.int64)
     for image, labels in zip(frames.images, frames.labels, strict=True):
-        counts += confusion(model.predict(image), labels, classes, classes)
-    score = scores(match(counts).fold(counts))
+        counts += confusion(model.segment(image), labels, classes, classes)
+    score = matched_scores(counts)
     return {"miou": score.miou, "accuracy": score.accuracy}
 
 

@@ -38,9 +38,9 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
     Raises:
         InputError: no trial finished.
     """
-    results = [found for trial in plan.trials if (found := plan.result(trial))]
+    results = list(filter(None, map(plan.result, plan.trials)))
     if not results:
-        raise InputError(f"{plan.out}: no trial finished; see the errors above.")
+        raise InputError(f"{plan.config.out}: no trial finished; see the errors above.")
     rows = with_colour(results)
     summary = summarise(rows)
     manifest, frames = read_manifest(plan.datasets["depth"]), load_frames(plan.material.evaluation)
@@ -49,7 +49,7 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
         "protocol": frames.protocol.name,
         "variants": summary,
         "seeds": plan.seeds,
-        "steps": plan.steps,
+        "steps": plan.config.steps,
         "trials": len(results),
         "failed": dict(errors),
         "frames": manifest["frames"],
@@ -57,7 +57,7 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
         "left_out": frames.left_out,
         "absent_classes": frames.absent_classes(),
         "machine": machine(plan),
-        "out": str(plan.out),
+        "out": str(plan.config.out),
         "config_hash": digest,
         "run_id": run.run_id,
     }
@@ -71,29 +71,30 @@ def conclude(plan: StudyPlan, digest: str, errors: Mapping[str, str], run: Run) 
         "report.json": to_json(result, indent=2) + "\n",
     }
     for name, content in files.items():
-        write_atomic(plan.out / name, content)
-        run.artifact(plan.out / name)
+        write_atomic(plan.config.out / name, content)
+        run.artifact(plan.config.out / name)
     for name, image in figures(plan, summary, about[0]).items():
-        run.figure(name, image, plan.out)
+        run.figure(name, image, plan.config.out)
     for name, metrics in summary.items():
-        means = {key: found["mean"] for key, found in metrics.items()}
+        means = {key: value["mean"] for key, value in metrics.items()}
         # A continued study has means of more trials: a later step, or the first would stay.
         numbers = {key: mean for key, mean in means.items() if mean is not None}
         run.metrics({name: numbers}, step=plan.finished())
-    print(f"\n{files['table.txt']}\ntables and figures: {plan.out}")
+    print(f"\n{files['table.txt']}\ntables and figures: {plan.config.out}")
     return result
 
 
 def notes(plan: StudyPlan, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     """The conditions under which the numbers in the tables were measured."""
-    height, width = manifest["size"]
+    config, (height, width) = plan.config, manifest["size"]
     compared = len({trial.variant.name for trial in plan.trials if trial.variant.trained})
     return [
-        f"protocol {result['protocol']}, {result['evaluated_frames']} frames of {plan.scored_on}, "
-        f"clustering {plan.clustering}, configuration {result['config_hash']}",
+        f"protocol {result['protocol']}, {result['evaluated_frames']} frames of "
+        f"{config.scored_on}, clustering {config.clustering}, configuration "
+        f"{result['config_hash']}",
         f"{result['frames']} frames to pre-train on: {manifest['source']}, depth "
         f"{manifest['depth']}, {height}x{width} pixels",
-        f"{plan.steps} steps of one worker each, {2 * plan.base.frames_per_item} mixed images a "
+        f"{config.steps} steps of one worker each, {2 * config.pretrain.frames_per_item} mixed images a "
         f"step; seeds {', '.join(map(str, plan.seeds))} of weights, order and draws; "
         f"{result['machine']}",
         "in brackets: 95 % t intervals over the seeds, all on the same frames; differences are "
@@ -123,16 +124,16 @@ def label_notes(
 def machine(plan: StudyPlan) -> str:
     """The machine that the trials ran on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return f"{device}, {os.cpu_count()} cores, {plan.concurrent} trials at a time"
+    return f"{device}, {os.cpu_count()} cores, {plan.config.concurrent} trials at a time"
 
 
 def figures(plan: StudyPlan, summary: Summary, title: str) -> dict[str, Image]:
     """Scores of all seeds; features and context test for the networks of the first seed."""
     first = str(plan.seeds[0])
     networks = {
-        trial.variant.name: load_network(Path(found["checkpoint"]))[0]
+        trial.variant.name: load_network(Path(result["checkpoint"]))[0]
         for trial in plan.trials
-        if str(trial.seed) == first and (found := plan.result(trial))
+        if str(trial.seed) == first and (result := plan.result(trial))
     }
     frames = load_frames(plan.material.evaluation)
     drawn = {"scores": score_bars(summary, title), "features": feature_sheet(networks, frames)}

@@ -41,7 +41,7 @@ class StudyRecords:
         if result:
             numbers = {k: v for k, v in result.items() if isinstance(v, float)}
             rows.append(({f"final/{name}": value for name, value in numbers.items()}, 0))
-            rows.append(({k: numbers[k] for k in ("miou", "accuracy")}, self.plan.steps))
+            rows.append(({k: numbers[k] for k in ("miou", "accuracy")}, self.plan.config.steps))
         params = {"factors": to_plain(trial.variant), **to_plain(self.plan.settings(trial))}
         tags = {"cpcdr.protocol": self.protocol}
         tags |= {"cpcdr.alarm": self.errors[key]} if key in self.errors else {}
@@ -49,7 +49,7 @@ class StudyRecords:
 
     def report(self, key: str, config: Config, result: dict[str, Any]) -> str:
         """How far the training is; everything else is in the trial's folder."""
-        return f"{key}: step {result['step']}/{self.plan.steps}"
+        return f"{key}: step {result['step']}/{self.plan.config.steps}"
 
     def end(self, key: str, error: str) -> None:
         """Keep the error of a trial that failed."""

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
+from cpcdr.ablate.config import AblateConfig
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
 from cpcdr.runtime.strict_json import write_json
-from cpcdr.train.config import PretrainConfig, PretrainSettings
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
@@ -49,26 +50,16 @@ class StudyPlan:
     """What all trials of a study share.
 
     Attributes:
-        base: settings that all pre-trainings share.
-        steps: optimiser steps of each.
-        clustering: method of clustering prototypes.
+        config: of the study; its ``out`` is absolute.
         datasets: the dataset folder of each kind of regions.
         material: files that trials are scored with.
         trials: of the study.
-        out: absolute folder of the study.
-        concurrent: trials at the same time.
-        scored_on: description of the evaluation frames.
     """
 
-    base: PretrainSettings
-    steps: int
-    clustering: str
+    config: AblateConfig
     datasets: Mapping[str, Path]
     material: Material
     trials: tuple[StudyTrial, ...]
-    out: Path
-    concurrent: int
-    scored_on: str
 
     @property
     def seeds(self) -> list[int]:
@@ -81,12 +72,12 @@ class StudyPlan:
 
     def folder(self, trial: StudyTrial) -> Path:
         """The folder of a trial's checkpoints, history and result."""
-        return self.out / "trials" / trial.variant.name / f"seed-{trial.seed}"
+        return self.config.out / "trials" / trial.variant.name / f"seed-{trial.seed}"
 
     def settings(self, trial: StudyTrial) -> PretrainConfig:
         """The pre-training of a trial."""
-        data = self.datasets[trial.variant.regions]
-        return pretraining(trial.variant, self.base, data, trial.seed, self.steps)
+        data, config = self.datasets[trial.variant.regions], self.config
+        return pretraining(trial.variant, config.pretrain, data, trial.seed, config.steps)
 
     def result(self, trial: StudyTrial) -> dict[str, Any] | None:
         """The result of a finished trial; None if it is not finished."""
@@ -95,7 +86,7 @@ class StudyPlan:
 
     def finished(self) -> int:
         """Number of finished trials in the study's folder, including those of earlier starts."""
-        return len(list(self.out.glob("trials/*/seed-*/result.json")))
+        return len(list(self.config.out.glob("trials/*/seed-*/result.json")))
 
 
 def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
@@ -111,13 +102,13 @@ def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
         result["checkpoint"] = str(checkpoint)
         last = (read_history(folder / "history.jsonl") or [{}])[-1]
         result |= {name: last[name] for name in LAST if name in last}
-        result |= measure(checkpoint, plan.material, plan.clustering, trial.seed)
+        result |= measure(checkpoint, plan.material, plan.config.clustering, trial.seed)
         if not trial.variant.trained:
-            found = colour_scores(plan.material, trial.seed)
-            result |= {f"colour_{name}": value for name, value in found.items()}
+            baseline = colour_scores(plan.material, trial.seed)
+            result |= {f"colour_{name}": value for name, value in baseline.items()}
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_json(folder / "result.json", result)
-    tune.report({"step": plan.steps, "finished": True})
+    tune.report({"step": plan.config.steps, "finished": True})
 
 
 def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
@@ -172,7 +163,7 @@ def run_study(plan: StudyPlan, callback: Any) -> None:
             plan,
             {"trial": tune.grid_search(pending)},
             name=lambda parameters: str(parameters["trial"]),
-            folder=plan.out / "tune",
-            slots=TrialSlots(plan.concurrent),
+            folder=plan.config.out / "tune",
+            slots=TrialSlots(plan.config.concurrent),
             callback=callback,
         )

@@ -102,8 +102,8 @@ def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: Fr
     pretrained = source_of(manifest)
     if any(variant.regions == "objects" for variant in variants):
         with_finest_labels(pretrained)
-    known = {ref.path or ref.frame_id for ref in pretrained.refs()}
-    common = sum((ref.path or ref.frame_id) in known for ref in scored.refs())
+    trained_on = {ref.path or ref.frame_id for ref in pretrained.refs()}
+    common = sum((ref.path or ref.frame_id) in trained_on for ref in scored.refs())
     if common:
         raise InputError(
             f"{common} frames of {scored.spec} are among those that are pre-trained on; keep them "
@@ -116,25 +116,12 @@ def _plan(
 ) -> StudyPlan:
     """Everything that the trials need, made where it is missing."""
     datasets = _datasets(config, variants, run)
-    plan = StudyPlan(
-        base=config.pretrain,
-        steps=config.steps,
-        clustering=config.clustering,
-        datasets=datasets,
-        material=_material(config, source, datasets["depth"]),
-        trials=tuple(StudyTrial(variant, seed) for seed in config.seeds for variant in variants),
-        out=config.out,
-        concurrent=config.concurrent,
-        scored_on=_in_words(config),
-    )
+    material = _material(config, source, datasets["depth"])
+    trials = tuple(StudyTrial(variant, seed) for seed in config.seeds for variant in variants)
+    plan = StudyPlan(config, datasets, material, trials)
     # Refuse too few frames for a mosaic here rather than in every trial.
     task_of(plan.settings(plan.trials[0])).steps_per_epoch(1)
     return plan
-
-
-def _in_words(config: AblateConfig) -> str:
-    window = config.evaluate_options.window
-    return (config.evaluate or "unseen synthetic streets") + (f" [{window}]" if window else "")
 
 
 def _datasets(config: AblateConfig, variants: Sequence[Variant], run: Run) -> dict[str, Path]:

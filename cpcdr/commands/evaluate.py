@@ -24,10 +24,9 @@ from cpcdr.evaluate.clusters import (
 from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.counting import NETWORK, count_all
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
-from cpcdr.evaluate.matching import match, scores
+from cpcdr.evaluate.matching import match, matched_scores
 from cpcdr.evaluate.report import label_remarks, network_report, table, usage_report
 from cpcdr.evaluate.segmenters import (
-    ColourSegmenter,
     PrototypeSegmenter,
     Segmenter,
     open_network,
@@ -144,14 +143,14 @@ def _segmenters(
     return {
         NETWORK: network,
         UNTRAINED: prototype_segmenter(config.network, clusters, False, method, seed),
-        COLOUR: ColourSegmenter(fit_colour_position(images, clusters, seed)),
+        COLOUR: fit_colour_position(images, clusters, seed),
     }
 
 
 def _baseline_scores(totals: Mapping[str, NDArray[np.int64]]) -> dict[str, float | None]:
     result: dict[str, float | None] = {}
     for name in (UNTRAINED, COLOUR):
-        score = scores(match(totals[name]).fold(totals[name])) if name in totals else None
+        score = matched_scores(totals[name]) if name in totals else None
         result[f"{name}_miou"] = score.miou if score else None
         result[f"{name}_accuracy"] = score.accuracy if score else None
     return result

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.metrics import DepthErrors, depth_errors, eigen_crop, mean_errors
+from cpcdr.depth.metrics import Errors, depth_errors, eigen_crop, mean_errors
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.depth.sources import depth_digest, open_depth
@@ -82,8 +82,8 @@ def _against_truth(
     truth = open_depth(config.truth, "--truth")
     others = open_frames(config.baseline, config.options) if config.baseline else source
     mean_map = _mean_map(config, others, truth)
-    errors: list[DepthErrors] = []
-    baseline_errors: list[DepthErrors] = []
+    errors: list[Errors] = []
+    baseline_errors: list[Errors] = []
     rejected: list[str] = []
     shown: list[list[NDArray[np.uint8]]] = []
     refs = source.refs()
@@ -110,8 +110,8 @@ def _against_truth(
         )
     sheet = contact_sheet(shown[:5], ["frame", "disparity", "truth"])
     run.figure("depth", sheet, config.out)
-    means = {n: getattr(mean_errors(errors), n) for n in _NAMES}
-    means |= {f"baseline_{n}": getattr(mean_errors(baseline_errors), n) for n in _NAMES}
+    mean, baseline = mean_errors(errors), mean_errors(baseline_errors)
+    means = {n: mean[n] for n in _NAMES} | {f"baseline_{n}": baseline[n] for n in _NAMES}
     return means | {"measured_frames": len(errors), "rejected": len(rejected)}
 
 
@@ -141,7 +141,7 @@ def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSour
 
 def _errors(
     config: EvaluateDepthConfig, ref: FrameRef, predicted: Disparity, true: Disparity
-) -> DepthErrors:
+) -> Errors:
     if config.crop == "eigen":
         true = np.where(eigen_crop(true.shape), true, 0)
     depth = np.where(true > 0, 1 / np.maximum(true, 1e-6), 0)

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.runtime.errors import InputError
 
-
-@dataclass(frozen=True)
-class DepthErrors:
-    """Errors over the valid pixels.
-
-    Attributes:
-        abs_rel: mean |p - t| / t.
-        sq_rel: mean (p - t)² / t, in the unit of depth.
-        rmse: root mean square of p - t, in the unit of depth.
-        rmse_log: root mean square of ln p - ln t.
-        d1, d2, d3: fraction of pixels with max(p / t, t / p) below 1.25, 1.25², 1.25³.
-        scale: factor applied to the prediction.
-    """
-
-    abs_rel: float
-    sq_rel: float
-    rmse: float
-    rmse_log: float
-    d1: float
-    d2: float
-    d3: float
-    scale: float
+Errors = dict[str, float]
 
 
 def depth_errors(
@@ -39,7 +16,7 @@ def depth_errors(
     min_depth: float = 1e-3,
     max_depth: float = 80.0,
     median_scaling: bool = True,
-) -> DepthErrors:
+) -> Errors:
     """Errors of one predicted depth map.
 
     Pixels with min_depth < truth < max_depth count; 0, infinite and NaN mean no truth. The
@@ -51,6 +28,12 @@ def depth_errors(
         min_depth: smallest true depth that is evaluated, in the truth's unit.
         max_depth: largest true depth that is evaluated.
         median_scaling: off for predictions with a known scale.
+
+    Returns:
+        ``abs_rel``: mean |p - t| / t; ``sq_rel``: mean (p - t)² / t and ``rmse``: root mean square
+        of p - t, in the unit of depth; ``rmse_log``: root mean square of ln p - ln t; ``d1``,
+        ``d2``, ``d3``: fraction of pixels with max(p / t, t / p) below 1.25, 1.25², 1.25³;
+        ``scale``: factor applied to the prediction.
 
     Raises:
         InputError: shapes differ, no pixel has truth, or predictions that are not positive.
@@ -66,16 +49,14 @@ def depth_errors(
     scale = float(np.median(t) / np.median(p)) if median_scaling else 1.0
     p = np.clip(p * scale, min_depth, max_depth)
     ratio = np.maximum(p / t, t / p)
-    return DepthErrors(
-        abs_rel=float((np.abs(p - t) / t).mean()),
-        sq_rel=float(((p - t) ** 2 / t).mean()),
-        rmse=float(np.sqrt(((p - t) ** 2).mean())),
-        rmse_log=float(np.sqrt((np.log(p / t) ** 2).mean())),
-        d1=float((ratio < 1.25).mean()),
-        d2=float((ratio < 1.25**2).mean()),
-        d3=float((ratio < 1.25**3).mean()),
-        scale=scale,
-    )
+    return {
+        "abs_rel": float((np.abs(p - t) / t).mean()),
+        "sq_rel": float(((p - t) ** 2 / t).mean()),
+        "rmse": float(np.sqrt(((p - t) ** 2).mean())),
+        "rmse_log": float(np.sqrt((np.log(p / t) ** 2).mean())),
+        **{f"d{i}": float((ratio < 1.25**i).mean()) for i in (1, 2, 3)},
+        "scale": scale,
+    }
 
 
 def eigen_crop(shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -87,13 +68,12 @@ def eigen_crop(shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return inside
 
 
-def mean_errors(errors: list[DepthErrors]) -> DepthErrors:
-    """Mean of every field over frames, as published results are averaged.
+def mean_errors(errors: list[Errors]) -> Errors:
+    """Mean of every error over frames, as published results are averaged.
 
     Raises:
         InputError: no frames.
     """
     if not errors:
         raise InputError("No frames to average depth errors over.")
-    names = DepthErrors.__dataclass_fields__
-    return DepthErrors(**{n: float(np.mean([getattr(e, n) for e in errors])) for n in names})
+    return {name: float(np.mean([frame[name] for frame in errors])) for name in errors[0]}

@@ -26,7 +26,10 @@ class ColourPosition:
     scale: NDArray[np.float32]
     centres: NDArray[np.float32]
 
-    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The cluster of each pixel: uint8 [H, W, 3] RGB -> int64 [H, W] of 0..K-1."""
         features = colour_position(image) * self.scale
         # |f - c|^2 without |f|^2, which does not affect the argmin: one matrix product.

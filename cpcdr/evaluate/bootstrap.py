@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.evaluate.matching import Match, class_ious
 from cpcdr.runtime.errors import InputError
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A bootstrap interval of the mIoU: ``low`` and ``high`` in [0, 1], at confidence ``level``."""
-
-    low: float
-    high: float
-    level: float
 
 
 def miou_interval(
@@ -26,7 +15,7 @@ def miou_interval(
     samples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> Interval:
+) -> dict[str, float]:
     """Interval of the mIoU when frames are resampled with replacement.
 
     The match of the whole set is kept. Consecutive frames of one drive are correlated, so for them
@@ -34,6 +23,9 @@ def miou_interval(
 
     Args:
         confusions: int64 [F, P, K], one per frame.
+
+    Returns:
+        ``low`` and ``high`` in 0..1, at confidence ``level``.
 
     Raises:
         InputError: no pixel is labelled.
@@ -51,4 +43,4 @@ def miou_interval(
     ious = class_ious(hits, draws @ folded.sum(2), draws @ labelled)  # [samples, K]
     mious = np.nanmean(ious[~np.isnan(ious).all(1)], axis=1)
     low, high = np.quantile(mious, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level)
+    return {"low": float(low), "high": float(high), "level": level}

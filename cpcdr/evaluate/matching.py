@@ -108,6 +108,11 @@ def match(confusion: NDArray[np.int64]) -> Match:
     return Match(classes, num_classes, "hungarian")
 
 
+def matched_scores(confusion: NDArray[np.int64]) -> Scores:
+    """Scores of clusters under their best `match`, from their confusion int64 [P, K]."""
+    return scores(match(confusion).fold(confusion))
+
+
 def majority_vote(confusion: NDArray[np.int64]) -> Match:
     """Every cluster takes its majority class: many to one, chosen with the labels.
 

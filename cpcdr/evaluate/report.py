@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cpcdr.evaluate.bootstrap import miou_interval
 from cpcdr.evaluate.clusters import sum_clusters
 from cpcdr.evaluate.counting import MOST_GROUPS
-from cpcdr.evaluate.matching import Match, Scores, majority_vote, match, scores
+from cpcdr.evaluate.matching import Match, Scores, majority_vote, matched_scores, scores
 from cpcdr.frames import Protocol
 
 _LARGEST_TRAIN_ID = 18  # of Cityscapes, whose label ids reach 33
@@ -51,13 +51,13 @@ def network_report(
         takes its majority class, which uses the labels), ``per_class_iou``, ``absent_classes``.
     """
     score = scores(matched.fold(groups.sum(0)))
-    by_method = {name: _clustered(used, ids).miou for name, ids in clusterings.items()}
+    by_method = {name: clustered_scores(used, ids).miou for name, ids in clusterings.items()}
     result: dict[str, Any] = {"miou": score.miou, "accuracy": score.accuracy}
     labelled = groups[groups.any((1, 2))]
     if len(labelled) > 1:
         interval = miou_interval(labelled, matched)
         unit = "frames" if len(groups) < MOST_GROUPS else "groups of consecutive frames"
-        result["miou_interval"] = {**vars(interval), "over": f"{len(labelled)} {unit}"}
+        result["miou_interval"] = {**interval, "over": f"{len(labelled)} {unit}"}
     result |= {
         "miou_by_clustering": by_method,
         "miou_range": {"min": min(by_method.values()), "max": max(by_method.values())},
@@ -69,9 +69,13 @@ def network_report(
     return result
 
 
-def _clustered(used: NDArray[np.int64], clusters: NDArray[np.int64]) -> Scores:
-    counts = sum_clusters(used, clusters, used.shape[1])
-    return scores(match(counts).fold(counts))
+def clustered_scores(used: NDArray[np.int64], clusters: NDArray[np.int64]) -> Scores:
+    """Scores of the protocol from the pixels of each prototype and class, int64 [P, K].
+
+    Args:
+        clusters: int64 [P], the cluster of each prototype.
+    """
+    return matched_scores(sum_clusters(used, clusters, used.shape[1]))
 
 
 def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cpcdr.evaluate.baselines import ColourPosition
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
@@ -54,20 +53,6 @@ class PrototypeSegmenter:
         tensor = to_unit_float(torch.from_numpy(image).to(self.device))[None]
         nearest = self.network.assign(tensor, image.shape[:2])[0]
         return self.clusters[nearest.cpu().numpy()]
-
-
-@dataclass
-class ColourSegmenter:
-    """The baseline on colour and position."""
-
-    model: ColourPosition
-
-    def load(self) -> None:
-        """Nothing to load."""
-
-    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Cluster ids [H, W]."""
-        return self.model.predict(image)
 
 
 def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:

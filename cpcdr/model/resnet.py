@@ -29,19 +29,18 @@ class Encoder(nn.Module):
 
     Args:
         width: channels of the first layer; 64 is the published network.
-        in_channels: 3 for one image, 6 for two.
 
     Attributes:
         channels: channels of the five feature maps, strides 2, 4, 8, 16, 32.
     """
 
-    def __init__(self, backbone: str, width: int, in_channels: int = 3) -> None:
+    def __init__(self, backbone: str, width: int) -> None:
         super().__init__()
         from torchvision.models import resnet
 
         name, depths = BACKBONES[backbone]
         block = getattr(resnet, name)
-        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.channels = [width]
         previous = width
@@ -55,7 +54,7 @@ class Encoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, C, H, W] in [0, 1] -> five feature maps, finest first."""
+        """Images [B, 3, H, W] in [0, 1] -> five feature maps, finest first."""
         x = functional.relu(self.bn1(self.conv1((images - 0.45) / 0.225)), inplace=True)
         features = [x]
         x = functional.max_pool2d(x, 3, stride=2, padding=1)

@@ -41,8 +41,7 @@ from cpcdr.runtime.ranks import sum_over_ranks, together
 from cpcdr.runtime.strict_json import to_json
 from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
-from cpcdr.train.optimizer import amp, make_optimizer, resolve_precision
-from cpcdr.train.schedule import learning_rate
+from cpcdr.train.optimizer import amp, learning_rate, make_optimizer, resolve_precision
 from cpcdr.train.task import Task
 
 

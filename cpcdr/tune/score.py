@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from cpcdr.dataset import PreparedDataset, Sample
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
-from cpcdr.evaluate.matching import match, scores
+from cpcdr.evaluate.matching import matched_scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
 from cpcdr.frames.pick import spread, spread_frames
 from cpcdr.frames.protocols import evaluation_size
@@ -86,7 +86,7 @@ def score_network(
     regions = np.zeros((clusters, clusters))
     for sample in samples:
         regions += within(cluster[_nearest(network, sample.image)], sample.regions, clusters)
-    found = {"view_information": information(views), "region_information": information(regions)}
+    result = {"view_information": information(views), "region_information": information(regions)}
     if protocol:
         classes = len(get_protocol(protocol).classes)
         names = cluster_prototypes(directions, classes)
@@ -94,9 +94,9 @@ def score_network(
             (n, f.labels) for n, f in zip(seen, frames, strict=True) if f.labels is not None
         ]
         counts = sum(confusion(names[n], labels, classes, classes) for n, labels in labelled)
-        score = scores(match(np.asarray(counts)).fold(np.asarray(counts)))
-        found |= {"miou": score.miou, "accuracy": score.accuracy}
-    return found
+        score = matched_scores(np.asarray(counts))
+        result |= {"miou": score.miou, "accuracy": score.accuracy}
+    return result
 
 
 def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:

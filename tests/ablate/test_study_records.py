@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cpcdr.ablate.config import AblateConfig
 from cpcdr.ablate.measure import Material
 from cpcdr.ablate.record import StudyRecords
 from cpcdr.ablate.trials import StudyPlan, StudyTrial
 from cpcdr.ablate.variants import variants_of
-from cpcdr.train.config import SMALL
 from cpcdr.train.history import append_history
 
 
@@ -17,19 +17,8 @@ def plan(out: Path) -> StudyPlan:
     variants = variants_of(("full", "no-copy-paste"))
     trials = tuple(StudyTrial(variant, 0) for variant in variants)
     material = Material(out, None, out / "none")
-    return StudyPlan(
-        *(
-            SMALL.settings(),
-            40,
-            "average",
-            {"depth": out / "data"},
-            material,
-            trials,
-            out,
-            2,
-            "streets",
-        )
-    )
+    config = AblateConfig(steps=40, concurrent=2, out=out)
+    return StudyPlan(config, {"depth": out / "data"}, material, trials)
 
 
 def test_history_and_result_are_the_rows_of_a_trial(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ def test_the_interval_holds_the_score_and_grows_with_the_spread():
         confusions = tables(spread=spread)
         whole = match(confusions.sum(0))
         interval = miou_interval(confusions, whole, seed=1)
-        assert interval.low < scores(whole.fold(confusions.sum(0))).miou < interval.high
+        assert interval["low"] < scores(whole.fold(confusions.sum(0))).miou < interval["high"]
         assert interval == miou_interval(confusions, whole, seed=1)
-        widths.append(interval.high - interval.low)
+        widths.append(interval["high"] - interval["low"])
     assert widths[0] < widths[1] / 3
 
 
@@ -38,13 +38,13 @@ def test_agrees_with_a_plain_loop_over_resampled_sets():
     ]
     interval = miou_interval(confusions, whole, samples=2000, level=0.9)
     np.testing.assert_allclose(
-        (interval.low, interval.high), np.quantile(mious, [0.05, 0.95]), atol=0.01
+        (interval["low"], interval["high"]), np.quantile(mious, [0.05, 0.95]), atol=0.01
     )
 
 
 def test_frames_without_labels_change_only_the_resampling():
     confusions = np.concatenate([tables(frames=2), np.zeros((3, 5, 4), np.int64)])
     interval = miou_interval(confusions, match(confusions.sum(0)))
-    assert 0 < interval.low <= interval.high <= 1
+    assert 0 < interval["low"] <= interval["high"] <= 1
     with pytest.raises(InputError, match="label maps"):
         miou_interval(np.zeros((3, 5, 4), np.int64), match(np.zeros((5, 4), np.int64)))

@@ -28,7 +28,7 @@ def test_prototype_counts_give_the_scores_of_their_clusters() -> None:
     assert report["miou_by_clustering"] == direct and report["miou"] == direct["one"]
     assert report["miou_range"] == {"min": min(direct.values()), "max": max(direct.values())}
     interval = miou_interval(np.delete(groups, 4, 0), matched)
-    assert report["miou_interval"] == {**vars(interval), "over": "5 frames"}
+    assert report["miou_interval"] == {**interval, "over": "5 frames"}
     # By hand: each prototype its most frequent class.
     majority = np.zeros((3, 3), np.int64)
     for row in used:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cpcdr.dataset import PREPARED_SCHEMA
 from cpcdr.frames import open_frames
 from cpcdr.frames.row import frame_from_row, frame_row
 from cpcdr.runtime.errors import FrameError

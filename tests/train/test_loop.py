@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-import cpcdr.train.schedule
+import cpcdr.train.optimizer
 from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, step_folder
 from cpcdr.runtime.errors import InputError
 from cpcdr.train import loop, optimizer
@@ -354,10 +354,10 @@ def test_history_is_cut_at_the_step(tmp_path: Path) -> None:
 
 
 def test_the_schedules_example() -> None:
-    results = doctest.testmod(cpcdr.train.schedule)
+    results = doctest.testmod(cpcdr.train.optimizer)
     assert results.attempted > 0
     assert results.failed == 0
-    rates = [cpcdr.train.schedule.learning_rate(s, 100, 8, 0.1, 1e-5) for s in range(100)]
+    rates = [cpcdr.train.optimizer.learning_rate(s, 100, 8, 0.1, 1e-5) for s in range(100)]
     assert max(rates) == rates[7] == pytest.approx(0.1)
     assert rates[-1] == pytest.approx(1e-5)
     assert all(a <= b for a, b in itertools.pairwise(rates[:8]))
