@@ -94,8 +94,8 @@ def notes(plan: StudyPlan, manifest: Mapping[str, Any], result: Mapping[str, Any
         f"{result['config_hash']}",
         f"{result['frames']} frames to pre-train on: {manifest['source']}, depth "
         f"{manifest['depth']}, {height}x{width} pixels",
-        f"{config.steps} steps of one worker each, {2 * config.pretrain.frames_per_item} mixed images a "
-        f"step; seeds {', '.join(map(str, plan.seeds))} of weights, order and draws; "
+        f"{config.steps} steps of one worker each, {2 * config.pretrain.frames_per_item} mixed "
+        f"images a step; seeds {', '.join(map(str, plan.seeds))} of weights, order and draws; "
         f"{result['machine']}",
         "in brackets: 95 % t intervals over the seeds, all on the same frames; differences are "
         f"paired by seed; {compared} variants, no correction for multiple comparisons",
