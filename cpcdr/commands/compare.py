@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,14 +74,14 @@ def find_runs(client: MlflowClient, config: CompareConfig) -> list[Run]:
     """The selected runs, newest first."""
     experiment = client.get_experiment_by_name(config.experiment)
     if experiment is None:
-        known = sorted(e.name for e in client.search_experiments())
+        names = sorted(e.name for e in client.search_experiments())
         raise InputError(
             f"{without_password(tracking_uri())}: has no experiment '{config.experiment}'; there "
-            f"are {', '.join(known) or 'none'} (set MLFLOW_TRACKING_URI, or give --experiment)."
+            f"are {', '.join(names) or 'none'} (set MLFLOW_TRACKING_URI, or give --experiment)."
         )
     wanted = f"tags.`mlflow.parentRunId` = '{config.parent}'" if config.parent else ""
-    found = client.search_runs([experiment.experiment_id], wanted, max_results=1000)
-    kept = [r for r in found if not config.kinds or r.data.tags.get("cpcdr.kind") in config.kinds]
+    runs = client.search_runs([experiment.experiment_id], wanted, max_results=1000)
+    kept = [r for r in runs if not config.kinds or r.data.tags.get("cpcdr.kind") in config.kinds]
     if not kept:
         what = f"trials of {config.parent}" if config.parent else "such runs"
         raise InputError(f"experiment '{config.experiment}' has no {what}.")
@@ -92,19 +92,15 @@ def differing_params(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Parameters that are not the same in all runs, with their values."""
     names = sorted({name for run in runs for name in run.data.params})
     values = {name: [run.data.params.get(name, "") for run in runs] for name in names}
-    return {name: found for name, found in values.items() if len(set(found)) > 1}
+    return {name: column for name, column in values.items() if len(set(column)) > 1}
 
 
 def shared_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
     """Metrics that at least two runs have (one, where there is one run)."""
-    count: dict[str, int] = defaultdict(int)
-    for run in runs:
-        for name in run.data.metrics:
-            if not name.startswith("system/"):
-                count[name] += 1
+    count = Counter(name for run in runs for name in run.data.metrics)
     first = ("miou", "accuracy", "loss_over_lnK", "loss")
-    names = sorted(name for name, found in count.items() if found >= min(2, len(runs)))
-    return tuple(sorted(names, key=lambda n: (first.index(n) if n in first else len(first), n)))
+    shared = [n for n in count if count[n] >= min(2, len(runs)) and not n.startswith("system/")]
+    return tuple(sorted(shared, key=lambda n: (first.index(n) if n in first else len(first), n)))
 
 
 def best_by_protocol(runs: Sequence[Run]) -> dict[str, Run]:

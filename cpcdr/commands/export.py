@@ -100,8 +100,8 @@ def export_onnx(scores: nn.Module, out: Path) -> float:
         images = torch.rand(size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = scores(images).numpy()
-        (found,) = session.run(None, {"images": images.numpy()})
-        worst = max(worst, float(np.abs(found - expected).max() / np.ptp(expected)))
+        (scored,) = session.run(None, {"images": images.numpy()})
+        worst = max(worst, float(np.abs(scored - expected).max() / np.ptp(expected)))
     if worst > _TOLERANCE:
         raise InputError(f"{out}: ONNX differs from PyTorch by {worst:.2g}; nothing was written.")
     partial.replace(out)

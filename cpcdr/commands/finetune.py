@@ -150,8 +150,8 @@ def _score(
 
 def _predictions(segmenter: ClassSegmenter, frames: list[Frame], protocol: Protocol) -> Image:
     segmenter.load()
-    found = [segmenter.segment(frame.image) for frame in frames]
+    labels = [segmenter.segment(frame.image) for frame in frames]
     classes = len(protocol.classes)
     return prediction_sheet(
-        frames, found, protocol, Match(np.arange(classes), classes, "supervised")
+        frames, labels, protocol, Match(np.arange(classes), classes, "supervised")
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpcdr.commands.tune_regions import _tune
+from cpcdr.commands.tune_regions import tune
 from cpcdr.tune.config import TunePretrainConfig
 from cpcdr.tune.space import TRAINING_SPACE
 
@@ -23,4 +23,4 @@ def tune_pretrain(config: TunePretrainConfig) -> dict[str, Any]:
     default = dict(TRAINING_SPACE)
     if config.scheduler == "pbt":
         del default["prototypes"]
-    return _tune(config, default, "tune-pretrain", config.scheduler)
+    return tune(config, default, "tune-pretrain", config.scheduler)

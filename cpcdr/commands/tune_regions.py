@@ -42,7 +42,7 @@ from cpcdr.tune.region_stage import (
     sample_frames,
     score_sets,
 )
-from cpcdr.tune.report import Known, report
+from cpcdr.tune.report import Columns, report
 from cpcdr.tune.search import Search, claim_search, objective_of, setup_of
 from cpcdr.tune.space import (
     PLACES,
@@ -67,10 +67,11 @@ def tune_regions(config: TuneConfig) -> dict[str, Any]:
     Raises:
         InputError: frames, dataset or space cannot be used, or no trial finished.
     """
-    return _tune(config, REGION_SPACE, "tune", "asha")
+    return tune(config, REGION_SPACE, "tune", "asha")
 
 
-def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dict[str, Any]:
+def tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dict[str, Any]:
+    """Run or resume a search in the space that is given, or in the default one."""
     start, config = time.perf_counter(), replace(config, out=config.out.absolute())
     space = read_space(config.space) if config.space is not None else default
     fixed = [n for n in space if scheduler == "pbt" and PLACES[n].section in ("regions", "model")]
@@ -85,10 +86,10 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
     check_space(space, base, config.pretrain)
     identity = read_manifest(data)["hash"] if config.data is not None else STREET
     key = claim_search(config, space, identity)
-    told = config.identity() | {"objective": metric}
+    params = config.identity() | {"objective": metric}
     with (
         hold(config.out),
-        open_run(config.tracking, kind, key, told, config.out) as run,
+        open_run(config.tracking, kind, key, params, config.out) as run,
         ray_session(dashboard=True),  # without it, trials stopped early keep their resources
     ):
         run.tags({"cpcdr.config_hash": key})
@@ -98,14 +99,14 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
         run.dataset(data, read_manifest(data)["hash"])
         starts: list[Parameters] = [present(space, base, config.pretrain)]
         if isinstance(config, TuneConfig) and config.region_sets and region_ranges(space):
-            space, found = narrowed(config, data, base, space, run)
-            starts += [starts[0] | one for one in found]
+            space, best = narrowed(config, data, base, space, run)
+            starts += [starts[0] | parameters for parameters in best]
         setup = setup_of(config, data, base, scheduler)
         ledger = Ledger(config.out / "trials.jsonl")
         search = Search(config, setup, space, starts, metric, key, ledger)
         search.run(run, scheduler)
-        known = region_columns(config, search) if isinstance(config, TuneConfig) else {}
-        result = report(search, run, known)
+        columns = region_columns(config, search) if isinstance(config, TuneConfig) else {}
+        result = report(search, run, columns)
         return {
             **result,
             "protocol": open_frames(config.evaluate, config.options).protocol or None,
@@ -116,7 +117,7 @@ def _tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> di
         }
 
 
-def region_columns(config: TuneConfig, search: Search) -> Known:
+def region_columns(config: TuneConfig, search: Search) -> Columns:
     """The cheap stage's scores for the regions of every trial, by trial."""
     names = list(region_ranges(search.space))
     if not names:
@@ -145,14 +146,14 @@ def narrowed(
         )
         seconds = time.perf_counter() - begin
         write_atomic(config.out / "regions.csv", csv_text(stage.sets))
-        found = {
+        summary = {
             "score": stage.score,
             "consensus_against_pairs": stage.agreement,
             "sets_per_minute": round(60 * len(stage.sets) / seconds, 1),
             "space": as_yaml(stage.space),
             "starts": stage.starts,
         }
-        write_yaml(path, found)
+        write_yaml(path, summary)
     values = read_yaml(path)
     print(
         f"{config.region_sets} region settings by '{values['score']}', "

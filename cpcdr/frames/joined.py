@@ -41,7 +41,7 @@ class JoinedSources:
 
     def notes(self) -> list[str]:
         """What a user should know of the files of each part."""
-        return [f"{part.spec}: {said}" for part in self.parts for said in notes_of(part)]
+        return [f"{part.spec}: {note}" for part in self.parts for note in notes_of(part)]
 
     def frame_rates(self) -> dict[str, float]:
         """Nominal frames a second by sequence, of parts that are video."""

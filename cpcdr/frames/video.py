@@ -92,18 +92,17 @@ class VideoFiles:
 
     def notes(self) -> list[str]:
         """What a user should know of the files: what is passed over, and what is done to frames."""
-        found = []
+        notes = []
         if self.root.is_dir():
-            every = walk_files(self.root, ("",)).values()
-            found = passed_over([f for folder in every for f in folder], self._files(), "video")
-        names = defaultdict(list)
+            notes = passed_over(self._every_file(), self._files(), "video")
+        sequences = defaultdict(list)
         for name, index in self._indices():
-            for said in _notes(index):
-                names[said].append(name)
-        for said, those in names.items():
-            more = f" and {len(those) - 3} more" if len(those) > 3 else ""
-            found.append(f"{said}: {', '.join(those[:3])}{more}")
-        return found
+            for sentence in _notes(index):
+                sequences[sentence].append(name)
+        for sentence, names in sequences.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            notes.append(f"{sentence}: {', '.join(names[:3])}{more}")
+        return notes
 
     def frame_rates(self) -> dict[str, float]:
         """Nominal frames a second by sequence, counting every ``stride``-th frame only."""
@@ -131,9 +130,11 @@ class VideoFiles:
         return list(zip(names, files, strict=True))
 
     def _files(self) -> list[Path]:
-        """The videos below the folder: named so, or found to be."""
-        every = walk_files(self.root, ("",))
-        return [f for folder in every.values() for f in folder if _is_video(f)]
+        """The videos below the folder, by their names or by their content."""
+        return [file for file in self._every_file() if _is_video(file)]
+
+    def _every_file(self) -> list[Path]:
+        return [f for files in walk_files(self.root, ("",)).values() for f in files]
 
 
 def video_index(path: Path) -> VideoIndex:
@@ -162,16 +163,16 @@ def _sequence(name: str, index: VideoIndex, packet: int) -> str:
 
 
 def _notes(index: VideoIndex) -> list[str]:
-    said = []
+    notes = []
     if index.interlaced:
-        said.append("interlaced; the upper field is taken, and the lines between are interpolated")
+        notes.append("interlaced; the upper field is taken, and the lines between are interpolated")
     aspects = {size.aspect for _, size in index.changes} - {Fraction(1)}
-    said += [f"pixels {a.numerator}:{a.denominator}, which intrinsics follow" for a in aspects]
+    notes += [f"pixels {a.numerator}:{a.denominator}, which intrinsics follow" for a in aspects]
     if index.broken_off:
-        said.append("cannot be read to its end; what comes after is not counted")
+        notes.append("cannot be read to its end; what comes after is not counted")
     if index.streams > 1:
-        said.append(f"{index.streams} video tracks, of which number {index.stream} is read")
-    return said
+        notes.append(f"{index.streams} video tracks, of which number {index.stream} is read")
+    return notes
 
 
 def _is_video(file: Path) -> bool:

@@ -24,7 +24,7 @@ from cpcdr.frames.video_index import (
 _NEAR_PACKETS = 16
 """A key frame at most so far ahead is reached by decoding on, a farther one by seeking."""
 _STRICT = ("mjpeg", "mpeg1video", "mpeg2video")
-"""Decoders that tell of damage only if they are to stop at it. H.264's would stop at less, such as
+"""Decoders that report damage only if they are to stop at it. H.264's would stop at less, such as
 an odd remark beside the pictures; HEVC's, VP9's and AV1's find no fault with most damaged data."""
 _TRIES = 3
 """Key frames, one before the other, that are sought until a seek ends before the wanted one."""
@@ -34,8 +34,8 @@ class Decoder:
     """A container and its decoder. Pictures are handed out forwards; going back means a seek.
 
     Attributes:
-        trouble: packets since the last seek at which decoder or container told of damage; with
-            several threads, the decoder tells some packets late.
+        trouble: packets since the last seek at which decoder or container reported damage; with
+            several threads, the decoder reports it some packets late.
     """
 
     def __init__(self, path: Path, index: VideoIndex, threads: int) -> None:
@@ -82,7 +82,7 @@ class Decoder:
                 return None
 
     def trouble_before(self, packet: int, key: int) -> list[int]:
-        """Where damage is told of in what is decoded from a key frame to before a packet."""
+        """Where damage is reported in what is decoded from a key frame to before a packet."""
         self._start(key)
         while self._next < packet and self._feed():
             self._look_through()
@@ -92,7 +92,7 @@ class Decoder:
         return self.trouble
 
     def troubled(self, key: int) -> bool:
-        """Whether damage was told of from a key frame on."""
+        """Whether damage was reported from a key frame on."""
         return any(packet >= key for packet in self.trouble)
 
     def _look_through(self) -> None:
@@ -188,12 +188,12 @@ class Decoder:
         return False
 
     def _number_of(self, packet: Any) -> int | None:
-        """Which packet of the file this is, told by its place, its length and, if need be, time."""
+        """Which packet of the file this is, by its place, its length and, if need be, its time."""
         index = self._index
         same = index.sizes == packet.size
         if packet.pos is not None:
             same &= index.positions == packet.pos
         if np.count_nonzero(same) > 1:
             same &= index.stamps == (packet.dts if packet.pts is None else packet.pts)
-        found = np.flatnonzero(same)
-        return int(found[0]) if len(found) == 1 else None
+        matches = np.flatnonzero(same)
+        return int(matches[0]) if len(matches) == 1 else None

@@ -113,7 +113,7 @@ def video_streams(container: Any) -> list[Any]:
     names = set(container.format.name.split(","))
     if names & _NO_VIDEO or any(name.endswith("_pipe") for name in names):
         return []
-    found = [
+    moving = [
         stream
         for stream in container.streams.video
         if stream.codec_context is not None
@@ -121,7 +121,7 @@ def video_streams(container: Any) -> list[Any]:
         and 0 < stream.width * stream.height <= MAX_PIXELS
     ]
     return sorted(
-        found,
+        moving,
         key=lambda s: (
             s.frames != 1,
             bool(s.disposition & Disposition.default),
@@ -292,9 +292,9 @@ def _decoded_order(path: Path, index: int, most: int | None = None) -> NDArray[n
 
 def _rate(interval: float, stream: Any) -> float:
     """Pictures a second: as the stream says if that fits its time stamps, which may be rounded."""
-    said = float(stream.guessed_rate or 0)
-    measured = float(1 / (interval * stream.time_base)) if interval else said
-    return round(said if abs(said - measured) < 0.05 * measured else measured, 3)
+    stated = float(stream.guessed_rate or 0)
+    measured = float(1 / (interval * stream.time_base)) if interval else stated
+    return round(stated if abs(stated - measured) < 0.05 * measured else measured, 3)
 
 
 def _places(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -313,16 +313,16 @@ def _usable_keys(packets: _Packets, codec: str) -> NDArray[np.int64]:
     return np.flatnonzero(packets.keys) if packets.keys.any() and not packed else np.zeros(1, int)
 
 
-def _lost(container: Any, stream: Any, path: Path, found: int, length: int) -> int:
+def _lost(container: Any, stream: Any, path: Path, count: int, length: int) -> int:
     """Pictures that the container's own table lists behind the end of the file."""
     names = container.format.name
     if "mov" in names:
         listed = len(stream.index_entries)
-        if listed > found and any(e.pos + e.size > length for e in stream.index_entries):
-            return listed - found
-    if names == "avi" and stream.frames > found:
+        if listed > count and any(e.pos + e.size > length for e in stream.index_entries):
+            return listed - count
+    if names == "avi" and stream.frames > count:
         with path.open("rb") as file:
             riff = file.read(8)
         if int.from_bytes(riff[4:8], "little") + 8 > length:
-            return int(stream.frames) - found
+            return int(stream.frames) - count
     return 0

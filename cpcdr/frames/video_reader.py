@@ -4,7 +4,7 @@ Each packet is fed with its number, and each picture comes out with the number o
 that no time stamp decides which picture was decoded.
 
 Damage spreads: decoders conceal what is missing and mark only the first picture of a damaged
-stretch. Hence what follows an error, up to the next key frame, is rejected too. To tell exactly
+stretch. Hence what follows an error, up to the next key frame, is rejected too. To find exactly
 where an error begins, the stretch is decoded once more with one thread.
 """
 
@@ -127,8 +127,8 @@ class VideoReader:
     def _first_damaged(self, key: int) -> int:
         """The first packet of a stretch that does not decode cleanly; past the end if all do."""
         last = self._index.end_of(key)
-        found = Decoder(self._path, self._index, 1).trouble_before(last, self._before(key))
-        return min((p for p in found if key <= p < last), default=len(self._index.sizes))
+        trouble = Decoder(self._path, self._index, 1).trouble_before(last, self._before(key))
+        return min((p for p in trouble if key <= p < last), default=len(self._index.sizes))
 
     def _from_earlier(self, packet: int, key: int) -> av.VideoFrame | None:
         """The picture, decoded from farther back: from 1, 2, 4, ... key frames before.

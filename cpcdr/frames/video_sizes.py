@@ -1,4 +1,4 @@
-"""Where the pictures of a video stream change their size, told by its packets."""
+"""Where the pictures of a video stream change their size, according to its packets."""
 
 from __future__ import annotations
 

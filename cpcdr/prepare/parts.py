@@ -42,8 +42,8 @@ def write_part(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def _write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [{name: row[name] for name in schema.names} for row in rows]
-    write_parquet(path, pa.Table.from_pylist(chosen, schema=schema))
+    records = [{name: row[name] for name in schema.names} for row in rows]
+    write_parquet(path, pa.Table.from_pylist(records, schema=schema))
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

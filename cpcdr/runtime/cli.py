@@ -52,21 +52,21 @@ def parse(
     text = (
         f"{description}\n\n--config FILE.yaml: take defaults from a file (may be repeated).{note}"
     )
-    told, shown = io.StringIO(), io.StringIO()
+    errors, output = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(shown):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
             return tyro.cli(config_type, args=rest, default=default, description=text, prog=prog)
     except SystemExit as left:
         if left.code:
-            raise InputError(_sentence(told.getvalue())) from None
-        print(essential_first(shown.getvalue(), getattr(config_type, "essential", ())), flush=True)
+            raise InputError(_sentence(errors.getvalue())) from None
+        print(essential_first(output.getvalue(), getattr(config_type, "essential", ())), flush=True)
         raise
 
 
-def _sentence(told: str) -> str:
+def _sentence(text: str) -> str:
     """tyro's boxed error as a sentence: the error and the nearest existing flag."""
-    boxed = "│" in told  # elsewhere the terminal has only ASCII, and the title is a part of its own
-    lines = [line.strip(" │") for line in told.splitlines() if line[:1] not in ("╭", "╰")]
+    boxed = "│" in text  # elsewhere the terminal has only ASCII, and the title is a part of its own
+    lines = [line.strip(" │") for line in text.splitlines() if line[:1] not in ("╭", "╰")]
     parts = re.split(r"[─-]{9,}", " ".join(lines))
     what = parts[0 if boxed else 1].strip().rstrip(".")
     flag = re.search(r"Perhaps you meant:[^-]*(--[\w.-]+)", " ".join(lines))

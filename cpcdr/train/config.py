@@ -202,6 +202,21 @@ SMALL_REGIONS = RegionConfig(superpixels=40000, plane_weight=1.0)
 """Frames 200 pixels wide need finer superpixels for objects that are a few pixels wide."""
 
 
+_NO_FLAG = tyro.conf.Suppress[tyro.conf.Fixed[int]]
+
+
+@dataclass(frozen=True)
+class FinetuneModelConfig(ModelConfig):
+    """Sizes of a network to fine-tune.
+
+    Projector and prototypes belong to pre-training. They are part of every checkpoint, but no
+    labels reach them, so that they have no flags.
+    """
+
+    feature_dim: _NO_FLAG = 128
+    prototypes: _NO_FLAG = 1000
+
+
 @dataclass(frozen=True)
 class FinetuneSettings:
     """What is trained on which labels.
@@ -227,7 +242,7 @@ class FinetuneSettings:
 
     network: Annotated[str, _FLAT] = "scratch"
     transfer: Literal["backbone", "network"] = "backbone"
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: FinetuneModelConfig = field(default_factory=FinetuneModelConfig)
     fraction: float = 1.0
     size: tuple[int, int] = (384, 768)
     scales: tuple[float, float] = (0.5, 2.0)
@@ -361,9 +376,8 @@ class FinetuneConfig:
     @staticmethod
     def presets() -> dict[str, FinetuneConfig]:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        settings = FinetuneSettings(
-            model=SMALL.model, size=(96, 192), scales=(0.75, 1.5), batch_size=8
-        )
+        model = FinetuneModelConfig(**vars(SMALL.model))
+        settings = FinetuneSettings(model=model, size=(96, 192), scales=(0.75, 1.5), batch_size=8)
         train = TrainConfig(
             steps=100, optimizer="adamw", lr=1e-3, final_lr=0.0, schedule="poly", clip_norm=1.0
         )

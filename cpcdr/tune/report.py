@@ -31,7 +31,8 @@ from cpcdr.tune.trial import score
 if TYPE_CHECKING:
     from optuna import Study
 
-Known = dict[int, dict[str, float]]
+Columns = dict[int, dict[str, float]]
+"""More metrics of the trials, by their numbers."""
 CANDIDATES = (
     *("label_free", *LABEL_FREE),
     *("prototype_entropy", "prototypes_used", "loss_over_lnK", "regions_per_frame"),
@@ -39,11 +40,11 @@ CANDIDATES = (
 """Label-free metrics whose rank correlation with mIoU a search reports."""
 
 
-def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
+def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
     """Write trials.csv, reports.csv, best.yaml and figures; print the table and the next commands.
 
     Args:
-        known: metrics by trial, in addition to those that it reported.
+        columns: metrics in addition to those that the trials reported.
 
     Returns:
         the part of the command's ``RESULT`` about the trials.
@@ -56,11 +57,11 @@ def report(search: Search, run: Run, known: Known) -> dict[str, Any]:
         raise InputError(f"{search.config.out}: no trial finished; see the errors above.")
     ranked = ranking(scored, search.metric)
     best = ranked[0]
-    _write_tables(search, run, known)
+    _write_tables(search, run, columns)
     table = trial_table(ranked, search)
     print(table)
     run.text("trials.txt", table + "\n")
-    correlations = rank_correlations(scored, search.setup.every, known)
+    correlations = rank_correlations(scored, search.setup.every, columns)
     if correlations:
         text = correlation_table(correlations)
         print(text)
@@ -99,22 +100,22 @@ def compare(search: Search, best: Trial) -> dict[str, Any]:
     frames = search.config.test_frames()
     if not frames:
         return {"test": None}
-    found: dict[str, Any] = {"test": frames}
+    result: dict[str, Any] = {"test": frames}
     for name, trial in (("winner", best), ("default", search.ledger.trials[0])):
         checkpoint = newest_checkpoint(search.setup.folder(trial.number) / "checkpoints")
         if checkpoint is not None:
             scores = score(search.setup, checkpoint, frames)
-            found |= {f"{name}_{k}": v for k, v in scores.items() if k in ("miou", "label_free")}
-    if "winner_miou" in found and "default_miou" in found:
+            result |= {f"{name}_{k}": v for k, v in scores.items() if k in ("miou", "label_free")}
+    if "winner_miou" in result and "default_miou" in result:
         print(
-            f"on the held-out {frames}: mIoU {100 * found['winner_miou']:.1f} "
-            f"(winner, trial {best.number}), {100 * found['default_miou']:.1f} (default)."
+            f"on the held-out {frames}: mIoU {100 * result['winner_miou']:.1f} "
+            f"(winner, trial {best.number}), {100 * result['default_miou']:.1f} (default)."
         )
-    return found
+    return result
 
 
 def rank_correlations(
-    trials: Sequence[Trial], every: int, known: Known
+    trials: Sequence[Trial], every: int, columns: Columns
 ) -> dict[str, dict[str, float]]:
     """Spearman's rank correlation of every other metric with mIoU.
 
@@ -130,18 +131,18 @@ def rank_correlations(
         return {}
     first = [(t, t.reports[0]) for t in trials if t.reports[0]["step"] == every]
     last = [(t, t.reports[-1]) for t in trials]
-    chosen = {"first": first, "full": [(t, r) for t, r in last if t.status == DONE], "last": last}
-    ends = {k: [row | known.get(t.number, {}) for t, row in v] for k, v in chosen.items()}
-    names = [*CANDIDATES, *next(iter(known.values()), {})]
-    found: dict[str, dict[str, float]] = {}
+    groups = {"first": first, "full": [(t, r) for t, r in last if t.status == DONE], "last": last}
+    ends = {k: [row | columns.get(t.number, {}) for t, row in v] for k, v in groups.items()}
+    names = [*CANDIDATES, *next(iter(columns.values()), {})]
+    correlations: dict[str, dict[str, float]] = {}
     for name in names:
-        found[name] = {}
+        correlations[name] = {}
         for when, rows in ends.items():
-            pairs = np.array([[row[name], row["miou"]] for row in rows if not _nan(row[name])])
+            pairs = np.array([[row[name], row["miou"]] for row in rows if _is_number(row[name])])
             enough = len(pairs) >= 3 and bool((np.ptp(pairs, axis=0) > 0).all())
             rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if enough else math.nan
-            found[name] |= {when: rho, f"n_{when}": len(pairs)}
-    return found
+            correlations[name] |= {when: rho, f"n_{when}": len(pairs)}
+    return correlations
 
 
 def correlation_table(correlations: dict[str, dict[str, float]]) -> str:
@@ -173,13 +174,13 @@ def trial_table(ranked: Sequence[Trial], search: Search) -> str:
     return "\n" + text_table([head, *rows], str.rjust)
 
 
-def _write_tables(search: Search, run: Run, known: Known) -> None:
+def _write_tables(search: Search, run: Run, columns: Columns) -> None:
     """trials.csv (the last report of each trial) and reports.csv (all of them)."""
     trials, reports = [], []
     for trial in search.ledger.trials:
         about = {"trial": trial.number, "end": trial.status, "reason": trial.reason}
         last = trial.reports[-1] if trial.reports else {}
-        trials.append({**about, **last, **known.get(trial.number, {}), **trial.parameters})
+        trials.append({**about, **last, **columns.get(trial.number, {}), **trial.parameters})
         reports += [{"trial": trial.number, **row} for row in trial.reports]
     for name, rows in (("trials.csv", trials), ("reports.csv", reports)):
         path = search.config.out / name
@@ -187,30 +188,30 @@ def _write_tables(search: Search, run: Run, known: Known) -> None:
         run.artifact(path)
 
 
-def importances(study: Study, seed: int) -> dict[str, float]:
+def importances(study: Study, evaluator: Any) -> dict[str, float]:
     """Fraction of the variance of the scores that each parameter explains.
 
-    fANOVA of a random forest (Hutter et al. 2014); empty with fewer than six trials inside the
-    space, where it would only fit noise.
+    Empty with fewer than six trials inside the space, where it would only fit noise.
     """
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.importance import get_param_importances
 
     if len(study.trials) < 6 or len({trial.value for trial in study.trials}) < 2:
         return {}
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+    return get_param_importances(study, evaluator=evaluator)
 
 
 def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]) -> None:
     """Optuna's figures compare the trials at their first report, where all are equally trained."""
-    from optuna.importance import FanovaImportanceEvaluator
+    from optuna.importance import FanovaImportanceEvaluator  # Hutter et al. 2014
 
     study = study_of(search.ledger.trials, search.space, search.metric, step=search.setup.every)
-    name, seed = f"{search.metric} after {search.setup.every} steps", search.config.seed
-    if found := importances(study, seed):
-        evaluator = FanovaImportanceEvaluator(seed=seed)
+    name = f"{search.metric} after {search.setup.every} steps"
+    evaluator = FanovaImportanceEvaluator(seed=search.config.seed)
+    if fractions := importances(study, evaluator):
         options = {"evaluator": evaluator, "target_name": name}
         run.figure("importance", optuna_figure("plot_param_importances", study, **options))
-        write_yaml(search.config.out / "importance.yaml", {k: float(v) for k, v in found.items()})
+        plain = {k: float(v) for k, v in fractions.items()}
+        write_yaml(search.config.out / "importance.yaml", plain)
     if study.trials:
         picture = optuna_figure("plot_parallel_coordinate", study, target_name=name)
         run.figure("parallel_coordinates", picture)
@@ -255,5 +256,5 @@ def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
-def _nan(value: float) -> bool:
-    return value is None or math.isnan(value)
+def _is_number(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)

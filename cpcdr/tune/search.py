@@ -26,7 +26,7 @@ from cpcdr.tune.config import SearchConfig
 from cpcdr.tune.ledger import FAILED, OPEN, Ledger, Trial
 from cpcdr.tune.propose import propose
 from cpcdr.tune.record import LedgerRecords
-from cpcdr.tune.space import Parameters, Space
+from cpcdr.tune.space import Parameters, Range, Space
 from cpcdr.tune.trial import TrialSetup, run_trial
 
 
@@ -43,8 +43,8 @@ def objective_of(config: SearchConfig, space: Space) -> str:
             "labelled frames with --evaluate."
         )
     wanted = max(config.clusters, len(get_protocol(protocol).classes) if protocol else 0)
-    chosen = space["prototypes"].values if "prototypes" in space else ()
-    fewest = min([*chosen, *([] if chosen else [config.pretrain.model.prototypes])])
+    default = Range("choice", (config.pretrain.model.prototypes,))
+    fewest = min(space.get("prototypes", default).values)
     if fewest < wanted:
         raise InputError(
             f"{fewest} prototypes cannot form {wanted} clusters: search more prototypes, or "
@@ -53,21 +53,17 @@ def objective_of(config: SearchConfig, space: Space) -> str:
     return config.objective if config.objective != "auto" else "miou" if protocol else "label_free"
 
 
-def scored_digest(config: SearchConfig) -> str:
-    """Of the files that trials are scored on; ``""`` where none are, or frames are rendered."""
-    return frames_digest(open_frames(config.evaluate, config.options)) if config.evaluate else ""
-
-
 def claim_search(config: SearchConfig, space: Space, dataset_hash: str) -> str:
     """Make the search's folder, or check that it belongs to this search; its key.
 
     Raises:
         InputError: the folder holds another search.
     """
-    told = {**config.identity(), "space": to_plain(space), "dataset": dataset_hash}
-    if scored := scored_digest(config):
-        told["scored"] = scored
-    return claim(config.out, "search.yaml", told, "a search")
+    identity = {**config.identity(), "space": to_plain(space), "dataset": dataset_hash}
+    if config.evaluate:
+        scored = frames_digest(open_frames(config.evaluate, config.options))
+        identity |= {"scored": scored} if scored else {}
+    return claim(config.out, "search.yaml", identity, "a search")
 
 
 @dataclass
@@ -157,7 +153,7 @@ class Search:
             run_trial,
             self.setup,
             parameters,
-            name=lambda chosen: f"trial-{chosen['number']}",
+            name=lambda parameters: f"trial-{parameters['number']}",
             folder=self.config.out / "tune",
             slots=slots,
             callback=recorder,
@@ -166,8 +162,8 @@ class Search:
         )
 
 
-def _of_member(members: dict[int, Trial], name: str, chosen: dict[str, Any]) -> Any:
-    return members[chosen["number"]].parameters[name]
+def _of_member(members: dict[int, Trial], name: str, parameters: dict[str, Any]) -> Any:
+    return members[parameters["number"]].parameters[name]
 
 
 def setup_of(config: SearchConfig, data: Path, regions: Any, scheduler: str = "asha") -> TrialSetup:

@@ -19,7 +19,7 @@ from cpcdr.commands.config import DemoConfig
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import PretrainConfig
+from cpcdr.train.config import FinetuneConfig, PretrainConfig
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.tune.config import SearchConfig
 
@@ -54,11 +54,12 @@ NEEDS = {
 def leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """Path, type hint and value of every field that is no configuration itself."""
     hints = typing.get_type_hints(type(config), include_extras=True)
+    hidden = typing.get_args(tyro.conf.Suppress[int])[1]
     for field in dataclasses.fields(config):
         value, here = getattr(config, field.name), (*path, field.name)
         if dataclasses.is_dataclass(value):
             yield from leaves(value, here)
-        else:
+        elif hidden not in getattr(hints[field.name], "__metadata__", ()):
             yield here, hints[field.name], value
 
 
@@ -142,6 +143,15 @@ def test_the_test_finds_a_flag_that_is_overwritten(monkeypatch: pytest.MonkeyPat
     whole = task_of
     monkeypatch.setitem(globals(), "task_of", lambda c: whole(dataclasses.replace(c, items=1)))
     assert effective(given) == effective(parse(PretrainConfig, "", []))
+
+
+def test_what_fine_tuning_does_not_train_has_no_flag() -> None:
+    flags = {flag(path, hint) for path, hint, _ in leaves(parse(FinetuneConfig, "", []))}
+    assert "--finetune.model.width" in flags
+    for name in ("--finetune.model.prototypes", "--finetune.model.feature-dim"):
+        assert name not in flags
+        with pytest.raises(InputError, match="unrecognized"):
+            parse(FinetuneConfig, "", [name, "8"])
 
 
 def test_no_two_flags_have_one_name() -> None:
