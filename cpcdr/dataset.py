@@ -52,6 +52,18 @@ INDEX_SCHEMA = pa.schema(
 )
 FORMAT = 1
 """Of dataset folders; a larger one is refused."""
+_MANIFEST: dict[str, Any] = {
+    "hash": str,
+    "config_hash": str,
+    "config": dict,
+    "frames": int,
+    "rejected": int,
+    "size": list,
+    "regions_per_frame": int | float,
+    "source": str,
+    "depth": str,
+}
+_MANIFEST_CONFIG: dict[str, Any] = {"frames": str, "options": dict, "regions": dict, "size": list}
 ROWS_PER_GROUP = 4
 """Rows that are read together: few, because an item takes its frames from everywhere."""
 
@@ -201,19 +213,31 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise InputError(f"{folder}: is not a prepared dataset; {hint if partial else other}.")
     try:
         manifest = parse_object(content)
-        if not isinstance(manifest["hash"], str) or not isinstance(manifest["frames"], int):
-            raise TypeError("hash or frames")
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
+        raise damaged_manifest(path, str(error)) from error
+    version = manifest.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
         raise InputError(
-            f"{path}: is damaged; make the dataset again with cpcdr prepare."
-        ) from error
-    found = manifest.get("format", FORMAT)
-    if not isinstance(found, int) or found > FORMAT:
-        raise InputError(
-            f"{path}: has format {found}, and this version of cpcdr reads up to {FORMAT}; update "
+            f"{path}: has format {version}, and this version of cpcdr reads up to {FORMAT}; update "
             "cpcdr."
         )
+    _check_kinds(manifest, _MANIFEST, path)
+    _check_kinds(manifest["config"], _MANIFEST_CONFIG, path)
+    if not all(isinstance(n, int) for n in manifest["size"]) or len(manifest["size"]) != 2:
+        raise damaged_manifest(path, "size is not two numbers")
     return manifest
+
+
+def _check_kinds(entries: dict[str, Any], kinds: dict[str, Any], path: str) -> None:
+    for key, kind in kinds.items():
+        value = entries.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise damaged_manifest(path, f"{key} is {str(value)[:40]!r}")
+
+
+def damaged_manifest(path: str | Path, reason: str) -> InputError:
+    """The sentence on a manifest that cannot be used."""
+    return InputError(f"{path}: is damaged ({reason}); make the dataset again with cpcdr prepare.")
 
 
 def read_table(folder: Path | str, name: str, schema: pa.Schema) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from manifests import manifest
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,8 @@ def _make_manifest(folder: Path) -> None:
     from cpcdr.prepare.config import PrepareConfig
     from cpcdr.runtime.config import to_plain
 
-    facts = {"hash": "0123456789ab", "frames": 8, "rejected": 0, "size": [64, 128]}
-    facts |= {"config": to_plain(PrepareConfig()), "regions_per_frame": 82.0, "depth": "x"}
-    (folder / "manifest.json").write_text(json.dumps(facts, indent=2))
+    text = manifest(8, size=[64, 128], config=to_plain(PrepareConfig()))
+    (folder / "manifest.json").write_text(text)
 
 
 def _read_manifest(folder: Path) -> None:

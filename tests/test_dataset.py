@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifests import manifest
 
 from cpcdr.dataset import (
     INDEX_SCHEMA,
@@ -70,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
             for at, row in enumerate(rows)
         ]
     pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), folder / "frames.parquet")
-    (folder / "manifest.json").write_text(json.dumps({"hash": "h", "frames": 11}))
+    (folder / "manifest.json").write_text(manifest(11))
     return folder
 
 
@@ -146,7 +147,18 @@ def test_what_is_no_dataset_is_said_with_the_remedy(tmp_path: Path) -> None:
         PreparedDataset(tmp_path / "half")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"a"', "{}", '{"hash": "h"}', "null"])
+DAMAGED = [
+    manifest(3, size=[8]),
+    manifest(3, size=["8", 8]),
+    manifest(3, rejected="none"),
+    manifest(3, frames=True),
+    manifest(3, config=[]),
+    manifest(3, config={"regions": {}}),
+    manifest(3, regions_per_frame=None),
+]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"a"', "{}", '{"hash": "h"}', "null", *DAMAGED])
 def test_a_damaged_manifest_is_said(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json: is damaged"):
@@ -215,7 +227,7 @@ def test_a_flipped_bit_in_a_part_is_noticed(tmp_path: Path) -> None:
     (folder / "data").mkdir(parents=True)
     write_part(folder, [prepared_row("s", i) | {"reason": ""} for i in range(5)])
     finish(folder)
-    (folder / "manifest.json").write_text(json.dumps({"hash": "x", "frames": 5}))
+    (folder / "manifest.json").write_text(manifest(5))
     dataset = PreparedDataset(folder)
     (part,) = (folder / "data").glob("*.parquet")
     assert is_whole(part) and damaged_files(folder) == []

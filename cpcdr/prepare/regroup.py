@@ -70,16 +70,10 @@ def region_settings(data: Path) -> RegionConfig:
     """The region settings that a dataset was prepared with.
 
     Raises:
-        InputError: it is not a dataset, or its manifest does not say.
+        InputError: it is not a dataset, or the settings are none.
     """
-    config, path = read_manifest(data).get("config"), data / "manifest.json"
-    section = config.get("regions") if isinstance(config, dict) else None
-    if not isinstance(section, dict):
-        raise InputError(
-            f"{path}: has no section config.regions, so it is damaged; make the dataset again with "
-            "cpcdr prepare."
-        )
-    return overlay(RegionConfig(), section, str(path))
+    section = read_manifest(data)["config"]["regions"]
+    return overlay(RegionConfig(), section, str(data / "manifest.json"))
 
 
 def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from manifests import manifest
 from mlflow import MlflowClient
 
 from cpcdr.commands.prepare import _check_same, _identity, prepare
@@ -290,9 +290,8 @@ def test_regroup_equals_grouping_from_scratch(tmp_path: Path) -> None:
     write_part(data, [rows[0] | {"frame_id": "torn", "stage": "frames", "reason": "no image"}])
     assert finish(data)[1]["frame_id"].to_pylist() == ["torn"]
     shutil.rmtree(data / "rejected")  # as publication does
-    manifest = {"hash": "a", "config_hash": "b", "frames": 6}
-    manifest["config"] = {"regions": to_plain(REGIONS)}  # type: ignore[assignment]
-    (data / "manifest.json").write_text(json.dumps(manifest))
+    made = {"frames": STREET, "options": {}, "size": [0, 0], "regions": to_plain(REGIONS)}
+    (data / "manifest.json").write_text(manifest(6, hash="a", config=made))
     new = RegionConfig(superpixels=20000, separation=0.4, gain=30.0)
     made = regroup(data, out, new)
     assert made["regrouped_from"] == "a"
@@ -372,14 +371,9 @@ def test_changed_input_files_are_noticed_and_named(tmp_path: Path) -> None:
     identity = _identity(given)
     assert identity["inputs"].keys() == {"frames", "depth"} and identity == _identity(given)
     given.out.mkdir()
-    manifest = {
-        "hash": "x",
-        "frames": 2,
-        "config_hash": config_hash(identity),
-        "config": given.identity(),
-        "inputs": identity["inputs"],
-    }
-    (given.out / "manifest.json").write_text(json.dumps(manifest))
+    entries = {"config": given.identity(), "inputs": identity["inputs"]}
+    text = manifest(2, config_hash=config_hash(identity), **entries)
+    (given.out / "manifest.json").write_text(text)
     _check_same(given.out, identity)
     changed = cv2.imread(str(maps / "frames" / "00000001.png"), cv2.IMREAD_UNCHANGED) // 2
     assert cv2.imwrite(str(maps / "frames" / "00000001.png"), changed)

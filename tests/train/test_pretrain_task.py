@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from manifests import manifest
 
 from cpcdr.dataset import PreparedDataset, encode_disparity, encode_png16
 from cpcdr.loss.config import LossConfig
@@ -44,8 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir(parents=True)
     write_part(folder, [row(i) for i in range(FRAMES)])
     finish(folder)
-    manifest = {"hash": "x", "frames": FRAMES, "size": [64, 96]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(manifest(FRAMES, size=[64, 96]))
     return folder
 
 
