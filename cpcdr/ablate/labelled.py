@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
 from cpcdr.frames.pick import spread
-from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.errors import FrameError, InputError, first_line
 from cpcdr.runtime.progress import Progress
-from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.strict_json import read_json, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +87,19 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
 
 
 def load_frames(folder: Path) -> LabelledFrames:
-    """Read what `store_frames` wrote."""
-    about = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
-    images, labels = (
-        np.load(folder / name, mmap_mode="r", allow_pickle=False)[: about["frames"]]
-        for name in ("images.npy", "labels.npy")
-    )
-    protocol, reason = get_protocol(about["protocol"]), about.get("reason", "")
-    return LabelledFrames(images, labels, protocol, about["left_out"], reason)
+    """Read what `store_frames` wrote.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    remedy = f"delete the folder {folder} and run the same command again"
+    about = read_json(folder / "frames.json", remedy)
+    try:
+        images, labels = (
+            np.load(folder / name, mmap_mode="r", allow_pickle=False)[: about["frames"]]
+            for name in ("images.npy", "labels.npy")
+        )
+        protocol, reason = get_protocol(about["protocol"]), about.get("reason", "")
+        return LabelledFrames(images, labels, protocol, int(about["left_out"]), reason)
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+        raise InputError(f"{folder}: is damaged ({first_line(error)}); {remedy}.") from error

@@ -7,7 +7,6 @@ with more variants or seeds.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from cpcdr.ablate.config import AblateConfig
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
 from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
-from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.strict_json import read_json, write_json
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import LocalReporter, train_loop
@@ -82,7 +81,7 @@ class StudyPlan:
     def result(self, trial: StudyTrial) -> dict[str, Any] | None:
         """The result of a finished trial; None if it is not finished."""
         path = self.folder(trial) / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def finished(self) -> int:
         """Number of finished trials in the study's folder, including those of earlier starts."""

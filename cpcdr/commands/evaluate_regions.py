@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.sources import open_depth
+from cpcdr.depth.sources import DepthSource, depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateRegionsConfig
-from cpcdr.frames import Frame, fit, open_frames
+from cpcdr.frames import Frame, FrameSource, fit, open_frames
+from cpcdr.frames.digest import frames_digest
 from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
 from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import label_quality, shape_quality
@@ -87,13 +88,15 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     plain = without(config, "tracking", "out")
-    digest = config_hash(plain)
+    source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
+    inputs = [frames_digest(source), depth_digest(depth)]
+    digest = config_hash({**plain, "inputs": inputs})
     with (
         hold(config.out),
         open_run(config.tracking, "evaluate-regions", digest, plain, config.out) as run,
     ):
         measures = _Measures()
-        for frame, disparity in _frames(config):
+        for frame, disparity in _frames(source, depth, config.size):
             measures.add(frame, disparity, dict(_cuts(config, frame, disparity)))
         if not measures.frames:
             raise InputError(f"{config.frames}: no frame can be measured; check frames and depth.")
@@ -116,13 +119,14 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
         return result
 
 
-def _frames(config: EvaluateRegionsConfig) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
+def _frames(
+    source: FrameSource, depth: DepthSource, size: tuple[int, int]
+) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
     """Frames with their disparity; reports frames left out at the end."""
-    source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     rejected: list[str] = []
     for ref in Progress(source.refs(), desc="regions", unit="frame"):
         try:
-            frame = fit(source.read(ref), config.size)
+            frame = fit(source.read(ref), size)
             (disparity,) = depth([frame])
         except FrameError as error:
             rejected.append(str(error))

@@ -46,6 +46,9 @@ class CityscapesTree:
         files = "camera/*_camera.json of Cityscapes, the sequence's first where a frame has none"
         return note(self.options, f"{files}; else {note(self.options)}")
 
+    def camera_files(self) -> list[Path]:
+        return sorted((self.root / "camera").rglob("*_camera.json"))
+
     def refs(self) -> list[FrameRef]:
         refs: dict[str, FrameRef] = {}
         for tree in _IMAGE_TREES:

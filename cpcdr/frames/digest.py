@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cpcdr.frames.frame import FrameSource
+from cpcdr.frames.joined import camera_files_of
 
 _EDGE = 4096
 _READERS = 16
 
 
 def frames_digest(source: FrameSource) -> str:
-    """Digest of the files of all frames, with their label maps and right images.
+    """Digest of the files of all frames, with label maps, right images, calibration and poses.
 
     ``""`` where no frame has a file, as those that are rendered: their spec says all.
     """
@@ -23,12 +24,14 @@ def frames_digest(source: FrameSource) -> str:
     files = {path for ref in refs for path in (ref.path, ref.label_path, ref.right_path) if path}
     if not files:
         return ""
-    prints = _fingerprints(files)
+    cameras = camera_files_of(source)
+    prints = _fingerprints(files | {str(path) for path in cameras})
     lines = [
         f"{ref.frame_id} {prints.get(ref.path)} {prints.get(ref.label_path)} "
         f"{prints.get(ref.right_path)}"
         for ref in refs
     ]
+    lines += [f"{path} {prints[str(path)]}" for path in cameras]
     return _digest(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, FrameSource
@@ -43,6 +44,10 @@ class JoinedSources:
         """What a user should know of the files of each part."""
         return [f"{part.spec}: {note}" for part in self.parts for note in notes_of(part)]
 
+    def camera_files(self) -> list[Path]:
+        """Calibration and pose files of all parts."""
+        return [path for part in self.parts for path in camera_files_of(part)]
+
     def frame_rates(self) -> dict[str, float]:
         """Nominal frames a second by sequence, of parts that are video."""
         rates = [frame_rates_of(part) for part in self.parts]
@@ -64,6 +69,19 @@ def notes_of(source: FrameSource) -> list[str]:
 def frame_rates_of(source: FrameSource) -> dict[str, float]:
     """Nominal frames a second by sequence; empty where the source is not video."""
     return source.frame_rates() if isinstance(source, WithFrameRates) else {}
+
+
+def camera_files_of(source: FrameSource) -> list[Path]:
+    """Files beside the frames that intrinsics and poses come from."""
+    return source.camera_files() if isinstance(source, WithCameraFiles) else []
+
+
+@runtime_checkable
+class WithCameraFiles(Protocol):
+    """A source with calibration or poses of its own."""
+
+    def camera_files(self) -> list[Path]:
+        """The files, sorted."""
 
 
 @runtime_checkable

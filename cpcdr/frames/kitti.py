@@ -58,6 +58,9 @@ class KittiRaw:
     def intrinsics_note(self) -> str:
         return note(self.options, "P_rect of KITTI's calib_cam_to_cam.txt")
 
+    def camera_files(self) -> list[Path]:
+        return sorted(self.root.glob("*/calib_cam_to_cam.txt"))
+
     def refs(self) -> list[FrameRef]:
         refs = []
         for date in list_folders(self.root):
@@ -107,6 +110,9 @@ class KittiOdometry:
     @property
     def intrinsics_note(self) -> str:
         return note(self.options, "P of KITTI odometry's calib.txt")
+
+    def camera_files(self) -> list[Path]:
+        return sorted([*self.root.glob("sequences/*/calib.txt"), *self.root.glob("poses/*.txt")])
 
     def refs(self) -> list[FrameRef]:
         refs = []

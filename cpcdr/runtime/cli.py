@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, Union
 
 import tyro
 
-from cpcdr.runtime.config import overlay, read_yaml
+from cpcdr.runtime.config import overlay, read_yaml, to_plain
 from cpcdr.runtime.errors import InputError, no_room
 from cpcdr.runtime.help import essential_first
 from cpcdr.runtime.names import readable
@@ -55,7 +55,9 @@ def parse(
     errors, output = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
-            return tyro.cli(config_type, args=rest, default=default, description=text, prog=prog)
+            config = tyro.cli(config_type, args=rest, default=default, description=text, prog=prog)
+        # What a file may not hold (nan, inf, numbers of more than 64 bits) is no argument either.
+        return overlay(config, to_plain(config), "command line")
     except SystemExit as left:
         if left.code:
             raise InputError(_sentence(errors.getvalue())) from None

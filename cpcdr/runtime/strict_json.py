@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cpcdr.runtime.config import write_atomic
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, first_line
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -49,6 +49,18 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("is no object")
     return value
+
+
+def read_json(path: Path, remedy: str = "delete it and run the same command again") -> Any:
+    """The object in a file that this program wrote.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return parse_object(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is damaged ({first_line(error)}); {remedy}.") from error
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -89,6 +89,9 @@ def test_a_study_runs_continues_and_records(
     check_records(second, full)
     with pytest.raises(InputError, match="other settings"):
         ablate(study(out, steps=5))
+    (full / "result.json").write_text("{")
+    with pytest.raises(InputError, match=r"result.json: is damaged .*; delete it and run the same"):
+        ablate(study(out, seeds=(0, 1)))
 
 
 def check_records(result: dict[str, Any], folder: Path) -> None:

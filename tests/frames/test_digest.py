@@ -42,6 +42,27 @@ def test_rendered_frames_have_no_files() -> None:
     assert frames_digest(open_frames("synthetic:streets=1,frames=2,height=32,width=64")) == ""
 
 
+def test_calibration_and_poses_count(tmp_path: Path) -> None:
+    images(tmp_path / "image_0")
+    sequence = tmp_path / "tree" / "sequences" / "00"
+    sequence.mkdir(parents=True)
+    (tmp_path / "image_0").rename(sequence / "image_0")
+    calibration, poses = sequence / "calib.txt", tmp_path / "tree" / "poses" / "00.txt"
+    poses.parent.mkdir()
+    calibration.write_text("P0: 72 0 24 0 0 73 16 0 0 0 1 0\n")
+    poses.write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    spec = f"kitti-odometry:{tmp_path / 'tree'}"
+    seen = {frames_digest(open_frames(spec))}
+    calibration.write_text("P0: 70 0 24 0 0 73 16 0 0 0 1 0\n")
+    seen.add(frames_digest(open_frames(spec)))
+    poses.write_text("1 0 0 5 0 1 0 0 0 0 1 0\n")
+    seen.add(frames_digest(open_frames(spec)))
+    assert len(seen) == 3
+    joined = [frames_digest(open_frames(f"{spec},{images(tmp_path / 'b')}"))]
+    calibration.write_text("P0: 71 0 24 0 0 73 16 0 0 0 1 0\n")
+    assert frames_digest(open_frames(f"{spec},images:{tmp_path / 'b'}")) not in joined
+
+
 def test_files_in_any_order_and_names_count(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)

@@ -202,3 +202,22 @@ def test_a_preset_lies_under_files_and_the_command_line(tmp_path: Path) -> None:
     assert parse(WithPresets, "text", [*files, "--value", "2"]) == WithPresets(2, 7)
     with pytest.raises(InputError, match="'huge' is unknown; choose small or large"):
         parse(WithPresets, "text", ["--preset", "huge"])
+
+
+@dataclass(frozen=True)
+class Rates:
+    rate: float = 0.1
+    seed: int = 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("--rate nan", "rate must be a finite number, not nan"),
+        ("--rate inf", "rate must be a finite number, not inf"),
+        ("--seed 99999999999999999999", "seed is too large a number"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(argument: str, reason: str) -> None:
+    with pytest.raises(InputError, match=f"command line: {reason}"):
+        parse(Rates, "", argument.split())

@@ -11,6 +11,7 @@ import pytest
 from cpcdr.runtime.config import overlay, read_yaml, write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import file_inside
+from cpcdr.runtime.strict_json import read_json
 from cpcdr.runtime.yaml_loader import load_yaml
 from cpcdr.train.history import read_history
 from cpcdr.tune.ledger import Ledger
@@ -138,3 +139,13 @@ def test_no_file_is_written_outside_its_folder(tmp_path: Path, name: str) -> Non
     with pytest.raises(InputError, match="outside of it"):
         file_inside(tmp_path, name)
     assert file_inside(tmp_path, "a/..b/c.png") == tmp_path / "a" / "..b" / "c.png"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00", "[" * 100_000])
+def test_a_damaged_json_file_of_ours_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"result.json: is damaged .*; delete it and run the same"):
+        read_json(path)
+    with pytest.raises(InputError, match=r"nothing.json: is damaged .*; make it again\."):
+        read_json(tmp_path / "nothing.json", "make it again")

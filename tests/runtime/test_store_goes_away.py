@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import logging
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +24,7 @@ from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.history import append_history, read_history
 
 CONFIG = TrackingConfig()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -148,3 +154,25 @@ def test_a_journal_from_elsewhere_deletes_no_file(tmp_path: Path) -> None:
     outbox.entries.append({"op": "file", "path": str(precious), "folder": "", "stored": True})
     outbox.remove(outbox.head())
     assert precious.exists() and not outbox.entries
+
+
+_CONNECT = "from cpcdr.runtime.tracking import store\nstore.connect({uri!r}, 'e', 'k', 'n', {{}})"
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_tables_are_made_leaves_nothing_half_made(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CONNECT.format(uri=uri)], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    databases = [tmp_path / name for name in ("mlflow.db", ".mlflow.db.partial")]
+    size = 0
+    while process.poll() is None and size < 300_000:
+        for path in databases:
+            with contextlib.suppress(FileNotFoundError):
+                size = max(size, path.stat().st_size)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "killed in the middle"
+    _, run = store.connect(uri, "e", "k", "n", {})
+    assert run.data.tags["cpcdr.run_key"] == "k"
+    assert [path.name for path in tmp_path.glob("*partial*")] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_tree import camvid_tree
 from optuna.importance import FanovaImportanceEvaluator
 
 from cpcdr.commands.prepare import prepare
@@ -165,3 +166,14 @@ def test_a_folder_belongs_to_one_search(tmp_path: Path) -> None:
             claim_search(changed, SPACE, "data")
     with pytest.raises(InputError, match="holds a search with other settings"):
         claim_search(config, SPACE, "other data")
+
+
+def test_changed_labels_are_another_search(tmp_path: Path) -> None:
+    camvid_tree(tmp_path / "tree")
+    spec = f"camvid:{tmp_path / 'tree'}"
+    config = SearchConfig(out=tmp_path / "out", evaluate=spec)
+    assert claim_search(config, SPACE, "data") == claim_search(config, SPACE, "data")
+    labels = tmp_path / "tree" / "labels"
+    (labels / "A_002.png").write_bytes((labels / "A_003.png").read_bytes())
+    with pytest.raises(InputError, match="holds a search with other settings: scored"):
+        claim_search(config, SPACE, "data")

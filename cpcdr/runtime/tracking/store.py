@@ -90,6 +90,7 @@ def connect(
     mlflow.store.db.utils.MAX_RETRY_COUNT = 3  # ten, each after twice the time, are 102 s
     with _lock(uri):
         _check_sqlite(uri)
+        _make_database(uri)
         client = mlflow.MlflowClient(uri)
         experiment_id = _experiment_id(client, experiment, uri)
         run = _find_or_create(client, experiment_id, key, name, _environment() | tags)
@@ -172,6 +173,25 @@ def _check_sqlite(uri: str) -> None:
             f"The tracking store {path} {problem}: set MLFLOW_TRACKING_URI to sqlite:///FILE or to "
             "a server, or use --tracking none."
         )
+
+
+def _make_database(uri: str) -> None:
+    """Make a missing database beside its place, then rename it.
+
+    MLflow makes its tables one by one and cannot open a database that was left in between.
+    """
+    path = _sqlite_path(uri)
+    if path is None or (path.exists() and path.stat().st_size):
+        return
+    import mlflow
+
+    partial = path.with_name(f".{path.name}.partial")
+    for file in (partial, partial.with_name(f"{partial.name}-journal")):
+        file.unlink(missing_ok=True)
+    made = f"sqlite:///{partial}"
+    mlflow.MlflowClient(made).search_experiments(max_results=1)
+    forget(made)
+    partial.replace(path)
 
 
 @contextlib.contextmanager
