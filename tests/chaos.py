@@ -299,9 +299,12 @@ def main() -> int:
             folder = Path(temporary) / f"{runs:03d}-{name}"
             run = Run(name, folder, made[needs][2] if needs else None)
             kinds: list[str] = []
-            orphans += disturb(run, seconds, rng, kinds.append)
+            try:
+                orphans += disturb(run, seconds, rng, kinds.append)
+                found = differences(expected, outcome(folder))
+            except AssertionError as error:
+                found = [str(error)]
             counts.update(kinds)
-            found = differences(expected, outcome(folder))
             wrong += [f"{folder.name}: {what}" for what in found]
             print(f"{folder.name}: {', '.join(kinds) or 'no kill'}: {found or 'equal'}", flush=True)
             runs += 1
