@@ -262,13 +262,10 @@ def read_table(folder: Path | str, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def epoch_items(frames: int, per_item: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Which frames make which item of an epoch: a function of (seed, epoch) alone.
+    """Which frames make which item of M frames in an epoch: a function of (seed, epoch) alone.
 
     The dataset is cut into ``per_item`` equal stretches, at a place that changes with the epoch,
     and each item takes one frame of every stretch: its frames are far apart in the recordings.
-
-    Args:
-        per_item: M.
 
     Returns:
         int64 [frames // per_item, per_item], no frame twice.

@@ -19,10 +19,7 @@ MIN_DISPARITY = 0.005
 
 
 def pixel_rays(intrinsics: Tensor, height: int, width: int) -> Tensor:
-    """Viewing rays of all pixels, scaled to z = 1.
-
-    Args:
-        intrinsics: [..., 4].
+    """Viewing rays of all pixels by intrinsics [..., 4], scaled to z = 1.
 
     Returns:
         [..., 3, H, W]: ((u - cx) / fx, (v - cy) / fy, 1).

@@ -32,12 +32,10 @@ Method = Callable[[NDArray[np.uint8], int], NDArray[np.integer]]
 
 
 def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
-    """Make ``out`` from ``data`` with regions of another kind; a finished ``out`` is reused.
+    """Make ``out`` from ``data`` with regions of another kind: slic, felzenszwalb or objects.
 
-    SLIC and Felzenszwalb cut each frame into as many pieces as it has depth regions.
-
-    Args:
-        kind: ``slic``, ``felzenszwalb`` or ``objects``.
+    A finished ``out`` is reused. SLIC and Felzenszwalb cut each frame into as many pieces as it has
+    depth regions.
 
     Returns:
         the manifest of ``out``.

@@ -13,11 +13,7 @@ from cpcdr.trials.child_run import ChildRun, Config
 
 @dataclass
 class StudyRecords:
-    """Reads what trials write into their folders; they have their names as keys.
-
-    Attributes:
-        errors: of the trials that failed in this start, by name.
-    """
+    """Reads what trials write into their folders; they have their names as keys."""
 
     plan: StudyPlan
     protocol: str

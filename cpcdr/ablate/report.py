@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from cpcdr.ablate.statistics import Estimate, estimate, paired
+from cpcdr.ablate.statistics import estimate, paired
 from cpcdr.ablate.variants import FULL, NO_PASTE
 from cpcdr.evaluate.clusters import METHODS
 from cpcdr.runtime.tables import csv_text, text_table
@@ -54,11 +54,7 @@ def with_colour(results: Rows) -> list[Mapping[str, Any]]:
 
 
 def summarise(rows: Rows) -> Summary:
-    """Estimates over the seeds, and of the paired differences from the references.
-
-    Args:
-        rows: ``variant``, ``seed`` and metrics of each trial.
-    """
+    """Estimates over the seeds, and of paired differences, of rows: variant, seed and metrics."""
     skipped = ("variant", "seed", "checkpoint")
     table: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
@@ -70,14 +66,14 @@ def summarise(rows: Rows) -> Summary:
     for name, metrics in table.items():
         summary[name] = {}
         for key, values in metrics.items():
-            found: dict[str, Any] = estimate(values.values()).plain()
-            found["values"] = {str(seed): value for seed, value in sorted(values.items())}
-            found["minus"] = {
-                other: paired(values, table[other][key]).plain()
+            row = estimate(values.values())
+            row["values"] = {str(seed): value for seed, value in sorted(values.items())}
+            row["minus"] = {
+                other: paired(values, table[other][key])
                 for other in REFERENCES
                 if other != name and key in table.get(other, {})
             }
-            summary[name][key] = found
+            summary[name][key] = row
     return summary
 
 
@@ -89,31 +85,31 @@ def cells(summary: Summary, metric: Metric) -> list[list[str]]:
         return []
     rows = [["variant", "n", metric.title, *(f"minus {other}" for other in others)]]
     for name in having:
-        found = summary[name][metric.key]
-        row = [name, str(found["n"]), interval_text(found, metric.factor)]
+        estimated = summary[name][metric.key]
+        row = [name, str(estimated["n"]), interval_text(estimated, metric.factor)]
         for other in others:
-            difference = found["minus"].get(other)
+            difference = estimated["minus"].get(other)
             text = interval_text(difference, metric.factor, "+") if difference else "–"
-            if difference and difference["n"] != found["n"]:
+            if difference and difference["n"] != estimated["n"]:
                 text += f" n={difference['n']}"
             row.append(text)
         rows.append(row)
     return rows
 
 
-def interval_text(found: Mapping[str, Any], factor: float, sign: str = "") -> str:
+def interval_text(interval: Mapping[str, Any], factor: float, sign: str = "") -> str:
     """``31.2 [29.0, 33.4]``; the mean alone if there is no interval.
 
     >>> interval_text({"mean": 0.312, "low": None, "high": None}, 100, "+")
     '+31.2'
     """
     digits = 1 if factor > 1 else 3
-    if found["mean"] is None:
+    if interval["mean"] is None:
         return "–"
-    text = f"{factor * found['mean']:{sign}.{digits}f}"
-    if found["low"] is None:
+    text = f"{factor * interval['mean']:{sign}.{digits}f}"
+    if interval["low"] is None:
         return text
-    low, high = (f"{factor * found[end]:{sign}.{digits}f}" for end in ("low", "high"))
+    low, high = (f"{factor * interval[end]:{sign}.{digits}f}" for end in ("low", "high"))
     return f"{text} [{low}, {high}]"
 
 
@@ -152,13 +148,13 @@ def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:
 
 def csv_table(summary: Summary) -> str:
     """One line per variant and metric: estimates and paired differences."""
-    ends = [field.name for field in fields(Estimate)]
+    ends = ("mean", "low", "high", "n")
     lines = []
     for name, metrics in summary.items():
-        for key, found in metrics.items():
-            line = {"variant": name, "metric": key, **{end: found[end] for end in ends}}
+        for key, row in metrics.items():
+            line = {"variant": name, "metric": key, **{end: row[end] for end in ends}}
             for other in REFERENCES:
-                minus = found["minus"].get(other, {})
+                minus = row["minus"].get(other, {})
                 line |= {f"minus {other}: {end}": minus.get(end) for end in ends}
             lines.append(line)
     return csv_text(lines)

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its Student t confidence interval.
-
-    Attributes:
-        mean: NaN without values.
-        low, high: ends of the interval; NaN with fewer than two values.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def plain(self) -> dict[str, Any]:
-        """With None instead of NaN, which JSON lacks."""
-        return {k: v if math.isfinite(v) else None for k, v in vars(self).items()}
+Estimate = dict[str, Any]
+"""``mean``, ``low`` and ``high`` end of its Student t interval, ``n``; None where undefined."""
 
 
 def estimate(values: Iterable[float], level: float = 0.95) -> Estimate:
@@ -35,20 +18,17 @@ def estimate(values: Iterable[float], level: float = 0.95) -> Estimate:
     Source:
         "Student", The probable error of a mean, Biometrika 1908.
 
-    >>> found = estimate([1.0, 2.0, 3.0])
-    >>> round(found.low, 3), found.mean, round(found.high, 3)
-    (-0.484, 2.0, 4.484)
+    >>> {name: round(value, 3) for name, value in estimate([1.0, 2.0, 3.0]).items()}
+    {'mean': 2.0, 'low': -0.484, 'high': 4.484, 'n': 3}
     """
     from scipy.stats import t
 
     x = np.array([v for v in values if math.isfinite(v)])
-    if not len(x):
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = float(x.mean())
-    if len(x) < 2:
-        return Estimate(mean, math.nan, math.nan, 1)
+    mean = float(x.mean()) if len(x) else None
+    if mean is None or len(x) < 2:
+        return {"mean": mean, "low": None, "high": None, "n": len(x)}
     half = float(t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Estimate(mean, mean - half, mean + half, len(x))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(x)}
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:

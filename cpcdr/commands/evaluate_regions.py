@@ -36,11 +36,7 @@ OURS = "depth regions"
 
 @dataclass
 class _Measures:
-    """Measures accumulated over frames.
-
-    Attributes:
-        sizes: regions by power of four of their area in pixels.
-    """
+    """Measures accumulated over frames; ``sizes`` counts regions by power of four of their area."""
 
     frames: int = 0
     rows: dict[str, list[dict[str, float]]] = field(default_factory=dict)

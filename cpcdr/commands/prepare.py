@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cpcdr.dataset import FORMAT, PreparedDataset, read_manifest
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.digest import files_digest, frames_digest
+from cpcdr.frames.pick import spread
 from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.prepare.figures import dataset_sheet
 from cpcdr.prepare.parts import damaged_files, drop_damaged, finish, finished_ids, publish, reopen
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.png_tree import check_region_maps
@@ -43,6 +44,7 @@ from cpcdr.runtime.run_folder import claim, is_empty, refuse_other
 from cpcdr.runtime.storage import copy_dataset
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
 _VERSIONS = ("cpcdr", "torch", "numpy", "opencv-python-headless", "av")
 
@@ -241,3 +243,13 @@ def _size_of_first(partial: Path, index: pa.Table) -> list[int]:
         partial / "data" / index["part"][0].as_py(), columns=["height", "width"]
     ).slice(index["row"][0].as_py(), 1)
     return [part["height"][0].as_py(), part["width"][0].as_py()]
+
+
+def dataset_sheet(dataset: PreparedDataset, frames: int = 4) -> NDArray[np.uint8]:
+    """A contact sheet of frames spread over the dataset: uint8 [H, W, 3]."""
+    rows, names = [], []
+    for sample in dataset.samples(spread(len(dataset), frames)):
+        regions = colour_regions(sample.regions, sample.image)
+        rows.append([sample.image, colour_disparity(sample.disparity), regions])
+        names.append(f"{sample.frame_id}, {int(sample.regions.max()) + 1} regions")
+    return contact_sheet(rows, ["frame", "disparity", "coherent depth regions"], names)

@@ -65,11 +65,7 @@ class DepthHealth:
 
 
 def depth_health(maps: Sequence[Disparity], failed: int = 0, reason: str = "") -> DepthHealth:
-    """Health of the disparity maps of different frames.
-
-    Args:
-        maps: float32 [H, W] each, 0 = invalid.
-    """
+    """Health of the disparity maps of different frames, float32 [H, W] each, 0 = invalid."""
     holes, valid = 0, 0
     for disparity in maps:
         lower = disparity[disparity.shape[0] // 2 :]

@@ -103,11 +103,7 @@ class DepthModel(nn.Module):
         return metrics
 
     def reconstruct(self, batch: dict[str, Any], aligned: bool = True) -> Reconstruction:
-        """The current frames from their neighbours.
-
-        Args:
-            aligned: align motions by ``alignment_steps``; otherwise use the predicted ones.
-        """
+        """The current frames from their neighbours, by predicted or by ``aligned`` motions."""
         disparities = self.depth(batch["jittered"][:, 1])
         poses = self._predicted_poses(batch["jittered"])
         # Half precision would shift reprojected points by whole pixels.

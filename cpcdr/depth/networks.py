@@ -20,11 +20,7 @@ _HORIZON, _SLOPE = -2.9, 2.0
 
 
 class DepthNet(nn.Module):
-    """One image to disparities at four scales.
-
-    Args:
-        width: channels of the encoder's first layer; the decoder has width/4 .. 4·width.
-    """
+    """One image to disparities at four scales; the decoder has width/4 .. 4·width channels."""
 
     def __init__(self, backbone: str = "resnet18", width: int = 64) -> None:
         super().__init__()
@@ -42,10 +38,7 @@ class DepthNet(nn.Module):
             nn.init.constant_(head.bias, _HORIZON)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Disparities of images.
-
-        Args:
-            images: [B, 3, H, W] in [0, 1]; H and W multiples of 32.
+        """Disparities of images [B, 3, H, W] in [0, 1]; H and W are multiples of 32.
 
         Returns:
             Four tensors [B, 1, H / 2^s, W / 2^s] in [0.005, 1], s = 0..3.

@@ -15,11 +15,7 @@ Disparity = NDArray[np.float32]
 
 
 class DepthSource(Protocol):
-    """A picklable callable: Ray sends it to the actors that estimate depth.
-
-    Attributes:
-        name: the source as the user specified it.
-    """
+    """A picklable callable that Ray sends to actors; ``name`` is what the user specified."""
 
     name: str
 

@@ -35,11 +35,7 @@ def true_positions(poses: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def trajectory_error(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
-    """Absolute trajectory error: root mean square distance after fitting the scale, in metres.
-
-    Args:
-        predicted, truth: positions [N, 3] that start at the origin.
-    """
+    """RMS distance in metres of positions [N, 3] from the origin on, after fitting the scale."""
     scale = float((predicted * truth).sum() / max(float((predicted**2).sum()), 1e-12))
     return float(np.sqrt(((scale * predicted - truth) ** 2).sum(axis=1).mean()))
 

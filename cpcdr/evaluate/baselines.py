@@ -51,10 +51,7 @@ def colour_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def fit_colour_position(
     images: Sequence[NDArray[np.uint8]], num_clusters: int, seed: int = 0
 ) -> ColourPosition:
-    """Fit the baseline on a seeded sample with equally many pixels from each image.
-
-    Args:
-        images: uint8 [H, W, 3] RGB each, of any sizes.
+    """Fit the baseline on equally many random pixels of each image, uint8 [H, W, 3] RGB.
 
     Raises:
         InputError: no image, or fewer pixels than clusters.

@@ -16,13 +16,10 @@ def miou_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Interval of the mIoU when frames are resampled with replacement.
+    """Interval of the mIoU when frames with confusions int64 [F, P, K] are resampled.
 
     The match of the whole set is kept. Consecutive frames of one drive are correlated, so for them
     the interval is too narrow.
-
-    Args:
-        confusions: int64 [F, P, K], one per frame.
 
     Returns:
         ``low`` and ``high`` in 0..1, at confidence ``level``.

@@ -27,11 +27,7 @@ _TOGETHER = 16
 
 @torch.inference_mode()
 def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
-    """Reprojection error and that of identity reprojection, over all triplets.
-
-    Args:
-        model: in evaluation mode, on the CPU.
-    """
+    """Reprojection error and that of identity reprojection, over all triplets, on the CPU."""
     sums, pixels = np.zeros(3), 0
     rows: list[list[NDArray[np.uint8]]] = []
     for batch in task.plain_batches(torch.device("cpu")):
@@ -59,11 +55,7 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
 
 
 def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
-    """Trajectory errors over snippets of five frames with known poses.
-
-    Args:
-        model: in evaluation mode, on the CPU.
-    """
+    """Trajectory errors over snippets of five frames with known poses, on the CPU."""
     errors, baseline_errors, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
     for motions, poses in _runs(task.source, model):
         predicted, ahead = snippet_errors(motions, poses)

@@ -21,11 +21,7 @@ def prediction_sheet(
     protocol: Protocol | None,
     match: Match | None,
 ) -> Image:
-    """Frame, prediction and labels side by side; cluster colours without labels.
-
-    Args:
-        clusters: int64 [H, W] each, the network's cluster of each pixel.
-    """
+    """Frame, prediction and labels side by side, or frame and clusters int64 [H, W]."""
     rows = []
     for frame, ids in zip(frames, clusters, strict=True):
         if protocol is None or match is None:
@@ -41,11 +37,7 @@ def prediction_sheet(
 
 
 def score_figures(folded: NDArray[np.int64], protocol: Protocol) -> dict[str, Image]:
-    """The confusion table and the bars of per-class IoU, by figure name.
-
-    Args:
-        folded: int64 [K+1, K] confusion of classes, as `Match.fold` makes it.
-    """
+    """The confusion table int64 [K+1, K] of `Match.fold` and the bars of IoU, by figure name."""
     score = scores(folded)
     title = f"{protocol.name}: mIoU {100 * score.miou:.1f}"
     return {

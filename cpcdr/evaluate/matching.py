@@ -32,10 +32,7 @@ class Match:
     method: str
 
     def fold(self, confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sum rows of clusters into rows of classes.
-
-        Args:
-            confusion: int64 [..., P, K].
+        """Sum rows of clusters, int64 [..., P, K], into rows of classes.
 
         Returns:
             int64 [..., K+1, K]; the last row holds the pixels of clusters without a class.
@@ -87,14 +84,11 @@ class Scores:
 
 
 def match(confusion: NDArray[np.int64]) -> Match:
-    """The one-to-one match of clusters and classes with the largest mean IoU (Hungarian).
+    """The one-to-one match of P clusters and K classes with the largest mean IoU (Hungarian).
 
     A class's IoU depends on its own cluster alone, so the best assignment on the IoU matrix has the
     best mIoU. Surplus clusters get no class and their pixels are errors; classes without a cluster
     have IoU 0.
-
-    Args:
-        confusion: int64 [P, K] over the whole set.
 
     Source:
         H. W. Kuhn, The Hungarian method for the assignment problem, 1955.

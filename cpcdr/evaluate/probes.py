@@ -38,11 +38,7 @@ def grid_labels(labels: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.
 
 
 class RidgeProbe:
-    """Least squares from features to one-hot labels, in closed form and one pass over the data.
-
-    Args:
-        penalty: of the squared weights, relative to the mean squared feature.
-    """
+    """Least squares to one-hot labels, in closed form; the penalty is relative to mean squares."""
 
     def __init__(self, channels: int, classes: int, penalty: float = 1e-3) -> None:
         self.penalty = penalty
@@ -136,11 +132,7 @@ class Neighbours:
 
 
 def prototype_purity(counts: NDArray[np.integer]) -> float:
-    """Mean over the prototypes of the fraction of their majority class.
-
-    Args:
-        counts: [prototypes, K] pixels of each prototype and class.
-    """
+    """Mean fraction of the majority class over prototypes, from pixels [prototypes, K]."""
     used = counts.sum(axis=1) > 0
     return float((counts[used].max(axis=1) / counts[used].sum(axis=1)).mean())
 
@@ -165,11 +157,7 @@ def sample_pixels(
 
 
 class NetworkProbes:
-    """All probes of one frozen network: `fit` each frame, `finish`, then `score` each frame.
-
-    Args:
-        per_frame: pixels sampled per frame for SGD; neighbours use half of them.
-    """
+    """All probes of one frozen network: `fit` each frame, `finish`, then `score` each frame."""
 
     def __init__(
         self, network: SegmentationNetwork, classes: int, per_frame: int, seed: int

@@ -70,20 +70,12 @@ def network_report(
 
 
 def clustered_scores(used: NDArray[np.int64], clusters: NDArray[np.int64]) -> Scores:
-    """Scores of the protocol from the pixels of each prototype and class, int64 [P, K].
-
-    Args:
-        clusters: int64 [P], the cluster of each prototype.
-    """
+    """Scores of clustered prototypes from their pixels of each class, int64 [P, K]."""
     return matched_scores(sum_clusters(used, clusters, used.shape[1]))
 
 
 def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> list[str]:
-    """Warnings about labels: absent classes, label ids that look like train ids.
-
-    Args:
-        pixels: int64 [K] labelled pixels of each class.
-    """
+    """Warnings about labels, from the pixels of each class: absent ones, ids like train ids."""
     absent = [name for name, count in zip(protocol.classes, pixels, strict=True) if not count]
     if not absent:
         return []

@@ -19,10 +19,7 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list[Frame]:
-    """Up to ``most`` readable frames, evenly spread over the source.
-
-    Args:
-        size: height and width to fit them to; 0 0 keeps each frame's own.
+    """Up to ``most`` readable frames, evenly spread over the source, fitted to ``size``.
 
     Raises:
         InputError: none of them can be read.

@@ -48,10 +48,7 @@ class Protocol:
     crop: int = 0
 
     def train_ids(self, label_ids: NDArray[np.integer], path: str) -> NDArray[np.uint8]:
-        """Train ids of a label map.
-
-        Args:
-            label_ids: integers [H, W] as in the file.
+        """Train ids of a label map of integers [H, W], as in the file ``path``.
 
         Returns:
             uint8 [H, W] train ids, 255 = ignore.

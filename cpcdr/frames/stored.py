@@ -149,11 +149,7 @@ def frame_indices(stems: list[str]) -> list[int]:
 
 
 def _steps(numbers: list[list[str]]) -> list[int | None]:
-    """What the counting number gains from each name to the next, None where one has none.
-
-    Args:
-        numbers: all numbers of each name, the last first.
-    """
+    """What the counting number gains from each name to the next; its numbers come last first."""
     changes = Counter(
         place
         for before, after in pairwise(numbers)

@@ -89,10 +89,7 @@ def invert_affine_points(transforms: Tensor, xy: Tensor) -> Tensor:
 
 
 def features_at(features: Tensor, points: Points, height: int, width: int) -> Tensor:
-    """L2-normalised features under the points, bilinear.
-
-    Args:
-        features: [N, C, h, w] of images of height x width pixels, any stride.
+    """L2-normalised features [N, C, h, w], of any stride, under the points, bilinear.
 
     Returns:
         [S, C].

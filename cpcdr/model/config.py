@@ -44,10 +44,7 @@ class ModelConfig:
 def check_size(
     size: tuple[int, int], option: str = "--size", zeros: str = "those of the training"
 ) -> None:
-    """Refuse a size that is too small for the network.
-
-    Args:
-        size: height and width; 0 0 means ``zeros``.
+    """Refuse a size that is too small for the network; 0 0 means ``zeros``.
 
     Raises:
         InputError: a side below the largest stride of the network, unless both are 0.

@@ -103,10 +103,7 @@ class SegmentationNetwork(nn.Module):
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
 
     def embed(self, images: Tensor) -> Tensor:
-        """The semantic head's features, before the projector: what a linear probe sees.
-
-        Args:
-            images: float [N, 3, H, W] in [0, 1].
+        """The head's features of images [N, 3, H, W] in [0, 1], as a linear probe sees them.
 
         Returns:
             [N, head_channels, ceil(H/4), ceil(W/4)].

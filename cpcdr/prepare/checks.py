@@ -60,11 +60,7 @@ def check_depth(
 
 
 def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = ()) -> None:
-    """Warn and tag the run if one region covers the scene in most of the checked frames.
-
-    Args:
-        earlier: warnings of earlier checks, repeated in the tag.
-    """
+    """Warn and tag the run, with ``earlier`` warnings, if one region covers most frames checked."""
     indices = spread(len(dataset), CHECKED_FRAMES)
     largest = [shape_quality(sample.regions).largest for sample in dataset.samples(indices)]
     giants = [fraction for fraction in largest if fraction > GIANT]

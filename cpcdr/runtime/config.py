@@ -55,10 +55,7 @@ def config_hash(config: Any) -> str:
 
 
 def overlay(default: T, values: Mapping[str, Any], where: str) -> T:
-    """``default`` with the ``values`` of a nested mapping put over it.
-
-    Args:
-        values: field names to values; nested mappings go into nested dataclasses.
+    """``default`` with nested ``values`` put over it, by field names.
 
     Raises:
         InputError: an unknown key, or a value of another type.
@@ -176,11 +173,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_atomic(path: Path, content: str | bytes, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Args:
-        durable: wait until the disk has it, so that a power cut cannot take it back.
-    """
+    """Write a file so that readers see the old or the new one; ``durable``: wait for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     data = content.encode() if isinstance(content, str) else content

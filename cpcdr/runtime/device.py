@@ -22,10 +22,7 @@ def default_device() -> torch.device:
 
 
 def to_unit_float(images: Tensor) -> Tensor:
-    """Images as networks take them.
-
-    Args:
-        images: uint8 [..., H, W, 3].
+    """Images uint8 [..., H, W, 3] as networks take them.
 
     Returns:
         float32 [..., 3, H, W] in 0..1, on the same device.

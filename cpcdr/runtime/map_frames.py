@@ -91,11 +91,7 @@ def actors_on(gpus: float, gpus_per_actor: float) -> int:
 
 
 def blocks_of(records: Sequence[Any], most: int, workers: int) -> list[pa.Table]:
-    """Consecutive records in blocks of one size, small enough to keep every worker busy to the end.
-
-    Args:
-        records: dataclass instances with equal fields, such as references to frames.
-    """
+    """Consecutive dataclass instances in blocks of one size, enough to keep every worker busy."""
     size = max(1, min(most, -(-len(records) // (4 * workers))))
     table = pa.Table.from_pylist([vars(record) for record in records])
     return [table.slice(start, size) for start in range(0, len(records), size)]

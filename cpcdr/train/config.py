@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -19,6 +19,11 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 
 _FLAT = tyro.conf.arg(prefix_name=False)  # --engine without a prefix
+
+
+def _fields(config: Any, kind: type[Any]) -> dict[str, Any]:
+    """What a configuration has of the fields of another kind."""
+    return {f.name: getattr(config, f.name) for f in fields(kind)}
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,6 @@ class TrainConfig(OptimiserConfig):
         if min(self.epochs, self.log_every) < 1 or self.steps < 0:
             raise InputError("epochs and log_every must be at least 1, and steps at least 0.")
 
-    def optimiser(self) -> OptimiserConfig:
-        """The settings that do not depend on the length of training."""
-        names = [f.name for f in fields(OptimiserConfig)]
-        return OptimiserConfig(**{name: getattr(self, name) for name in names})
-
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -123,11 +123,9 @@ class PretrainSettings:
 
     def config(self, data: Path, seed: int, steps: int, checkpoint_every: int) -> PretrainConfig:
         """A pre-training by these settings."""
-        own = {f.name: getattr(self.train, f.name) for f in fields(OptimiserConfig)}
+        own = _fields(self.train, OptimiserConfig)
         train = TrainConfig(**own, steps=steps, checkpoint_every=checkpoint_every)
-        names = ("frames_per_item", "items", "model", "loss", "copy_paste")
-        same = {name: getattr(self, name) for name in names}
-        return PretrainConfig(data=data, seed=seed, train=train, **same)
+        return PretrainConfig(**{**vars(self), "train": train}, data=data, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -173,9 +171,8 @@ class PretrainConfig:
 
     def settings(self) -> PretrainSettings:
         """The settings that searches and studies vary."""
-        names = ("frames_per_item", "items", "model", "loss", "copy_paste")
-        same = {name: getattr(self, name) for name in names}
-        return PretrainSettings(**same, train=self.train.optimiser())
+        train = OptimiserConfig(**_fields(self.train, OptimiserConfig))
+        return PretrainSettings(**{**_fields(self, PretrainSettings), "train": train})
 
 
 _MILD = ColourConfig(

@@ -11,11 +11,7 @@ T = TypeVar("T")
 
 
 def prefetch(read: Callable[[int], T], steps: range, readers: int = 1) -> Iterator[T]:
-    """``read(step)`` for each step in order, two steps and one for each reader ahead.
-
-    Args:
-        read: a pure function; several threads call it at once.
-    """
+    """``read(step)``, a pure function, for each step in order; threads call it some steps ahead."""
     pool = ThreadPoolExecutor(readers, thread_name_prefix="prefetch")
     ahead: deque[Future[T]] = deque()
     try:

@@ -145,10 +145,7 @@ class PretrainTask:
 def draw_points(
     shape: tuple[int, ...], items: int, keys: list[tuple[int, int, int]], loss: LossConfig
 ) -> tuple[Tensor, Tensor]:
-    """Uniform random pixels: first all images' pixel points, then all images' region points.
-
-    Args:
-        shape: [items * N, H, W] of the mixed images.
+    """Uniform random pixels of mixed images [items * N, H, W]: pixel points, then region points.
 
     Returns:
         int64 [P] mixed image, int64 [P, 2] (x, y).

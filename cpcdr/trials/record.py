@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ray.tune import Callback
@@ -49,12 +48,7 @@ class RecordTrials(Callback):
         self.bar = Progress(total=total, initial=done, desc=self.title, unit="trial")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the runs of trials that were stopped, and the bar."""
         for run in self.runs.values():
             run.close("KILLED")

@@ -23,11 +23,7 @@ RANDOM_TRIALS = 4  # before the estimator has enough data
 
 
 def propose(trials: Sequence[Trial], space: Space, seed: int, metric: str) -> Parameters:
-    """Values for the next trial.
-
-    Args:
-        trials: all so far; the proposal keeps away from running ones.
-    """
+    """Values for the next trial, which keep away from those of running ones."""
     import optuna
 
     with warnings.catch_warnings():
@@ -39,7 +35,7 @@ def propose(trials: Sequence[Trial], space: Space, seed: int, metric: str) -> Pa
             constant_liar=True,
         )
     study = study_of(trials, space, metric, sampler)
-    return study.ask({name: distribution(chosen) for name, chosen in space.items()}).params
+    return study.ask({name: distribution(bounds) for name, bounds in space.items()}).params
 
 
 def study_of(
@@ -56,7 +52,7 @@ def study_of(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=sampler, direction="maximize")
-    distributions = {name: distribution(chosen) for name, chosen in space.items()}
+    distributions = {name: distribution(bounds) for name, bounds in space.items()}
     for trial in trials:
         values = {name: trial.parameters.get(name) for name in space}
         if any(v is None or not space[n].holds(v) for n, v in values.items()):
@@ -85,13 +81,13 @@ def study_of(
     return study
 
 
-def distribution(chosen: Range) -> BaseDistribution:
+def distribution(bounds: Range) -> BaseDistribution:
     """A range as an Optuna distribution."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna import distributions
 
-    if chosen.kind == "choice":
-        return CategoricalDistribution(chosen.values)
-    low, high = chosen.values
-    if chosen.kind == "int":
-        return IntDistribution(low, high)
-    return FloatDistribution(low, high, log=chosen.kind == "loguniform")
+    if bounds.kind == "choice":
+        return distributions.CategoricalDistribution(bounds.values)
+    low, high = bounds.values
+    if bounds.kind == "int":
+        return distributions.IntDistribution(low, high)
+    return distributions.FloatDistribution(low, high, log=bounds.kind == "loguniform")

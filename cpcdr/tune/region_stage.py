@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.dataset import PreparedDataset, decode_sample
-from cpcdr.frames import FrameOptions, fit, open_frames
+from cpcdr.frames import IGNORE, FrameOptions, fit, open_frames
 from cpcdr.frames.pick import spread
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import overlay
@@ -83,13 +83,11 @@ def region_stage(
     regions = region_ranges(space)
     drawn = draw_sets(regions, sets, seed)
     scores = score_sets(samples, base, drawn, drawn[:REFERENCES])
-    rows = [{**parameters, **found} for parameters, found in zip(drawn, scores, strict=True)]
+    rows = [{**parameters, **scored} for parameters, scored in zip(drawn, scores, strict=True)]
     score = "pairs" if "pairs" in rows[0] else "consensus"
     rows.sort(key=lambda row: -row[score])
     best = rows[: max(3, round(keep * len(rows)))]
-    narrowed = {
-        name: chosen.narrowed(row[name] for row in best) for name, chosen in regions.items()
-    }
+    narrowed = {name: one.narrowed(row[name] for row in best) for name, one in regions.items()}
     agreement = None
     if score == "pairs":
         from scipy.stats import spearmanr  # slow to import, and not needed in the tasks
@@ -102,7 +100,7 @@ def region_stage(
 
 def region_ranges(space: Space) -> Space:
     """The part of a space that regions depend on."""
-    return {name: chosen for name, chosen in space.items() if PLACES[name].section == "regions"}
+    return {name: one for name, one in space.items() if PLACES[name].section == "regions"}
 
 
 def draw_sets(space: Space, count: int, seed: int) -> list[Parameters]:
@@ -116,7 +114,7 @@ def draw_sets(space: Space, count: int, seed: int) -> list[Parameters]:
         values = space["superpixels"].values
         graphs = [g | {"superpixels": values[i % len(values)]} for i, g in enumerate(graphs)]
     return [
-        {name: chosen.draw(random) for name, chosen in space.items()}
+        {name: one.draw(random) for name, one in space.items()}
         | graphs[int(random.integers(len(graphs)))]
         for _ in range(count)
     ]
@@ -141,23 +139,23 @@ def score_sets(
     """
     extra = [one for one in references if one not in sets]
     maps = partitions(samples, base, [*sets, *extra])
-    known = dict(zip(map(str, [*sets, *extra]), maps, strict=True))
-    found = []
+    by_parameters = dict(zip(map(str, [*sets, *extra]), maps, strict=True))
+    scores = []
     for parameters, mine in zip(sets, maps, strict=False):
-        others = [known[str(one)] for one in references if one != parameters]
+        others = [by_parameters[str(one)] for one in references if one != parameters]
         rows = [
             _scores(one, sample.labels, [other[i] for other in others])
             for i, (one, sample) in enumerate(zip(mine, samples, strict=True))
         ]
-        found.append({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
-    return found
+        scores.append({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+    return scores
 
 
 def _scores(
     regions: NDArray[np.uint16], labels: NDArray[np.uint8] | None, others: Maps
 ) -> dict[str, float]:
-    found = {"consensus": consensus(regions, others), "regions": float(len(np.unique(regions)))}
-    return found if labels is None else found | label_scores(regions, labels)
+    scores = {"consensus": consensus(regions, others), "regions": float(len(np.unique(regions)))}
+    return scores if labels is None else scores | label_scores(regions, labels)
 
 
 def partitions(
@@ -177,14 +175,14 @@ def partitions(
         for start in range(0, len(members), SETS_PER_TASK):
             chunk = members[start : start + SETS_PER_TASK]
             tasks[cut.remote([configs[i] for i in chunk], *built)] = chunk
-    found: dict[int, Maps] = {}
+    maps: dict[int, Maps] = {}
     waiting = list(tasks)
     with Progress(total=len(configs), desc="regions", unit="set") as bar:
         while waiting:
             (done,), waiting = ray.wait(waiting)
-            found |= dict(zip(tasks[done], ray.get(done), strict=True))
+            maps |= dict(zip(tasks[done], ray.get(done), strict=True))
             bar.update(len(tasks[done]))
-    return [found[i] for i in range(len(configs))]
+    return [maps[i] for i in range(len(configs))]
 
 
 def _build(
@@ -208,25 +206,25 @@ def sample_frames(data: Path, count: int) -> list[SampledFrame]:
     indices = spread(len(dataset), count)
     columns = ["frame_id", "image", "disparity", "regions", "intrinsics"]
     labels = _labels(dataset, {dataset.frame_ids[i] for i in indices})
-    found = []
+    frames = []
     for row in dataset.rows(indices, columns):
         one, camera = decode_sample(row), np.asarray(row["intrinsics"], np.float32)
         frame = (one.image, one.disparity, camera)
-        found.append(SampledFrame(frame, labels.get(one.frame_id)))
-    return found
+        frames.append(SampledFrame(frame, labels.get(one.frame_id)))
+    return frames
 
 
 def _labels(dataset: PreparedDataset, wanted: set[str]) -> dict[str, NDArray[np.uint8]]:
     """Labels by frame id; empty if the source is gone or not all frames are labelled."""
-    config, found = dataset.manifest["config"], {}
+    config, labels = dataset.manifest["config"], {}
     try:
         options = overlay(FrameOptions(), config["options"], "manifest.json")
         source = open_frames(config["frames"], options)
         for ref in source.refs() if source.protocol else []:
             if ref.frame_id in wanted:
                 frame = fit(source.read(ref), tuple(config["size"]))
-                if frame.labels is not None and (frame.labels != 255).any():
-                    found[ref.frame_id] = frame.labels
+                if frame.labels is not None and (frame.labels != IGNORE).any():
+                    labels[ref.frame_id] = frame.labels
     except (InputError, FrameError, KeyError):
         return {}
-    return found if len(found) == len(wanted) else {}
+    return labels if len(labels) == len(wanted) else {}

@@ -19,11 +19,7 @@ from cpcdr.tune.space import Parameters, Range, Space
 
 
 class LedgerSearch(Searcher):
-    """Gives Tune the open trials of the ledger, then new ones up to ``total``.
-
-    Args:
-        starts: settings to try before any proposal; the first is the default.
-    """
+    """Gives Tune the open trials, then ``starts`` and proposals, up to ``total``."""
 
     def __init__(
         self,
@@ -99,10 +95,10 @@ def halving(ledger: Ledger, metric: str, every: int, steps: int) -> Halving:
     )
     nobody: Any = None  # the controller, which successive halving never uses
     for past in ledger.trials:
-        known: Any = SimpleNamespace(trial_id=f"past-{past.number}", config={"number": past.number})
-        scheduler.on_trial_add(nobody, known)
+        trial: Any = SimpleNamespace(trial_id=f"past-{past.number}", config={"number": past.number})
+        scheduler.on_trial_add(nobody, trial)
         for row in past.reports:
-            scheduler.on_trial_result(nobody, known, row)
+            scheduler.on_trial_result(nobody, trial, row)
     return scheduler
 
 
@@ -123,8 +119,8 @@ class Population(PopulationBasedTraining):
         self, trial: Any, trial_to_clone: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Perturbed settings of the better trial, with the trial's own number."""
-        found, how = super()._get_new_config(trial, trial_to_clone)
-        return found | {name: trial.config[name] for name in ("number", "reported")}, how
+        config, how = super()._get_new_config(trial, trial_to_clone)
+        return config | {name: trial.config[name] for name in ("number", "reported")}, how
 
 
 def population(space: Space, metric: str, every: int, steps: int) -> Population:
@@ -132,9 +128,9 @@ def population(space: Space, metric: str, every: int, steps: int) -> Population:
 
     def within(parameters: Parameters) -> Parameters:
         """Clip to the space: perturbation multiplies by 0.8 or 1.2."""
-        for name, chosen in space.items():
-            if chosen.kind != "choice":
-                low, high = chosen.values
+        for name, bounds in space.items():
+            if bounds.kind != "choice":
+                low, high = bounds.values
                 parameters[name] = min(max(parameters[name], low), high)
         return parameters
 
@@ -145,17 +141,17 @@ def population(space: Space, metric: str, every: int, steps: int) -> Population:
         mode="max",
         perturbation_interval=every,
         hyperparam_mutations={
-            name: list(chosen.values) if chosen.kind == "choice" else domain(chosen)
-            for name, chosen in space.items()
+            name: list(bounds.values) if bounds.kind == "choice" else domain(bounds)
+            for name, bounds in space.items()
         },
         custom_explore_fn=within,
         synch=True,  # compare all at the same step, however many run at a time
     )
 
 
-def domain(chosen: Range) -> Any:
+def domain(bounds: Range) -> Any:
     """A range as a Tune search space."""
-    low, high = chosen.values
-    if chosen.kind == "int":
+    low, high = bounds.values
+    if bounds.kind == "int":
         return tune.randint(low, high + 1)
-    return tune.loguniform(low, high) if chosen.kind == "loguniform" else tune.uniform(low, high)
+    return tune.loguniform(low, high) if bounds.kind == "loguniform" else tune.uniform(low, high)

@@ -101,15 +101,12 @@ class Range:
 
     def narrowed(self, values: Iterable[Any]) -> Range:
         """The smallest range of this kind that contains the values."""
-        found = sorted(set(values))
+        distinct = sorted(set(values))
         if self.kind == "choice":
-            return Range("choice", tuple(v for v in self.values if v in found))
-        one = len(found) == 1
-        return Range("choice", (found[0],)) if one else Range(self.kind, (found[0], found[-1]))
-
-    def plain(self) -> dict[str, list[Any]]:
-        """The range as in the YAML file."""
-        return {self.kind: list(self.values)}
+            return Range("choice", tuple(v for v in self.values if v in distinct))
+        if len(distinct) == 1:
+            return Range("choice", (distinct[0],))
+        return Range(self.kind, (distinct[0], distinct[-1]))
 
 
 Space = dict[str, Range]
@@ -190,22 +187,24 @@ def settings(
     Raises:
         InputError: a configuration refuses the values.
     """
+    sections = _sections(regions, pretrain)
     for name, value in parameters.items():
         if name not in PLACES:
             raise InputError(f"{name} is not a parameter; choose from {', '.join(PLACES)}.")
         place = PLACES[name]
-        section = regions if place.section == "regions" else getattr(pretrain, place.section)
+        section = sections[place.section]
         if place.index >= 0:
             entries = list(getattr(section, place.field))
             entries[place.index] = value
             value = tuple(entries)
-        changed: Any = replace(section, **{place.field: value})
-        if place.section == "regions":
-            regions = changed
-        else:
-            own: dict[str, Any] = {place.section: changed}
-            pretrain = replace(pretrain, **own)
-    return regions, pretrain
+        sections[place.section] = replace(section, **{place.field: value})
+    return sections.pop("regions"), replace(pretrain, **sections)
+
+
+def _sections(regions: RegionConfig, pretrain: PretrainSettings) -> dict[str, Any]:
+    """The configurations that parameters change, by the names that `Place` has for them."""
+    names = ("model", "loss", "train", "copy_paste")
+    return {"regions": regions, **{name: getattr(pretrain, name) for name in names}}
 
 
 def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainSettings) -> Parameters:
@@ -214,15 +213,15 @@ def present(names: Iterable[str], regions: RegionConfig, pretrain: PretrainSetti
     Raises:
         InputError: the configuration has no such entry.
     """
-    found: Parameters = {}
+    parameters: Parameters = {}
+    sections = _sections(regions, pretrain)
     for name in names:
         place = PLACES[name]
-        section = regions if place.section == "regions" else getattr(pretrain, place.section)
-        value = getattr(section, place.field)
+        value = getattr(sections[place.section], place.field)
         if place.index >= 0 and place.index >= len(value):
             raise InputError(f"{name}: this configuration has {len(value)} rounds of pastes.")
-        found[name] = value[place.index] if place.index >= 0 else value
-    return found
+        parameters[name] = value[place.index] if place.index >= 0 else value
+    return parameters
 
 
 def check_space(space: Space, regions: RegionConfig, pretrain: PretrainSettings) -> None:
@@ -232,8 +231,8 @@ def check_space(space: Space, regions: RegionConfig, pretrain: PretrainSettings)
         InputError: a configuration refuses an end of a range.
     """
     present(space, regions, pretrain)
-    for name, chosen in space.items():
-        for value in (chosen.values[0], chosen.values[-1]):
+    for name, bounds in space.items():
+        for value in (bounds.values[0], bounds.values[-1]):
             try:
                 settings({name: value}, regions, pretrain)
             except InputError as error:
@@ -242,4 +241,4 @@ def check_space(space: Space, regions: RegionConfig, pretrain: PretrainSettings)
 
 def as_yaml(space: Space) -> dict[str, Any]:
     """The space as the content of a YAML file for `read_space`."""
-    return {name: chosen.plain() for name, chosen in space.items()}
+    return {name: {one.kind: list(one.values)} for name, one in space.items()}

@@ -108,12 +108,9 @@ def colour_labels(labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Imag
 
 
 def colour_features(features: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """The three principal components as red, green and blue, one PCA for all images.
+    """The three principal components of features [N, C, H, W] as RGB, one PCA for all images.
 
     Equal colours in two images mean equal features.
-
-    Args:
-        features: float [N, C, H, W].
 
     Returns:
         uint8 [N, H, W, 3]; each component runs from its 1st to its 99th percentile.

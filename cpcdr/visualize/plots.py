@@ -78,11 +78,7 @@ def per_class_bars(
 
 
 def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = "") -> Image:
-    """Camera trajectories from above.
-
-    Args:
-        paths: positions [N, 3] (x right, y down, z forward) by name, in one unit.
-    """
+    """Camera trajectories from above: positions [N, 3] (x right, y down, z forward) by name."""
     figure = new_figure(5.0, 5.0)
     axes = figure.add_subplot()
     for name, path in paths.items():

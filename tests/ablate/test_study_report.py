@@ -46,7 +46,7 @@ def test_differences_are_paired_by_seed() -> None:
     summary = summarise(with_colour(results()))
     by_seed = {name: dict(enumerate(scores)) for name, scores in SCORES.items()}
     found = summary["full"]["miou"]["minus"]["no-copy-paste"]
-    assert found == paired(by_seed["full"], by_seed["no-copy-paste"]).plain()
+    assert found == paired(by_seed["full"], by_seed["no-copy-paste"])
     assert found["mean"] == pytest.approx(0.02)
     assert summary["slic"]["miou"]["minus"]["full"]["n"] == 2
     assert "full" not in summary["full"]["miou"]["minus"]

@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 
 from cpcdr.commands.config import BenchmarkConfig
+from cpcdr.commands.prepare import prepare
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
@@ -22,6 +23,7 @@ from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunSta
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.map_frames import blocks_of
 from cpcdr.runtime.session import ray_session
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 _PART = 16
 _FRAMES_A_STREET = 50
@@ -65,26 +67,34 @@ def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
 def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stage], Path]:
     """A preparation of synthetic frames, its stages, and the folder of its parts in ``out``."""
     spec = f"synthetic:streets={frames // _FRAMES_A_STREET},frames={_FRAMES_A_STREET}"
-    prepare = PrepareConfig(frames=f"{spec},height=96,width=192", frames_per_part=_PART)
-    prepare = replace(prepare, workers=workers, regions=RegionConfig(superpixels=20000))
+    config = PrepareConfig(frames=f"{spec},height=96,width=192", frames_per_part=_PART)
+    config = replace(config, workers=workers, regions=RegionConfig(superpixels=20000))
     (out / "data").mkdir(parents=True)
     stages: list[Stage] = [
-        ReadFrames(open_frames(prepare.frames), (0, 0)),
+        ReadFrames(open_frames(config.frames), (0, 0)),
         EstimateDepth(open_depth("ground-truth")),
-        GroupRegions(prepare.regions),
+        GroupRegions(config.regions),
     ]
-    return prepare, stages, out
+    return config, stages, out
 
 
-def on_ray(prepare: PrepareConfig, stages: list[Stage], parts: Path, workers: int) -> float:
+def street_dataset(folder: Path, spec: str) -> Path:
+    """A prepared dataset of synthetic frames, made in this process."""
+    none = TrackingConfig("none")
+    config = PrepareConfig(frames=spec, out=folder / "dataset", engine="local", tracking=none)
+    prepare(config)
+    return config.out
+
+
+def on_ray(config: PrepareConfig, stages: list[Stage], parts: Path, workers: int) -> float:
     """Seconds a frame through Ray Data, start-up left out."""
-    refs = open_frames(prepare.frames).refs()
-    ended = [(time.perf_counter(), t.num_rows) for t in stream(prepare, stages, parts, refs)]
+    refs = open_frames(config.frames).refs()
+    ended = [(time.perf_counter(), t.num_rows) for t in stream(config, stages, parts, refs)]
     return _steady(ended, workers)
 
 
-def _plain(prepare: PrepareConfig, stages: list[Stage], parts: Path, workers: int) -> float:
-    blocks = blocks_of(open_frames(prepare.frames).refs(), _PART, workers)
+def _plain(config: PrepareConfig, stages: list[Stage], parts: Path, workers: int) -> float:
+    blocks = blocks_of(open_frames(config.frames).refs(), _PART, workers)
     with mp.get_context("spawn").Pool(workers, _start, (stages, parts)) as pool:
         ended = [(time.perf_counter(), rows) for rows in pool.imap_unordered(_run, blocks)]
     return _steady(ended, workers)

@@ -45,7 +45,7 @@ def _one_size(height: int, width: int, config: BenchmarkConfig) -> dict[str, Any
         "regroup": median_seconds(lambda: group(graph, settings), config),
     }
     whole = seconds["graph"] + seconds["regroup"]
-    shares = {
+    fractions = {
         "slic": seconds["slic"] / whole,
         "distances": (seconds["graph"] - seconds["slic"]) / whole,
         "grouping": seconds["regroup"] / whole,
@@ -53,7 +53,7 @@ def _one_size(height: int, width: int, config: BenchmarkConfig) -> dict[str, Any
     return {
         **seconds,
         "microseconds_per_pixel": round(1e6 * seconds["seconds"] / (height * width), 3),
-        "shares": {name: round(share, 2) for name, share in shares.items()},
+        "fractions": {name: round(value, 2) for name, value in fractions.items()},
         "superpixels": int(graph.superpixels.max()) + 1,
         "regions": int(group(graph, settings).max()) + 1,
     }

@@ -20,19 +20,16 @@ from torch import distributed
 from torch.multiprocessing import spawn
 
 from cpcdr.commands.benchmarks.depth import stored_frames, stored_network
-from cpcdr.commands.benchmarks.preparation import on_ray, work
+from cpcdr.commands.benchmarks.preparation import on_ray, street_dataset, work
 from cpcdr.commands.config import BenchmarkConfig
-from cpcdr.commands.prepare import prepare
 from cpcdr.depth.config import TINY
 from cpcdr.depth.model import DepthModel
-from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.draft import Draft, row_of
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.session import ray_session
-from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import SMALL, EngineConfig, PretrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
@@ -54,7 +51,7 @@ def time_scale(config: BenchmarkConfig) -> dict[str, Any]:
     frames: dict[int, float] = {}
     steps: dict[int, float] = {}
     with TemporaryDirectory() as folder:
-        data = _dataset(Path(folder))
+        data = street_dataset(Path(folder), "synthetic:streets=8,frames=4,height=96,width=192")
         for nodes in NODES:
             with _logical_nodes(nodes):
                 frames[nodes] = on_ray(
@@ -95,16 +92,6 @@ def _logical_nodes(nodes: int) -> Iterator[None]:
     finally:
         os.environ.pop("RAY_ADDRESS", None)
         cluster.shutdown()
-
-
-def _dataset(folder: Path) -> Path:
-    config = PrepareConfig(
-        frames="synthetic:streets=8,frames=4,height=96,width=192",
-        out=folder / "data",
-        engine="local",
-        tracking=TrackingConfig("none"),
-    )
-    return Path(prepare(config)["dataset"])
 
 
 def _step_seconds(data: Path, out: Path, workers: int) -> float:

@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cpcdr.commands.benchmarks.preparation import street_dataset
 from cpcdr.commands.benchmarks.timing import median_seconds
 from cpcdr.commands.config import BenchmarkConfig
-from cpcdr.commands.prepare import prepare
 from cpcdr.loss.swapped_prediction import copy_paste_loss
-from cpcdr.prepare.config import PrepareConfig
-from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.optimizer import amp, make_optimizer
 from cpcdr.train.pretrain_task import PretrainModule, task_of
@@ -36,20 +34,25 @@ class _Bench:
     def images(self) -> Tensor:
         return next(self.batches)["images"].contiguous(memory_format=torch.channels_last)
 
+    def network(self, images: Tensor) -> None:
+        """The network's forward and backward pass alone."""
+        with self.precision:
+            self.module.network(images).float().square().sum().backward()
+
 
 @contextmanager
 def _bench(config: BenchmarkConfig) -> Iterator[_Bench]:
-    presets = PretrainConfig.presets()
-    chosen, device = presets[config.preset], torch.device(config.device)
+    preset, device = PretrainConfig.presets()[config.preset], torch.device(config.device)
     size = (384, 768) if config.preset == "paper" else (96, 192)
     with TemporaryDirectory() as folder:
-        data = _dataset(Path(folder), size, 8 * chosen.frames_per_item)
-        task = task_of(replace(chosen, data=data))
+        frames = f"streets={8 * preset.frames_per_item},frames=1"
+        spec = f"synthetic:{frames},height={size[0]},width={size[1]}"
+        task = task_of(replace(preset, data=street_dataset(Path(folder), spec)))
         module = task.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         assert isinstance(module, PretrainModule)
         batches = (b for epoch in range(10**6) for b in task.batches(epoch, 0, 0, 1, device))
-        precision, _ = amp(chosen.train.precision, device)
-        yield _Bench(chosen, module, batches, precision)
+        precision, _ = amp(preset.train.precision, device)
+        yield _Bench(preset, module, batches, precision)
 
 
 def time_step(config: BenchmarkConfig) -> dict[str, Any]:
@@ -59,10 +62,6 @@ def time_step(config: BenchmarkConfig) -> dict[str, Any]:
         optimizer = make_optimizer([{"params": list(module.parameters())}], bench.config.train)
         for group in optimizer.param_groups:
             group["lr"] = 1e-6
-
-        def network() -> None:
-            with bench.precision:
-                module.network(images).float().square().sum().backward()
 
         def step() -> None:
             with bench.precision:
@@ -74,7 +73,7 @@ def time_step(config: BenchmarkConfig) -> dict[str, Any]:
         seconds = median_seconds(step, config)
         return {
             "seconds": seconds,
-            "floor_seconds": median_seconds(network, config),
+            "floor_seconds": median_seconds(lambda: bench.network(images), config),
             "data_seconds": median_seconds(lambda: next(bench.batches), config),
             "images": len(images),
         }
@@ -112,21 +111,8 @@ def time_ingest(config: BenchmarkConfig) -> dict[str, Any]:
     """Encoded rows to composed batches, read ahead; the floor is the network that consumes them."""
     with _bench(config) as bench:
         images = bench.images
-
-        def network() -> None:
-            with bench.precision:
-                bench.module.network(images).float().square().sum().backward()
-
         return {
             "seconds": median_seconds(lambda: next(bench.batches), config),
-            "floor_seconds": median_seconds(network, config),
+            "floor_seconds": median_seconds(lambda: bench.network(images), config),
             "images": len(images),
         }
-
-
-def _dataset(folder: Path, size: tuple[int, int], frames: int) -> Path:
-    """A small prepared dataset of the synthetic street, made in this process."""
-    spec = f"synthetic:streets={frames},frames=1,height={size[0]},width={size[1]}"
-    out, tracking = folder / "dataset", TrackingConfig("none")
-    prepare(PrepareConfig(frames=spec, out=out, engine="local", tracking=tracking))
-    return out

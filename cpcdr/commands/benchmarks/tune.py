@@ -8,9 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cpcdr.commands.benchmarks.preparation import street_dataset
 from cpcdr.commands.config import BenchmarkConfig
-from cpcdr.commands.prepare import prepare
-from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -34,12 +33,9 @@ def time_tune(config: BenchmarkConfig) -> dict[str, Any]:
     Both train, score and write the same; threads are equal. Beside it: threshold sets a minute in
     tasks of Ray, and in a plain loop on one core.
     """
-    none = TrackingConfig("none")
     with TemporaryDirectory() as folder, ray_session(dashboard=True):
-        root = Path(folder)
-        data = root / "dataset"
-        prepare(PrepareConfig(frames=STREET, out=data, engine="local", tracking=none))
-        return _sweep(config, root, data) | _sets(data)
+        data = street_dataset(Path(folder), STREET)
+        return _sweep(config, Path(folder), data) | _sets(data)
 
 
 def _sets(data: Path) -> dict[str, float]:
