@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cpcdr.depth.metrics import Errors, depth_errors, eigen_crop, mean_errors
 from cpcdr.depth.network import Network, load_depth_network
-from cpcdr.depth.source import DepthSource, Disparity
+from cpcdr.depth.source import DepthError, DepthSource, Disparity
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.evaluate.depth_network import motion, photometry
@@ -30,6 +30,7 @@ from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.visualize.pictures import colour_disparity, contact_sheet
@@ -149,7 +150,7 @@ def _errors(
     try:
         return depth_errors(1 / predicted, depth, max_depth=config.max_depth)
     except InputError as error:
-        raise FrameError(f"{ref.frame_id}: {error}", "depth") from error
+        raise DepthError(f"{ref.frame_id}: {error}") from error
 
 
 def _resized(disparity: Disparity, shape: tuple[int, ...], interpolation: int) -> Disparity:
@@ -177,10 +178,11 @@ def _table(result: dict[str, Any]) -> str:
     """The result as a printed table."""
     lines = [""]
     if "abs_rel" in result:
-        lines += ["              " + "".join(f"{name:>9s}" for name in _NAMES)]
-        for title, prefix in (("measured", ""), ("mean map", "baseline_")):
-            row = "".join(f"{result[prefix + name]:9.3f}" for name in _NAMES)
-            lines += [f"  {title:12s}{row}"]
+        rows = [
+            [title, *(f"{result[prefix + name]:.3f}" for name in _NAMES)]
+            for title, prefix in (("measured", ""), ("mean map", "baseline_"))
+        ]
+        lines += [text_table([["", *_NAMES], *rows], str.rjust)]
     if "photometric" in result:
         lines += [
             f"  reprojection error {result['photometric']:.4f}, of identity reprojection "

@@ -28,6 +28,7 @@ from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
@@ -157,10 +158,7 @@ def _measure(
 def _table(means: dict[str, dict[str, float]], warnings: dict[str, int], frames: int) -> str:
     """The result as a printed table."""
     names = list(next(iter(means.values())))
-    lines = ["", " " * 20 + "".join(f"{name[:16]:>18s}" for name in names)]
-    for method, row in means.items():
-        lines.append(f"  {method:18s}" + "".join(f"{row[name]:18.3f}" for name in names))
-    lines += [
-        f"  warning: {kind} in {count} of {frames} frames" for kind, count in warnings.items()
-    ]
-    return "\n".join([*lines, ""])
+    rows = [[method, *(f"{row[name]:.3f}" for name in names)] for method, row in means.items()]
+    table = text_table([["", *names], *rows], str.rjust)
+    lines = [f"warning: {kind} in {n} of {frames} frames" for kind, n in warnings.items()]
+    return "\n".join(["", table, *lines, ""])

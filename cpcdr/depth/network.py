@@ -13,12 +13,12 @@ from torch.nn import functional
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.config import DepthConfig
 from cpcdr.depth.model import DepthModel
-from cpcdr.depth.source import Disparity, check_disparity
+from cpcdr.depth.source import DepthError, Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.device import default_device, to_unit_float
-from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.errors import InputError
 
 
 def load_depth_network(folder: Path | str) -> DepthModel:
@@ -113,10 +113,9 @@ class Network:
 def _check_network(disparity: NDArray, what: str) -> Disparity:
     # Untrained networks output a slope over the rows: no more than that ignores the image.
     if float(np.ptp(disparity, axis=1).max()) < 1e-3 * float(disparity.mean()):
-        raise FrameError(
+        raise DepthError(
             f"{what}: disparity is constant along every row, the network has collapsed: train it "
-            "longer, on more video or with another seed.",
-            "depth",
+            "longer, on more video or with another seed."
         )
     return check_disparity(disparity, what)
 

@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.source import Disparity, check_disparity
+from cpcdr.depth.source import DepthError, Disparity, check_disparity
 from cpcdr.frames.decode import MAX_PIXELS, image_size, too_large
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.resize import cover_and_crop, cover_scale
-from cpcdr.runtime.errors import FrameError
 
 CITYSCAPES_BASELINE = 0.209313
 """Metres between the cameras of Cityscapes' stereo rig, as in all of its camera files."""
@@ -67,10 +66,9 @@ class Precomputed:
         stored = _read_png16(path)
         size = frame.image.shape[:2]
         if not _same_view(stored.shape, size, frame.ref):
-            raise FrameError(
+            raise DepthError(
                 f"{path} is {stored.shape[0]}×{stored.shape[1]}, but its frame is "
-                f"{size[0]}×{size[1]}: give disparity of the same view.",
-                "depth",
+                f"{size[0]}×{size[1]}: give disparity of the same view."
             )
         focal = float(frame.intrinsics[0]) / cover_scale(stored.shape, size)
         disparity = decode(stored, focal)
@@ -81,10 +79,9 @@ class Precomputed:
         for name, decode in _candidates(frame.ref):
             if (self.root / name).is_file():
                 return self.root / name, decode
-        raise FrameError(
+        raise DepthError(
             f"{self.root / frame.ref.frame_id}.png is missing, and no other layout has a file "
-            "for this frame: compute its disparity or exclude the frame.",
-            "depth",
+            "for this frame: compute its disparity or exclude the frame."
         )
 
 
@@ -127,17 +124,17 @@ def _read_png16(path: Path) -> NDArray[Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FrameError(f"{path} cannot be read ({error.strerror}): fix it.", "depth") from error
+        raise DepthError(f"{path} cannot be read ({error.strerror}): fix it.") from error
     # OpenCV silently fills the missing rows of a truncated file.
     if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
-        raise FrameError(f"{path} is not a complete PNG file: recompute or remove it.", "depth")
+        raise DepthError(f"{path} is not a complete PNG file: recompute or remove it.")
     if too_large(data):
-        raise FrameError(
-            f"{path} has more than {MAX_PIXELS} pixels: scale the depth map down first.", "depth"
+        raise DepthError(
+            f"{path} has more than {MAX_PIXELS} pixels: scale the depth map down first."
         )
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
-        raise FrameError(
-            f"{path} is not a 16-bit grey PNG: write disparity as uint16, value · 65535.", "depth"
+        raise DepthError(
+            f"{path} is not a 16-bit grey PNG: write disparity as uint16, value · 65535."
         )
     return stored

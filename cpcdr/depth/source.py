@@ -14,6 +14,13 @@ Disparity = NDArray[np.float32]
 """[H, W] in (0, 1], 0 = invalid; depth is 1 / max(disparity, 0.005)."""
 
 
+class DepthError(FrameError):
+    """A frame whose depth cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "depth")
+
+
 class DepthSource(Protocol):
     """A picklable callable that Ray sends to actors; ``name`` is what the user specified."""
 
@@ -36,21 +43,16 @@ def check_disparity(disparity: NDArray, what: str) -> Disparity:
     """
     disparity = np.ascontiguousarray(disparity, np.float32)
     if not np.isfinite(disparity).all():
-        raise FrameError(
-            f"{what}: disparity has values that are not finite: recompute it.", "depth"
-        )
+        raise DepthError(f"{what}: disparity has values that are not finite: recompute it.")
     low, high = float(disparity.min()), float(disparity.max())
     if low < 0 or high > 1:
-        raise FrameError(
-            f"{what}: disparity is in {low:.3g}..{high:.3g}, not in 0..1: rescale it.", "depth"
-        )
+        raise DepthError(f"{what}: disparity is in {low:.3g}..{high:.3g}, not in 0..1: rescale it.")
     valid = disparity[disparity > 0]
     if valid.size == 0:
-        raise FrameError(f"{what}: disparity is 0 (invalid) everywhere: recompute it.", "depth")
+        raise DepthError(f"{what}: disparity is 0 (invalid) everywhere: recompute it.")
     if float(valid.std()) < 1e-3 * float(valid.mean()):
-        raise FrameError(
+        raise DepthError(
             f"{what}: disparity is the constant {valid.mean():.4g}, the network behind it has "
-            "collapsed or the scene is blank: recompute it or exclude the frame.",
-            "depth",
+            "collapsed or the scene is blank: recompute it or exclude the frame."
         )
     return disparity

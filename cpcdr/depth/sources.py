@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cpcdr.depth.source import DepthSource, Disparity, check_disparity
+from cpcdr.depth.source import DepthError, DepthSource, Disparity, check_disparity
 from cpcdr.frames.digest import files_digest
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import weights_digest
-from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.errors import InputError
 
 KINDS = {
     "ground-truth": "exact disparity of the synthetic street",
@@ -85,9 +85,8 @@ class GroundTruth:
 
     def _disparity(self, frame: Frame) -> Disparity:
         if frame.disparity is None:
-            raise FrameError(
+            raise DepthError(
                 f"{frame.ref.frame_id}: {frame.source} has no exact depth, only the synthetic "
-                "street does: give another source of depth, such as network:CHECKPOINT.",
-                "depth",
+                "street does: give another source of depth, such as network:CHECKPOINT."
             )
         return check_disparity(frame.disparity, frame.ref.frame_id)

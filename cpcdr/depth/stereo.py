@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.source import Disparity, check_disparity
+from cpcdr.depth.source import DepthError, Disparity, check_disparity
 from cpcdr.frames.decode import read_image
 from cpcdr.frames.frame import Frame
 from cpcdr.frames.resize import cover_and_crop
@@ -34,11 +34,10 @@ class Stereo:
     def _disparity(self, frame: Frame) -> Disparity:
         path = frame.ref.right_path
         if not path:
-            raise FrameError(
+            raise DepthError(
                 f"{frame.ref.frame_id}: {frame.source} has no right image for it: unpack the right "
                 "images (Cityscapes rightImg8bit, KITTI image_03 or image_3) beside the left ones, "
-                "or give another --depth.",
-                "depth",
+                "or give another --depth."
             )
         right = _read_right(path)
         shrinks = right.shape[0] > frame.image.shape[0]
@@ -47,10 +46,9 @@ class Stereo:
         )
         pixels = match(frame.image, right)
         if (pixels > 0).mean() < _MIN_MATCHED:
-            raise FrameError(
+            raise DepthError(
                 f"{path}: only {100 * (pixels > 0).mean():.0f} % of the pixels match the left "
-                "image: give rectified pairs and do not swap left and right.",
-                "depth",
+                "image: give rectified pairs and do not swap left and right."
             )
         reach = search_range(frame.image.shape[1])
         return check_disparity(np.minimum(pixels / np.float32(reach), 1), path)
@@ -60,7 +58,7 @@ def _read_right(path: str) -> NDArray[np.uint8]:
     try:
         return read_image(path)[1]
     except FrameError as error:
-        raise FrameError(str(error), "depth") from error
+        raise DepthError(str(error)) from error
 
 
 def search_range(width: int) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.depth.source import Disparity, check_disparity
+from cpcdr.depth.source import DepthError, Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.frames.intrinsics import kitti_matrix, kitti_projection
 from cpcdr.geometry import MIN_DISPARITY
-from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.errors import InputError
 
 
 class Velodyne:
@@ -32,20 +32,17 @@ class Velodyne:
         drive = image.parent.parent.parent
         scan = drive / "velodyne_points" / "data" / f"{image.stem}.bin"
         if not frame.ref.path or not scan.is_file():
-            raise FrameError(
+            raise DepthError(
                 f"{frame.ref.frame_id}: {scan} is missing: velodyne: needs KITTI raw recordings "
-                "with velodyne_points.",
-                "depth",
+                "with velodyne_points."
             )
         points = np.fromfile(scan, np.float32)
         if points.size == 0 or points.size % 4:
-            raise FrameError(
-                f"{scan} is not a KITTI scan (x, y, z, reflectance): replace it.", "depth"
-            )
+            raise DepthError(f"{scan} is not a KITTI scan (x, y, z, reflectance): replace it.")
         try:
             to_camera = _scanner_to_camera(drive.parent, image.parent.parent.name[-2:])
         except InputError as error:
-            raise FrameError(str(error), "depth") from error
+            raise DepthError(str(error)) from error
         visible = points.reshape(-1, 4)[:, :3] @ to_camera[:3, :3].T + to_camera[:3, 3]
         return check_disparity(splat(visible, frame.intrinsics, frame.image.shape[:2]), str(scan))
 

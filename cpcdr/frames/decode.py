@@ -167,7 +167,8 @@ def _check_complete(encoded: bytes, name: str) -> int:
                 )
             form, orientation = file.format, _orientation(file)
             if form == "PNG":
-                _verify_png(encoded)
+                with Image.open(io.BytesIO(encoded)) as again:
+                    again.verify()  # every chunk's checksum, up to the end marker
     except Image.DecompressionBombError as error:
         raise FrameError(f"{name} is too large to decode: scale it down first.") from error
     except (OSError, SyntaxError, ValueError) as error:
@@ -177,12 +178,6 @@ def _check_complete(encoded: bytes, name: str) -> int:
     if form in ("JPEG", "MPO") and not whole_jpeg(encoded):
         raise FrameError(f"{name} is a truncated JPEG: copy it again from its origin.")
     return orientation
-
-
-def _verify_png(encoded: bytes) -> None:
-    """Every chunk's checksum, up to the end marker."""
-    with Image.open(io.BytesIO(encoded)) as file:
-        file.verify()
 
 
 def _orientation(file: Image.Image) -> int:

@@ -147,13 +147,12 @@ def rank_correlations(
 
 def correlation_table(correlations: dict[str, dict[str, float]]) -> str:
     """The rank correlations as text."""
-    lines = ["", "rank correlation with mIoU   first report     to the end     last report"]
-    for name, row in correlations.items():
-        cells = "".join(
-            f"   {row[when]:6.2f} (n={row[f'n_{when}']:2.0f})" for when in ("first", "full", "last")
-        )
-        lines.append(f"  {name:24s}{cells}")
-    return "\n".join(lines)
+    ends = {"first": "first report", "full": "to the end", "last": "last report"}
+    rows = [
+        [name, *(f"{row[when]:.2f} (n={row[f'n_{when}']:.0f})" for when in ends)]
+        for name, row in correlations.items()
+    ]
+    return "\n" + text_table([["rank correlation with mIoU", *ends.values()], *rows])
 
 
 def trial_table(ranked: Sequence[Trial], search: Search) -> str:
