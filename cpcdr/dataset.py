@@ -65,7 +65,7 @@ _MANIFEST: dict[str, Any] = {
 }
 _MANIFEST_CONFIG: dict[str, Any] = {"frames": str, "options": dict, "regions": dict, "size": list}
 ROWS_PER_GROUP = 4
-"""Rows that are read together: few, because an item takes its frames from everywhere."""
+"""Rows that are read together: few, because an item takes its frames from the whole dataset."""
 
 
 @dataclass(frozen=True, eq=False)

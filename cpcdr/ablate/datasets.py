@@ -44,13 +44,13 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
         InputError: ``objects`` without labels, or ``out`` holds another dataset.
     """
     manifest = read_manifest(data)
-    told = {"from": manifest["hash"], "regions": kind}
-    digest = config_hash(told)
+    identity = {"from": manifest["hash"], "regions": kind}
+    digest = config_hash(identity)
     if out.exists():
         made = read_manifest(out)
         old = {"from": made.get("regions_replaced_in"), "regions": made.get("regions_are")}
         old |= {"hash": made["config_hash"]}
-        refuse_other(out, "a dataset", old, {"hash": digest, **told}, out / "manifest.json")
+        refuse_other(out, "a dataset", old, {"hash": digest, **identity}, out / "manifest.json")
         return made
     cut = _cut(kind, manifest)
     facts = {

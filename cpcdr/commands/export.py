@@ -136,7 +136,7 @@ def _log_model(config: ExportConfig, folder: Path, network: LoadedNetwork) -> st
     """The version of a model of the checkpoint's files and the name of the module that loads them.
 
     No pickle and no code go with it. It needs this package where it is used, and yet does not
-    list it among the requirements: pip would take whatever somebody has put on PyPI by its name.
+    list it among the requirements: pip would install whatever is on PyPI under its name.
     """
     import mlflow
     from mlflow.models import ModelSignature

@@ -96,7 +96,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
 def _identity(config: PrepareConfig) -> dict[str, Any]:
     """What decides the content of a dataset: the settings, and ``inputs``, digests of its files."""
     inputs: dict[str, str] = {}
-    if config.regroup is None:  # else its manifest says what it was regrouped from
+    if config.regroup is None:  # else its manifest names what it was regrouped from
         source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
         inputs = {"frames": frames_digest(source), "depth": depth_digest(depth)}
     if config.region_maps is not None:

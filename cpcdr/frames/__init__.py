@@ -90,7 +90,7 @@ def open_frames(spec: str, options: FrameOptions = _DEFAULTS, protocol: str = ""
 def with_protocol(source: FrameSource, name: str) -> FrameSource:
     """The same frames with the train ids of another protocol for the same label files.
 
-    Cityscapes' label files, say, are read as ``cityscapes-19`` unless ``cityscapes-27`` is asked.
+    Cityscapes' label files are read as ``cityscapes-19`` by default, or as ``cityscapes-27``.
 
     Raises:
         InputError: no such protocol, no labels, or labels of another numbering.

@@ -1,4 +1,4 @@
-"""Encoded image bytes to pixels and back, refusing what is broken instead of showing half of it.
+"""Encoded image bytes to pixels and back, refusing damaged files instead of decoding half of them.
 
 OpenCV decodes fast but fills the missing rows of a truncated file with grey without an error, so
 completeness is checked beside it. The orientation that a file states is applied here and nowhere
@@ -147,7 +147,7 @@ def read_bytes(path: str) -> bytes:
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV's own complaints off stderr: what is wrong is said in one sentence instead."""
+    """Keep OpenCV's warnings off stderr: errors are reported in one sentence instead."""
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         yield
@@ -181,7 +181,7 @@ def _check_complete(encoded: bytes, name: str) -> int:
 
 
 def _orientation(file: Image.Image) -> int:
-    """1..8 as EXIF counts them; 1 = upright, also where nothing or nonsense is stated.
+    """1..8 as EXIF counts them; 1 = upright, also without a valid statement.
 
     A TIFF file's own is applied by both Pillow and OpenCV already.
     """

@@ -1,4 +1,4 @@
-"""What source files hold, as a short digest: part of the identity of all that is made from them."""
+"""Short digests of source files: part of the identity of everything that is made from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READERS = 16
 def frames_digest(source: FrameSource) -> str:
     """Digest of the files of all frames, with label maps, right images, calibration and poses.
 
-    ``""`` where no frame has a file, as those that are rendered: their spec says all.
+    ``""`` for rendered frames, which have no files: their spec determines them.
     """
     refs = source.refs()
     files = {path for ref in refs for path in (ref.path, ref.label_path, ref.right_path) if path}

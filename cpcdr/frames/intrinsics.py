@@ -19,9 +19,9 @@ from cpcdr.runtime.strict_json import parse_object
 Intrinsics = NDArray[np.float32]
 
 CITYSCAPES_WIDTH = 2048
-"""Width in pixels of the images that Cityscapes' camera files speak of."""
+"""Width in pixels of the images that Cityscapes' camera files refer to."""
 ASSUMED = "assumed: "
-"""What a note on intrinsics begins with where nobody knows them."""
+"""Beginning of a note on intrinsics that are not known."""
 _GIVE = "give --options.intrinsics fx,fy,cx,cy in pixels of the stored image."
 
 
@@ -121,7 +121,7 @@ def cityscapes_intrinsics(path: Path, width: int) -> Intrinsics:
 
 
 def kitti_projection(path: Path, key: str) -> NDArray[np.float64]:
-    """The 3×4 projection matrix [pixels] ``P_rect_02`` or ``P2``, say; see `kitti_matrix`.
+    """The 3×4 projection matrix [pixels] such as ``P_rect_02`` or ``P2``; see `kitti_matrix`.
 
     Raises:
         InputError: besides, the matrix projects nothing.

@@ -62,7 +62,7 @@ class JoinedSources:
 
 
 def notes_of(source: FrameSource) -> list[str]:
-    """What a user should know of a source's files: what is passed over, what is done to frames."""
+    """Notes on a source's files for the user: what is skipped, how frames are changed."""
     return source.notes() if isinstance(source, WithNotes) else []
 
 
@@ -86,7 +86,7 @@ class WithCameraFiles(Protocol):
 
 @runtime_checkable
 class WithNotes(Protocol):
-    """A source that has something to say of its files."""
+    """A source with notes on its files."""
 
     def notes(self) -> list[str]:
         """A sentence each, without a full stop."""

@@ -93,7 +93,7 @@ def list_files(
 
 
 def passed_over(files: list[Path], used: list[Path], what: str) -> list[str]:
-    """One sentence on the files of a folder that are not used, none if all are.
+    """A sentence on the files of a folder that are not used; none if all are.
 
     >>> passed_over([Path("a.mp4"), Path("a.txt"), Path("b.txt")], [Path("a.mp4")], "video")
     ['2 of 3 files passed over: 2 .txt (no video)']

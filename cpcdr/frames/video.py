@@ -24,8 +24,8 @@ VIDEO_SUFFIXES = (
     *(".mts", ".m2ts", ".3gp", ".3g2", ".flv", ".hevc", ".h265", ".h264", ".264", ".265"),
     *(".dv", ".vob", ".asf", ".mxf", ".ogv", ".ivf", ".mjpeg", ".mjpg"),
 )
-"""What is meant as video: a file named so that cannot be read is rejected with a reason. Other
-files of a folder are looked into and read if they contain video."""
+"""Names of videos: such a file that cannot be read is rejected with a reason. Other files of a
+folder are opened, and read if they contain video."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class VideoFiles:
         return Frame(ref, encoded, image, intrinsics, self.spec)
 
     def notes(self) -> list[str]:
-        """What a user should know of the files: what is passed over, and what is done to frames."""
+        """Notes for the user: which files are skipped, and how frames are changed."""
         notes = []
         if self.root.is_dir():
             notes = passed_over(self._every_file(), self._files(), "video")

@@ -1,7 +1,7 @@
 """What a video file holds, learned by reading its packets once.
 
-A container's frame count is an estimate and its time stamps may jump, so neither is taken as it
-stands: pictures are counted as packets, put into display order, and lost time becomes a gap in
+A container's frame count is an estimate and its time stamps may jump, so neither is trusted:
+pictures are counted as packets, put into display order, and lost time becomes a gap in
 their indices. AVI and raw streams carry no times of display; where such a stream reorders its
 pictures, it is decoded once to learn their order.
 """
@@ -60,8 +60,7 @@ class VideoIndex:
         lost: pictures that the container lists behind the end of a file that was cut off.
         changes: (first packet, size), the first at 0: where the size of the pictures changes.
         rate: pictures a second.
-        interlaced: whether the stream says that its pictures are made of two fields; DV's decoder
-            says so of all.
+        interlaced: whether the stream is marked as interlaced; DV's decoder marks all.
         broken_off: whether reading ended with an error.
         loose_flags: packets by which a damage mark of the container may come early. Such a mark
             also stands where recordings were merely joined, so that only what follows is doubted.
@@ -291,7 +290,7 @@ def _decoded_order(path: Path, index: int, most: int | None = None) -> NDArray[n
 
 
 def _rate(interval: float, stream: Any) -> float:
-    """Pictures a second: as the stream says if that fits its time stamps, which may be rounded."""
+    """Pictures a second: as stated if that fits the time stamps, which may be rounded."""
     stated = float(stream.guessed_rate or 0)
     measured = float(1 / (interval * stream.time_base)) if interval else stated
     return round(stated if abs(stated - measured) < 0.05 * measured else measured, 3)

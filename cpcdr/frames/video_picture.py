@@ -21,7 +21,7 @@ class PictureMaker:
         self._fields: dict[tuple[str, int, int], av.filter.Graph] = {}
 
     def picture(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB, turned as the file says.
+        """uint8 [H, W, 3] RGB, upright by the rotation that the file states.
 
         Of an interlaced frame only the upper field is taken, and the lines between are
         interpolated: the two fields were seen 1/50 or 1/60 s apart, and a car moves in that time.

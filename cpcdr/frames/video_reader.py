@@ -150,6 +150,6 @@ def open_reader(path: Path, modified: int, length: int) -> VideoReader:
 
 
 def _threads() -> int:
-    """Decoding threads: the cores of this process; Ray tells its actors theirs by this variable."""
+    """Decoding threads: the cores of this process; Ray sets this variable for its actors."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(given) if given.isdigit() and int(given) else os.cpu_count() or 1, _MOST_THREADS)

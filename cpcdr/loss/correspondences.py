@@ -35,7 +35,7 @@ def pixel_correspondences(
     """Every visible appearance of the surface points under the given pixels.
 
     A pixel belongs to a region and one of its appearances. Its region coordinates are the inverse
-    transform of the pixel, and each other appearance's transform says where the point lies there.
+    transform of the pixel, and every other appearance's transform gives its place there.
     It is visible there if it is inside the image and the maps under it hold that very region and
     appearance, so nothing nearer was pasted over it. Points visible in one place only are dropped.
 

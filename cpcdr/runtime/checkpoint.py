@@ -30,7 +30,7 @@ FORMAT = 1
 
 
 def step_folder(root: Path, step: int) -> Path:
-    """Where the checkpoint after ``step`` optimiser steps lies."""
+    """The folder of the checkpoint after ``step`` optimiser steps."""
     return root / f"step-{step:08d}"
 
 
@@ -118,7 +118,7 @@ def write_checkpoint(
     torch.save(state, buffer)
     try:
         temporary.mkdir()
-        # Python writes the bytes: of a full disk torch's own writer says "unexpected pos".
+        # Python writes the bytes: torch's own writer reports a full disk as "unexpected pos".
         write_durable(temporary / WEIGHTS, save(tensors))
         write_durable(temporary / STATE, buffer.getbuffer())
         values = to_plain({**config, "step": step, "format": FORMAT})
@@ -155,7 +155,7 @@ def publish_checkpoint(checkpoint: Path, target: Path) -> None:
 
 
 def weights_digest(folder: Path) -> str:
-    """What a checkpoint's weights are, whatever its path: part of the identity of what uses them.
+    """Digest of a checkpoint's weights: part of the identity of everything that uses them.
 
     Raises:
         InputError: it has none.

@@ -4,8 +4,8 @@
 with 2, or reports that it found none. Nothing is started and no network is used.
 
 ``python -m cpcdr.runtime.cluster watch HEAD:PORT`` runs on a spot machine of AWS: when its end is
-announced it tells Ray, two minutes ahead. Ray then starts nothing more there, and a training
-writes a checkpoint. Ray itself does not look.
+announced it notifies Ray, two minutes ahead. Ray then schedules nothing more there, and a training
+writes a checkpoint. Ray itself does not check for such notices.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AWS = "http://169.254.169.254"
 
 
 def check(path: Path) -> list[str]:
-    """Every problem that is found, as a sentence that says what to do.
+    """A sentence with the remedy for every problem.
 
     Raises:
         InputError: the file cannot be read as YAML.
@@ -159,7 +159,7 @@ def wait_for_notice(metadata: str = _AWS, every: float = 5.0) -> datetime:
 
 
 def _ask(url: str, metadata: str) -> str | None:
-    """The answer of AWS's metadata service, version 2; None while there is nothing to say."""
+    """The answer of AWS's metadata service, version 2; None while there is no notice."""
     lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     ticket = urllib.request.Request(f"{metadata}/latest/api/token", headers=lifetime, method="PUT")
     try:
@@ -204,7 +204,7 @@ def nodes_here(head: str) -> list[str]:
 
 
 def watch(head: str) -> None:
-    """Wait for this spot machine's end to be announced, and tell Ray."""
+    """Wait for this spot machine's end to be announced, and notify Ray."""
     end = wait_for_notice()
     for node_id in nodes_here(head):
         drain(head, node_id, end, "AWS takes this spot machine away")

@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses to and from plain data, YAML files and a stable hash.
 
-Each configuration class lives beside the code that it configures; here is only what all share.
+Each configuration class lives beside the code that it configures; this module has what they share.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def overlay(default: T, values: Mapping[str, Any], where: str) -> T:
         changes[key] = _converted(old, value, hints[key], f"{where}: {key}")
     try:
         return dataclasses.replace(default, **changes)  # type: ignore[type-var]
-    except InputError as error:  # a value that is impossible does not know its file
+    except InputError as error:  # the class that refuses a value does not know its file
         raise InputError(f"{where}: {error}") from error
 
 
@@ -140,7 +140,7 @@ def as_number(value: Any) -> int | float | None:
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it: not all of a long one."""
+    """A value as errors quote it, cut to 80 characters."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 2**63 else "a huge integer"
     return text if len(text) <= 80 else f"{text[:80]}..."
 

@@ -1,7 +1,7 @@
-"""Where tensors live, and keeping a GPU busy: nothing that waits for it, few large kernels.
+"""Devices, and keeping a GPU busy: no synchronisation, few large kernels.
 
-A copy from ordinary memory waits until the GPU has done all that it was given before: a handful in
-each training step, and the GPU idles while the host catches up.
+A copy from pageable memory waits for all work queued on the GPU: a handful of them in each training
+step, and the GPU idles while the host catches up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def to_unit_float(images: Tensor) -> Tensor:
 
 
 def move(values: Tensor, device: torch.device | str) -> Tensor:
-    """The same values on another device; on the way to a GPU nobody waits for them."""
+    """The same values on another device; copies to a GPU are asynchronous."""
     if torch.device(device).type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)

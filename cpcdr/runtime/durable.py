@@ -1,4 +1,4 @@
-"""Files and names that a power cut cannot take back: synced before a rename makes them count."""
+"""Durable files and renames: synced to disk, so that a power cut cannot lose them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class FrameError(InputError):
 
 
 def no_room(error: BaseException) -> str:
-    """The sentence if an error says that a disk is full or a quota used up; else ``""``.
+    """A sentence for an error that reports a full disk or an exhausted quota; else ``""``.
 
     Ray and pyarrow wrap errors in others, so that the text is all there is to go by.
     """
@@ -41,5 +41,5 @@ def no_room(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says first, short enough for a sentence."""
+    """The first line of another library's error, short enough for a sentence."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,9 +1,9 @@
 """One process at a time writes a folder: a kernel lock, and a lease for where there is none.
 
-The lock file lies beside the folder. Its holder has it flocked, which the kernel ends with the
-process, however that dies. Not every network file system has such locks between machines, so the
-file also says who holds it and is touched every few seconds: the lease of a machine that is gone
-expires.
+The lock file lies beside the folder. Its holder has it flocked; the kernel releases the lock when
+the process ends, for whatever reason. Not every network file system has such locks between
+machines, so the file also names its holder and is touched every few seconds: the lease of a machine
+that is gone expires.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Lease:
     Attributes:
         boot: the id of its running kernel, which two machines of one name do not share.
         started: when that process started, seconds since 1970.
-        since: when it took the lock, for people.
+        since: when it took the lock, as local time.
         token: of this very lease.
     """
 
@@ -58,7 +58,7 @@ def hold(folder: Path, is_file: bool = False) -> Iterator[None]:
         folder: the command's ``--out``; it need not exist.
 
     Raises:
-        InputError: another process holds it (the sentence says which), or it cannot be written.
+        InputError: another process holds it (the sentence names it), or it cannot be written.
     """
     check_folder(folder.absolute().parent if is_file else folder)
     path = _lock_file(folder.absolute())
@@ -127,7 +127,7 @@ def _lives(lease: Lease | None, path: Path, locked: bool) -> bool:
         return False
     if lease.boot != _boot():
         return _age(path) < EXPIRY_SECONDS
-    if locked:  # the kernel says that it is dead
+    if locked:  # the kernel has released its lock: it is dead
         return False
     with suppress(psutil.Error):
         return abs(psutil.Process(lease.pid).create_time() - lease.started) < 1

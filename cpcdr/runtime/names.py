@@ -1,4 +1,4 @@
-"""File names that are not UTF-8, written so that every table, log and terminal takes them.
+"""File names that are not UTF-8, escaped so that tables, logs and terminals accept them.
 
 Python keeps the stray bytes of such a name as lone surrogates, which Arrow, JSON and a terminal
 refuse. Here they become ``\\xfc``, and the file is found again from that.

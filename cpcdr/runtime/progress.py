@@ -20,7 +20,7 @@ class Progress(tqdm):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self.terminal = sys.stderr.isatty()
-        self.said = -math.inf
+        self.last_line = -math.inf
         if not self.terminal:
             named |= {"file": _Lines(sys.stderr), "mininterval": SECONDS_BETWEEN_LINES}
         super().__init__(*arguments, dynamic_ncols=self.terminal, **named)
@@ -28,8 +28,8 @@ class Progress(tqdm):
     def refresh(self, *arguments: Any, **named: Any) -> bool | None:
         """Draw the bar; in a log only if the last line is old enough."""
         now = time.monotonic()
-        if self.terminal or now - self.said >= SECONDS_BETWEEN_LINES:
-            self.said = now
+        if self.terminal or now - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = now
             return super().refresh(*arguments, **named)
         return None
 

@@ -65,12 +65,12 @@ def _raise_the_others(error: Exception | None) -> None:
     errors: list[Any] = [None] * world_size()
     own = (isinstance(error, InputError), f"{type(error).__name__}: {error}", str(error))
     dist.all_gather_object(errors, own if error is not None else None, group=group)
-    known = [(rank, *said) for rank, said in enumerate(errors) if said is not None]
-    for _, is_input, _, sentence in known:
+    failures = [(rank, *failure) for rank, failure in enumerate(errors) if failure is not None]
+    for _, is_input, _, sentence in failures:
         if is_input and not isinstance(error, InputError):
             raise InputError(sentence) from error
     if error is None:
-        raise RuntimeError(f"worker {known[0][0]} failed: {known[0][2]}")
+        raise RuntimeError(f"worker {failures[0][0]} failed: {failures[0][2]}")
 
 
 @functools.cache

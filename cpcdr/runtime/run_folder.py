@@ -1,4 +1,4 @@
-"""What an ``--out`` folder holds: settings written beside the results, compared before going on."""
+"""What an ``--out`` folder holds: settings written beside the results, compared before resuming."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _CLOSED_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # without it, whoever reaches a port runs commands as this user
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1, as Ray does on laptops
 }
-"""What keeps a local Ray to its own user; set whatever the user's environment says."""
+"""What keeps a local Ray to its own user; set regardless of the user's environment."""
 
 _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -122,7 +122,7 @@ def _join(address: str) -> None:
 
 
 def start_local_ray(**options: Any) -> None:
-    """Start a Ray of this process's own: on 127.0.0.1, behind a token that nobody else has.
+    """Start a Ray of this process's own: on 127.0.0.1, behind a random token.
 
     Raises:
         InputError: it does not start, also when given more time.
@@ -257,8 +257,8 @@ def how_many_fit(machines: Machines, needs: Mapping[str, float]) -> int:
 def machines() -> tuple[Machines, bool]:
     """The machines that exist or can be started, and whether that is certain.
 
-    A cluster of ``ray up`` has its file on the head, which says what can come. Of another cluster
-    nobody knows here whether it grows.
+    A cluster of ``ray up`` has its file on the head, which lists what can be started. Whether any
+    other cluster grows is unknown here.
     """
     import ray
 

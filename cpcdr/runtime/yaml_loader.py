@@ -69,7 +69,7 @@ def load_yaml(text: str) -> Any:
     """The value that a text holds.
 
     Raises:
-        ValueError: it is no such YAML; the text of the error says what is wrong, and where.
+        ValueError: it is no such YAML; its text gives the problem and the line.
     """
     if len(text) > LARGEST:
         raise ValueError(f"it is longer than {LARGEST // 1024} KiB")

@@ -18,7 +18,7 @@ from cpcdr.runtime.storage import file_inside
 from cpcdr.segment.config import SegmentConfig
 
 _FPS = 15.0
-"""Frames per second of a video whose source does not say."""
+"""Frames per second of a video whose source has no rate."""
 
 
 def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:

@@ -93,12 +93,12 @@ def halving(ledger: Ledger, metric: str, every: int, steps: int) -> Halving:
         grace_period=min(every, steps),
         reduction_factor=2,
     )
-    nobody: Any = None  # the controller, which successive halving never uses
+    controller: Any = None  # successive halving never uses it
     for past in ledger.trials:
         trial: Any = SimpleNamespace(trial_id=f"past-{past.number}", config={"number": past.number})
-        scheduler.on_trial_add(nobody, trial)
+        scheduler.on_trial_add(controller, trial)
         for row in past.reports:
-            scheduler.on_trial_result(nobody, trial, row)
+            scheduler.on_trial_result(controller, trial, row)
     return scheduler
 
 

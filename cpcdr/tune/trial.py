@@ -80,13 +80,13 @@ class TrialReports:
 
     Attributes:
         constants: of the trial, part of every report.
-        tell: receives every report; may end the trial by raising.
+        send: receives every report; may end the trial by raising.
     """
 
     setup: TrialSetup
     out: Path
     constants: dict[str, float]
-    tell: Callable[[Row], None]
+    send: Callable[[Row], None]
 
     def report(self, metrics: dict[str, float]) -> None:
         """Score the newest checkpoint, write the report down and send it."""
@@ -95,7 +95,7 @@ class TrialReports:
         row: Row = {"step": int(metrics["step"]), **score(self.setup, checkpoint)}
         row |= {name: metrics.get(name, math.nan) for name in HEALTH} | self.constants
         append_history(self.out / "reports.jsonl", row)
-        self.tell(row)
+        self.send(row)
 
     def catch_up(self, reported: int) -> None:
         """Send reports that were written before a kill and that the driver has not noted."""
@@ -106,7 +106,7 @@ class TrialReports:
         rows = read_history(self.out / "reports.jsonl")
         for row in rows:
             if reported < row["step"] <= step:
-                self.tell(row)
+                self.send(row)
         if not rows or rows[-1]["step"] < step:
             lines = read_history(self.out / "history.jsonl")
             metrics = next((line for line in lines if line["step"] == step), {})
@@ -123,7 +123,7 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
 
     out = setup.folder(config["number"])
 
-    def tell(row: Row) -> None:
+    def send(row: Row) -> None:
         checkpoint = newest_checkpoint(out / "checkpoints") if setup.hand_over else None
         handed = tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
         tune.report({**row, "row": row}, checkpoint=handed)
@@ -133,11 +133,11 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     if given is not None:
         with given.as_directory() as folder:
             reported = max(reported, take_over(Path(folder), out))
-    train_trial(config, reported, setup, tell)
+    train_trial(config, reported, setup, send)
 
 
 def train_trial(
-    config: dict[str, Any], reported: int, setup: TrialSetup, tell: Callable[[Row], None]
+    config: dict[str, Any], reported: int, setup: TrialSetup, send: Callable[[Row], None]
 ) -> None:
     """Train a trial from its newest checkpoint to the last step, without Ray.
 
@@ -151,7 +151,7 @@ def train_trial(
     constants = {"regions_per_frame": read_manifest(data)["regions_per_frame"]}
     out = setup.folder(config["number"])
     out.mkdir(parents=True, exist_ok=True)
-    reports = TrialReports(setup, out, constants, tell)
+    reports = TrialReports(setup, out, constants, send)
     reports.catch_up(reported)
     full = pretrain.config(data, search.seed, search.steps, setup.every)
     result = train_loop(task_of(full), full.train, out, LocalReporter(reports.report))

@@ -42,7 +42,7 @@ def open_run(
     params: dict[str, Any],
     fallback: Path | None = None,
 ) -> Run:
-    """Create the run of ``key``, or re-open it if it exists, whatever became of it before.
+    """Create the run of ``key``, or re-open it if it exists, however it ended before.
 
     Args:
         kind: ``prepare``, ``depth``, ``pretrain``, ``evaluate`` ...; a tag and the default name.
@@ -171,7 +171,7 @@ class Run:
                 client = self._connect()
                 batch = self._outbox.head()
                 self._send(client, batch)
-            except Exception as error:  # whatever ails the server, it must not end a training
+            except Exception as error:  # whatever is wrong with the server must not end a training
                 if getattr(error, "error_code", "") != "INVALID_PARAMETER_VALUE":
                     self._postpone(error)
                     break

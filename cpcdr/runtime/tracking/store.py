@@ -262,7 +262,7 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=10)
 
     try:
-        # Tracked at all? An installed package may lie in somebody else's repository.
+        # Tracked at all? An installed package may be inside another project's repository.
         if git("ls-files", "--error-unmatch", Path(__file__).name).returncode:
             return ""
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").stdout.strip()
