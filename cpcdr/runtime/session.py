@@ -11,8 +11,9 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -131,23 +132,37 @@ def start_local_ray(**options: Any) -> None:
     import ray
     from ray._private import services
 
-    wait = services.wait_for_node
+    get_node, this = services.get_node, psutil.Process()
     for limit in _START_LIMITS_S:
-        services.wait_for_node = partial(wait, timeout=limit)
+        before = set(this.children(recursive=True))
+        services.get_node = partial(_get_node, get_node, time.monotonic() + limit)
         try:
             with _stderr_to(Path(os.devnull)):
                 # "local": never a stale address file's dead cluster.
                 ray.init(address="local", dashboard_host="127.0.0.1", **_SILENT, **options)
             return
-        except Exception as error:  # Ray raises a bare one for a node that is late
+        except Exception as error:  # Ray raises bare ones
             ray.shutdown()
+            for process in set(this.children(recursive=True)) - before:  # Ray leaves them
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             reason = first_line(error)
         finally:
-            services.wait_for_node = wait
+            services.get_node = get_node
     raise InputError(
         f"Ray does not start on this machine ({reason.rstrip('.')}); end other programs, or run "
         "without Ray: --engine local."
     )
+
+
+def _get_node(get_node: Callable[..., Any], deadline: float, *where: str) -> Any:
+    """Ray's own look for the node that starts, until a deadline instead of for 30 seconds."""
+    while time.monotonic() < deadline:
+        try:
+            return get_node(*where)
+        except RuntimeError:  # it is not there yet
+            time.sleep(0.1)
+    raise TimeoutError("its node was not there in time")
 
 
 def close_to_others() -> None:

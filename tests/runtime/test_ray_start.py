@@ -1,0 +1,55 @@
+"""A Ray that starts late is given more time, and in the end one sentence says what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START = """
+import psutil
+from cpcdr.runtime import session
+from cpcdr.runtime.errors import InputError
+session._START_LIMITS_S = {limits}
+try:
+    with session.ray_session():
+        import ray
+        print("works", ray.get(ray.remote(lambda: 7).remote()))
+        names = [child.name() for child in psutil.Process().children(recursive=True)]
+        assert names.count("gcs_server") == names.count("raylet") == 1, "no failed start is left"
+except InputError as error:
+    assert not [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+    print(error)
+"""
+
+
+def start(limits: tuple[float, ...], folder: Path) -> str:
+    """What a process prints that starts Ray under these limits; nothing may come on stderr."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", START.format(limits=limits)],
+        cwd=folder,
+        env={**keep, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_late_ray_is_started_again_with_more_time(tmp_path: Path) -> None:
+    assert start((-1, 240), tmp_path) == "works 7"
+
+
+@pytest.mark.slow
+def test_a_ray_that_never_comes_is_one_sentence(tmp_path: Path) -> None:
+    said = start((-1, -1), tmp_path)
+    assert said.startswith("Ray does not start on this machine (")
+    assert said.endswith("or run without Ray: --engine local.") and "\n" not in said
