@@ -58,12 +58,13 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
         "regions_are": kind,
         "regions_replaced_in": manifest["hash"],
     }
-    return derive(data, out, lambda row: _row_with(row, cut(row)), facts, kind)
 
+    def changed(row: dict[str, Any]) -> dict[str, Any]:
+        ids = cut(row)
+        regions = encode_png16(ids.astype(np.uint16))
+        return row | {"regions": regions, "num_regions": int(ids.max()) + 1}
 
-def _row_with(row: dict[str, Any], ids: NDArray[np.integer]) -> dict[str, Any]:
-    regions = encode_png16(ids.astype(np.uint16))
-    return row | {"regions": regions, "num_regions": int(ids.max()) + 1}
+    return derive(data, out, changed, facts, kind)
 
 
 def _cut(kind: str, manifest: dict[str, Any]) -> Cut:

@@ -212,7 +212,8 @@ def _write_manifest(
     index: pa.Table,
     rejected: pa.Table,
 ) -> None:
-    regions = index["num_regions"].to_numpy()
+    regions, part = index["num_regions"].to_numpy(), index["part"][0].as_py()
+    sizes = pq.read_table(partial / "data" / part, columns=["height", "width"]).to_pylist()
     source, listed = sources  # with the learned camera, and as it was opened
     digest = config_hash(identity)
     manifest = {
@@ -225,7 +226,7 @@ def _write_manifest(
         "inputs": identity.get("inputs", {}),
         "frames": index.num_rows,
         "rejected": rejected.num_rows,
-        "size": _size_of_first(partial, index),
+        "size": list(sizes[index["row"][0].as_py()].values()),
         "regions_per_frame": round(float(np.mean(regions)), 2),
         "source": source.spec,
         "protocol": source.protocol,
@@ -236,13 +237,6 @@ def _write_manifest(
         "versions": {n: version(n) for n in _VERSIONS},
     }
     write_json(partial / "manifest.json", manifest)
-
-
-def _size_of_first(partial: Path, index: pa.Table) -> list[int]:
-    part = pq.read_table(
-        partial / "data" / index["part"][0].as_py(), columns=["height", "width"]
-    ).slice(index["row"][0].as_py(), 1)
-    return [part["height"][0].as_py(), part["width"][0].as_py()]
 
 
 def dataset_sheet(dataset: PreparedDataset, frames: int = 4) -> NDArray[np.uint8]:

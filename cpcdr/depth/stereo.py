@@ -39,7 +39,10 @@ class Stereo:
                 "images (Cityscapes rightImg8bit, KITTI image_03 or image_3) beside the left ones, "
                 "or give another --depth."
             )
-        right = _read_right(path)
+        try:
+            right = read_image(path)[1]
+        except FrameError as error:
+            raise DepthError(str(error)) from error
         shrinks = right.shape[0] > frame.image.shape[0]
         right = cover_and_crop(
             right, frame.image.shape, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -52,13 +55,6 @@ class Stereo:
             )
         reach = search_range(frame.image.shape[1])
         return check_disparity(np.minimum(pixels / np.float32(reach), 1), path)
-
-
-def _read_right(path: str) -> NDArray[np.uint8]:
-    try:
-        return read_image(path)[1]
-    except FrameError as error:
-        raise DepthError(str(error)) from error
 
 
 def search_range(width: int) -> int:

@@ -61,7 +61,9 @@ def cluster_prototypes(
     if method == "kmeans":
         kmeans = KMeans(num_clusters, n_init=10, random_state=seed)
         return kmeans.fit_predict(directions).astype(np.int64)
-    return _spherical_kmeans(directions, num_clusters, seed)
+    random = np.random.RandomState(seed)
+    runs = [_spherical_run(directions, num_clusters, random) for _ in range(_RESTARTS)]
+    return max(runs, key=lambda run: run[0])[1]
 
 
 def sum_clusters(
@@ -77,20 +79,12 @@ def sum_clusters(
     return summed
 
 
-def _spherical_kmeans(
-    directions: NDArray[np.float64], num_clusters: int, seed: int
-) -> NDArray[np.int64]:
-    """The best of several runs of k-means with cosine similarity (Dhillon & Modha 2001, alg. 1)."""
-    random = np.random.RandomState(seed)
-    runs = [_spherical_run(directions, num_clusters, random) for _ in range(_RESTARTS)]
-    return max(runs, key=lambda run: run[0])[1]
-
-
 def _spherical_run(
     directions: NDArray[np.float64],
     num_clusters: int,
     random: np.random.RandomState,
 ) -> tuple[float, NDArray[np.int64]]:
+    """Similarity and clusters of k-means with cosine similarity (Dhillon & Modha 2001, alg. 1)."""
     from sklearn.cluster import kmeans_plusplus
 
     centres, _ = kmeans_plusplus(directions, num_clusters, random_state=random)

@@ -158,7 +158,8 @@ def read_index(path: Path, modified: int, length: int) -> VideoIndex:
                 f"No picture of {readable(path)} can be decoded: convert the video anew, or "
                 "remove it."
             )
-        interval = usual_step(times)
+        interval, places = usual_step(times), np.full(len(packets.sizes), -1, np.int64)
+        places[order] = np.arange(len(order))
         return VideoIndex(
             stream.index,
             len(streams),
@@ -167,7 +168,7 @@ def read_index(path: Path, modified: int, length: int) -> VideoIndex:
             packets.stamps,
             _usable_keys(packets, stream.codec_context.name),
             order,
-            _places(order, len(packets.sizes)),
+            places,
             frame_indices(len(order), times, interval),
             lost,
             tuple(packets.changes),
@@ -209,10 +210,12 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         timed &= packet.pts is not None
         stamp = packet.pts if packet.pts is not None else packet.dts
         stamp = number if stamp is None else stamp
-        rows.append((position, packet.size, stamp, packet.is_keyframe, _hidden(packet, codec)))
+        # Not shown: what an edit list cuts away, and VP8's reference pictures.
+        hidden = packet.is_discard or (codec == "vp8" and not bytes(packet)[0] & 0x10)
+        rows.append((position, packet.size, stamp, packet.is_keyframe, hidden))
         if packet.is_keyframe:
             watch.see(number, packet)
-    positions, sizes, stamps, keys, hidden = zip(*rows, strict=True) if rows else [()] * 5
+    positions, sizes, stamps, keys, unseen = zip(*rows, strict=True) if rows else [()] * 5
     clock = np.array(stamps, np.int64)
     return _Packets(
         np.array(positions, np.int64),
@@ -220,15 +223,10 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         unwrapped(clock) if "mpeg" in container.format.name else clock,
         timed,
         np.array(keys, bool),
-        ~np.array(hidden, bool),
+        ~np.array(unseen, bool),
         bool(errors),
         watch.changes,
     )
-
-
-def _hidden(packet: Any, codec: str) -> bool:
-    """Whether a packet's picture is not shown: cut away by an edit list, or VP8's reference."""
-    return bool(packet.is_discard) or (codec == "vp8" and not bytes(packet)[0] & 0x10)
 
 
 def packets_of(container: Any, stream: Any, errors: list[Exception] | None = None) -> Iterator[Any]:
@@ -294,12 +292,6 @@ def _rate(interval: float, stream: Any) -> float:
     stated = float(stream.guessed_rate or 0)
     measured = float(1 / (interval * stream.time_base)) if interval else stated
     return round(stated if abs(stated - measured) < 0.05 * measured else measured, 3)
-
-
-def _places(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    places = np.full(count, -1, np.int64)
-    places[order] = np.arange(len(order))
-    return places
 
 
 def _usable_keys(packets: _Packets, codec: str) -> NDArray[np.int64]:

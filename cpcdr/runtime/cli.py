@@ -41,7 +41,7 @@ def parse(
     Raises:
         InputError: a flag or a ``--config`` file that cannot be used.
     """
-    rest = [part for text in argv for part in _split_own(_readable_spec(text))]
+    rest = [part for text in argv for part in _split_own(text)]
     default, note = _preset(config_type, rest)
     while "--config" in rest:
         at = rest.index("--config")
@@ -86,13 +86,12 @@ def complete(commands: Mapping[str, type[Any]], prog: str, shell: Sequence[str])
     raise AssertionError("tyro leaves after printing")
 
 
-def _readable_spec(text: str) -> str:
-    """An argument; a KIND:PATH whose path is not UTF-8 in a form that can be recorded."""
-    return readable(text) if re.match(r"(--[\w.-]+=)?[a-z-]+:", text) else text
-
-
 def _split_own(text: str) -> list[str]:
-    """``--config=FILE`` and ``--preset=NAME`` as two arguments, as all others may be written."""
+    """``--config=FILE`` and ``--preset=NAME`` as two arguments, as all others may be written.
+
+    A KIND:PATH whose path is not UTF-8 comes in a form that can be recorded.
+    """
+    text = readable(text) if re.match(r"(--[\w.-]+=)?[a-z-]+:", text) else text
     name, equals, value = text.partition("=")
     return [name, value] if equals and name in ("--config", "--preset") else [text]
 

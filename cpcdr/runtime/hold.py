@@ -101,8 +101,10 @@ def _take(path: Path, folder: Path) -> tuple[int, Lease]:
         except BlockingIOError:
             holder = _read(file)
             os.close(file)
+            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+            since = f" since {holder.since}" if holder else ""
             raise InputError(
-                f"{folder}: {_who(holder)}; wait for it, or give another --out."
+                f"{folder}: {who} is writing it{since}; wait for it, or give another --out."
             ) from None
 
 
@@ -164,12 +166,6 @@ def _read(file: int) -> Lease | None:
         return Lease(**json.loads(os.pread(file, 4096, 0)))
     except (ValueError, TypeError):
         return None
-
-
-def _who(lease: Lease | None) -> str:
-    if lease is None:
-        return "another process is writing it"
-    return f"process {lease.pid} on {lease.host} is writing it since {lease.since}"
 
 
 def _refresh(file: int, stop: threading.Event) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,10 @@ def train(
     """
     out = out.absolute()
     final = out / "checkpoint"
-    _claim(out, task, config, inputs or {})
+    identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
+    identity |= {"inputs": to_plain(inputs)} if inputs else {}
+    # May change on resuming: how often it logs, and whether it is compiled.
+    claim(out, "run.yaml", identity, "a training", free=("train.log_every", "train.compile"))
     for sentence in set_damaged_aside(out / "checkpoints"):
         print(f"warning: {sentence}.")
     _refuse_a_full_disk(out, task, config)
@@ -91,14 +94,6 @@ def train(
     read_state(newest)
     publish_checkpoint(newest, final)
     return final
-
-
-def _claim(out: Path, task: Task, config: TrainConfig, inputs: Mapping[str, Any]) -> None:
-    """Make the run folder, or check that it was made by this very configuration."""
-    identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
-    identity |= {"inputs": to_plain(inputs)} if inputs else {}
-    # May change on resuming: how often it logs, and whether it is compiled.
-    claim(out, "run.yaml", identity, "a training", free=("train.log_every", "train.compile"))
 
 
 def _refuse_a_full_disk(out: Path, task: Task, config: TrainConfig) -> None:
@@ -205,11 +200,9 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
         for row in tail.new_rows():
             finite = {k: v for k, v in row.items() if k != "step" and v is not None}
             log(finite, row["step"])
-        progress = _read_progress(out / "progress.json")
-        if progress:
-            bar.total = progress["total"]
-            bar.n = progress["step"]
-            loss = progress["loss"]
+        with suppress(OSError, ValueError):  # not there yet
+            progress = json.loads((out / "progress.json").read_text(encoding="utf-8"))
+            bar.total, bar.n, loss = (progress[name] for name in ("total", "step", "loss"))
             bar.set_postfix_str("" if loss is None else f"loss {loss:.3f}", refresh=True)
 
     def watch() -> None:
@@ -225,10 +218,3 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
         thread.join()
         look()
         bar.close()
-
-
-def _read_progress(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

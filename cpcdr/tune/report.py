@@ -138,7 +138,8 @@ def rank_correlations(
     for name in names:
         correlations[name] = {}
         for when, rows in ends.items():
-            pairs = np.array([[row[name], row["miou"]] for row in rows if _is_number(row[name])])
+            both = [[math.nan if row[name] is None else row[name], row["miou"]] for row in rows]
+            pairs = np.array([pair for pair in both if not math.isnan(pair[0])])
             enough = len(pairs) >= 3 and bool((np.ptp(pairs, axis=0) > 0).all())
             rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if enough else math.nan
             correlations[name] |= {when: rho, f"n_{when}": len(pairs)}
@@ -253,7 +254,3 @@ def commands(search: Search, best: Path, pretrain: PretrainSettings) -> str:
 
 def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)

@@ -60,7 +60,11 @@ def time_scale(config: BenchmarkConfig) -> dict[str, Any]:
                 steps[nodes] = _step_seconds(data, Path(folder) / f"train-{nodes}", nodes)
             print(f"{nodes} nodes: {frames[nodes]:.4f} s a frame, {steps[nodes]:.3f} s a step")
     predicted = {n: frames[1] / min(n, cores) for n in NODES}
-    gradients = {name: _gradient_mib(c) for name, c in PretrainConfig.presets().items()}
+    modules = {name: task_of(c).build() for name, c in PretrainConfig.presets().items()}
+    gradients = {  # what each worker contributes to a step's all-reduce, in float32
+        name: round(sum(p.numel() for p in module.parameters()) * 4 / 2**20, 1)
+        for name, module in modules.items()
+    }
     sums = SMALL.model.prototypes
     reduce = {n: _all_reduce_seconds(n, gradients["small"], sums) for n in NODES[1:]}
     return {
@@ -126,12 +130,6 @@ def _stage_costs() -> dict[str, Any]:
         seconds["write"] = round((time.perf_counter() - start) / _FRAMES, 5)
         written = sum(path.stat().st_size for path in (out / "data").iterdir())
     return {"stage_seconds": seconds, "row_bytes": round(written / _FRAMES)}
-
-
-def _gradient_mib(config: PretrainConfig) -> float:
-    """What each worker contributes to a step's all-reduce, in float32."""
-    module = task_of(config).build()
-    return round(sum(p.numel() for p in module.parameters()) * 4 / 2**20, 1)
 
 
 def _all_reduce_seconds(workers: int, mib: float, prototypes: int) -> dict[str, float]:
