@@ -49,18 +49,7 @@ class AblateConfig:
         tracking: where runs are recorded.
     """
 
-    essential: ClassVar = (
-        "frames",
-        "depth",
-        "data",
-        "evaluate",
-        "size",
-        "variants",
-        "seeds",
-        "steps",
-        "out",
-        "tracking",
-    )
+    essential: ClassVar[str] = "frames depth data evaluate size variants seeds steps out tracking"
     frames: str = ""
     depth: str = ""
     data: Path | None = None

@@ -43,17 +43,8 @@ class PrepareConfig:
         allow_poor_depth: continue even if the depth check fails.
     """
 
-    essential: ClassVar = (
-        "frames",
-        "depth",
-        "out",
-        "size",
-        "workers",
-        "regroup",
-        "publish",
-        "engine",
-        "tracking",
-        "options.stride",
+    essential: ClassVar[str] = (
+        "frames depth out size workers regroup publish engine tracking options.stride"
     )
     frames: str = "synthetic:"
     depth: str = "ground-truth"

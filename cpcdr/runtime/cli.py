@@ -61,7 +61,8 @@ def parse(
     except SystemExit as left:
         if left.code:
             raise InputError(_sentence(errors.getvalue())) from None
-        print(essential_first(output.getvalue(), getattr(config_type, "essential", ())), flush=True)
+        first = getattr(config_type, "essential", "").split()
+        print(essential_first(output.getvalue(), first), flush=True)
         raise
 
 

@@ -140,17 +140,8 @@ class PretrainConfig:
         seed: of weights, data order and every random draw.
     """
 
-    essential: ClassVar = (
-        "data",
-        "out",
-        "seed",
-        "items",
-        "train.steps",
-        "train.epochs",
-        "model.backbone",
-        "workers",
-        "engine",
-        "tracking",
+    essential: ClassVar[str] = (
+        "data out seed items train.steps train.epochs model.backbone workers engine tracking"
     )
     data: Path = Path("runs/dataset")
     out: Path = Path("runs/pretrain")
@@ -286,17 +277,8 @@ class TrainDepthConfig:
         seed: of weights, order and augmentation.
     """
 
-    essential: ClassVar = (
-        "frames",
-        "out",
-        "seed",
-        "depth.height",
-        "depth.width",
-        "train.steps",
-        "train.epochs",
-        "workers",
-        "engine",
-        "tracking",
+    essential: ClassVar[str] = (
+        "frames out seed depth.height depth.width train.steps train.epochs workers engine tracking"
     )
     frames: str = "synthetic:"
     out: Path = Path("runs/depth")
@@ -332,17 +314,9 @@ class FinetuneConfig:
         seed: of weights, order and augmentation.
     """
 
-    essential: ClassVar = (
-        "network",
-        "frames",
-        "evaluate",
-        "out",
-        "finetune.fraction",
-        "finetune.size",
-        "seed",
-        "train.steps",
-        "engine",
-        "tracking",
+    essential: ClassVar[str] = (
+        "network frames evaluate out finetune.fraction finetune.size seed train.steps engine "
+        "tracking"
     )
     frames: str = "synthetic:seed=0,streets=48,frames=4,height=96,width=192"
     evaluate: str = "synthetic:seed=1000,streets=64,frames=1,height=96,width=192"
