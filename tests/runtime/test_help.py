@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from typing import Any
 
 import pytest
+import tyro
 
 from cpcdr.commands import COMMANDS, config_of
 from cpcdr.runtime.cli import parse
@@ -23,8 +25,11 @@ def sections(text: str) -> dict[str, list[str]]:
 
 
 def fields(config: Any) -> int:
-    """The number of flags of a configuration."""
-    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    """The number of flags of a configuration; a hidden field has none."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    hidden = typing.get_args(tyro.conf.Suppress[int])[1]
+    names = [n for n, hint in hints.items() if hidden not in getattr(hint, "__metadata__", ())]
+    values = [getattr(config, f.name) for f in dataclasses.fields(config) if f.name in names]
     return sum(fields(v) if dataclasses.is_dataclass(v) else 1 for v in values)
 
 
