@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import typing
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from cpcdr.train.config import FinetuneConfig, PretrainConfig
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.tune.config import SearchConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 OTHERS: dict[str, list[str]] = {
     "size": ["64", "128"],
     "evaluate_size": ["64", "128"],
@@ -152,6 +154,30 @@ def test_what_fine_tuning_does_not_train_has_no_flag() -> None:
         assert name not in flags
         with pytest.raises(InputError, match="unrecognized"):
             parse(FinetuneConfig, "", [name, "8"])
+
+
+def reads() -> set[str]:
+    """Names of the attributes that the package reads, but for the checks of configurations."""
+    names = set()
+    for file in (ROOT / "cpcdr").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                node.body = [n for n in node.body if getattr(n, "name", "") != "__post_init__"]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                names.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names.add(node.value)  # of getattr, and of the lists of an identity's parts
+    return names
+
+
+def test_every_field_is_read_somewhere() -> None:
+    known = reads()
+    assert "superpixels" in known and "no_such_field" not in known
+    for name in COMMANDS:
+        unread = {path[-1] for path, _, _ in leaves(parse(config_of(name), "", []))} - known
+        assert not unread, name
 
 
 def test_no_two_flags_have_one_name() -> None:
