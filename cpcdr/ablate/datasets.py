@@ -53,11 +53,7 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
         refuse_other(out, "a dataset", old, {"hash": digest, **identity}, out / "manifest.json")
         return made
     cut = _cut(kind, manifest)
-    facts = {
-        "config_hash": digest,
-        "regions_are": kind,
-        "regions_replaced_in": manifest["hash"],
-    }
+    facts = {"config_hash": digest, "regions_are": kind, "regions_replaced_in": manifest["hash"]}
 
     def changed(row: dict[str, Any]) -> dict[str, Any]:
         ids = cut(row)

@@ -124,12 +124,7 @@ class _Level:
     """
 
     def __init__(
-        self,
-        target: Tensor,
-        sources: Tensor,
-        disparity: Tensor,
-        camera: Tensor,
-        compiles: bool,
+        self, target: Tensor, sources: Tensor, disparity: Tensor, camera: Tensor, compiles: bool
     ) -> None:
         self.target, self.sources = target[:, 0], sources
         self.disparity, self.camera = disparity, camera

@@ -55,7 +55,7 @@ def normal_equations(
 
 
 @_jit
-def _item(  # type: ignore[no-untyped-def]
+def _item(
     item, variances, target, sources, disparity, jacobian, shifts, poses, intrinsics,
     hessian, gradient, cost,
 ):  # fmt: skip
@@ -78,7 +78,7 @@ def _item(  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _reproject(row, disparity, pose, camera, us, vs):  # type: ignore[no-untyped-def]
+def _reproject(row, disparity, pose, camera, us, vs):
     """Writes where a row of pixels lies in the source; far outside it if behind the camera."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     y = (_F(row) - cy) / fy
@@ -95,7 +95,7 @@ def _reproject(row, disparity, pose, camera, us, vs):  # type: ignore[no-untyped
 
 
 @_jit
-def _sample(row, target, source, us, vs, residuals, weights):  # type: ignore[no-untyped-def]
+def _sample(row, target, source, us, vs, residuals, weights):
     """Writes warped source minus target, and weight 1 inside the source, else 0; counts those."""
     height, width = source.shape
     right, bottom = _F(width - 1), _F(height - 1)
@@ -117,7 +117,7 @@ def _sample(row, target, source, us, vs, residuals, weights):  # type: ignore[no
 
 
 @_jit
-def _weigh(row, variances, jacobian, shift, residuals, weights):  # type: ignore[no-untyped-def]
+def _weigh(row, variances, jacobian, shift, residuals, weights):
     """Divides weights by variance and Cauchy's function; returns the sum of the row's costs."""
     cost = 0.0
     for start in range(0, len(residuals), 64):  # a product of more factors might overflow
@@ -137,9 +137,7 @@ def _weigh(row, variances, jacobian, shift, residuals, weights):  # type: ignore
 
 
 @_jit
-def _accumulate(  # type: ignore[no-untyped-def]
-    row, jacobian, residuals, weights, weighted, hessian, gradient
-):
+def _accumulate(row, jacobian, residuals, weights, weighted, hessian, gradient):
     """Adds a row of [7, H, W] to the lower triangle of the Hessian and to the gradient."""
     width = len(residuals)
     for i in range(7):

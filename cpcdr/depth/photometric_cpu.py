@@ -67,7 +67,7 @@ class _Photometric(torch.autograd.Function):
         return None, None, disparity, pose, camera
 
 
-def _item(  # type: ignore[no-untyped-def]
+def _item(
     item, target, sources, disparities, poses, intrinsics,
     to_disparity, to_pose, to_camera, error, identity, mask, synthesised,
 ):  # fmt: skip
@@ -116,14 +116,14 @@ def _item(  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _pad(image, out):  # type: ignore[no-untyped-def]
+def _pad(image, out):
     """Reflect borders without repeating the edge: [H, W] -> [H + 2, W + 2]."""
     out[1:-1, 1:-1] = image
     _reflect(out)
 
 
 @_jit
-def _reflect(padded):  # type: ignore[no-untyped-def]
+def _reflect(padded):
     padded[1:-1, 0] = padded[1:-1, 2]
     padded[1:-1, -1] = padded[1:-1, -3]
     padded[0] = padded[2]
@@ -131,7 +131,7 @@ def _reflect(padded):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _moments(padded, mean, variance):  # type: ignore[no-untyped-def]
+def _moments(padded, mean, variance):
     height, width = mean.shape
     rows = np.empty((2, width + 2), _F)
     for row in range(height):
@@ -146,7 +146,7 @@ def _moments(padded, mean, variance):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _compare(x, y, y_mean, y_variance, error, fields):  # type: ignore[no-untyped-def]
+def _compare(x, y, y_mean, y_variance, error, fields):
     """Per-pixel error of a view, and its derivatives.
 
     ``fields`` [3, 4, H, W]: derivative of a pixel's error by its window's mean, mean square and
@@ -190,7 +190,7 @@ def _compare(x, y, y_mean, y_variance, error, fields):  # type: ignore[no-untype
 
 
 @_jit
-def _synthesise(image, disparity, pose, camera, x, along, valid):  # type: ignore[no-untyped-def]
+def _synthesise(image, disparity, pose, camera, x, along, valid):
     """The source warped to the target (into padded x), and its derivatives by u and v."""
     height, width = disparity.shape
     right, bottom = _F(width - 1), _F(height - 1)
@@ -228,7 +228,7 @@ def _synthesise(image, disparity, pose, camera, x, along, valid):  # type: ignor
 
 
 @_jit
-def _minimum(errors, valid, identity, weight, first, error, mask):  # type: ignore[no-untyped-def]
+def _minimum(errors, valid, identity, weight, first, error, mask):
     """Sum of the per-pixel minimum errors; ``weight`` is 1 for the view that attains it."""
     frames, height, width = errors.shape
     total = 0.0
@@ -250,7 +250,7 @@ def _minimum(errors, valid, identity, weight, first, error, mask):  # type: igno
 
 
 @_jit
-def _view_gradient(x, y, fields, weight):  # type: ignore[no-untyped-def]
+def _view_gradient(x, y, fields, weight):
     """Gradient [3, H, W] of the weighted errors with respect to a view's pixels."""
     height, width = weight.shape
     result = np.empty((3, height, width), _F)
@@ -285,9 +285,7 @@ def _view_gradient(x, y, fields, weight):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _backpropagate(  # type: ignore[no-untyped-def]
-    views, along, disparity, pose, camera, to_disparity, to_pose, to_camera
-):
+def _backpropagate(views, along, disparity, pose, camera, to_disparity, to_pose, to_camera):
     """Adds a view's gradient to those of disparity, pose and intrinsics."""
     height, width = disparity.shape
     fx, fy, cx, cy = camera

@@ -80,9 +80,7 @@ def sum_clusters(
 
 
 def _spherical_run(
-    directions: NDArray[np.float64],
-    num_clusters: int,
-    random: np.random.RandomState,
+    directions: NDArray[np.float64], num_clusters: int, random: np.random.RandomState
 ) -> tuple[float, NDArray[np.int64]]:
     """Similarity and clusters of k-means with cosine similarity (Dhillon & Modha 2001, alg. 1)."""
     from sklearn.cluster import kmeans_plusplus

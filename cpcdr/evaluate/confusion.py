@@ -10,10 +10,7 @@ from cpcdr.runtime.errors import InputError
 
 
 def confusion(
-    predicted: NDArray[np.integer],
-    labels: NDArray[np.uint8],
-    num_predicted: int,
-    num_classes: int,
+    predicted: NDArray[np.integer], labels: NDArray[np.uint8], num_predicted: int, num_classes: int
 ) -> NDArray[np.int64]:
     """Count the pixels of every (predicted, label) pair. Counts of frames add up with ``+``.
 

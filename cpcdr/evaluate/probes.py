@@ -73,12 +73,7 @@ def _with_one(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([features, np.ones((len(features), 1))], axis=1).astype(np.float64)
 
 
-def sgd_probe(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    seed: int = 0,
-) -> NDArray[np.float64]:
+def sgd_probe(features: Tensor, labels: Tensor, classes: int, seed: int = 0) -> NDArray[np.float64]:
     """Multinomial logistic regression by SGD on standardised features.
 
     Args:

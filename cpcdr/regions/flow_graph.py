@@ -27,7 +27,7 @@ def link_flow(edges: NDArray[np.int32], weights: NDArray[np.floating], nodes: in
 
 
 @njit(cache=True, nogil=True)
-def _compressed_rows(edges, flows, nodes):  # type: ignore[no-untyped-def]
+def _compressed_rows(edges, flows, nodes):
     first = np.zeros(nodes + 1, np.int64)
     leaving = np.zeros(nodes)
     for e in range(len(edges)):
@@ -48,7 +48,7 @@ def _compressed_rows(edges, flows, nodes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def renumber(modules):  # type: ignore[no-untyped-def]
+def renumber(modules):
     """Ids 0..R-1 in order of first appearance, in place; returns R."""
     new = np.full(len(modules), -1, np.int32)
     count = 0
@@ -61,7 +61,7 @@ def renumber(modules):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _members_by_module(modules, count):  # type: ignore[no-untyped-def]
+def _members_by_module(modules, count):
     """Nodes sorted by module, and the start of each module."""
     first = np.zeros(count + 1, np.int64)
     for module in modules:
@@ -76,7 +76,7 @@ def _members_by_module(modules, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def aggregate(graph, modules, count):  # type: ignore[no-untyped-def]
+def aggregate(graph, modules, count):
     """The graph whose nodes are the modules; links within a module are absorbed into its flow."""
     first_member, members = _members_by_module(modules, count)
     first = np.zeros(count + 1, np.int64)
@@ -104,7 +104,7 @@ def aggregate(graph, modules, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def connected_modules(first, neighbour, modules):  # type: ignore[no-untyped-def]
+def connected_modules(first, neighbour, modules):
     """Modules split into connected components, numbered in order of first appearance."""
     components = np.full(len(modules), -1, np.int32)
     stack = np.empty(len(modules), np.int32)

@@ -119,10 +119,7 @@ def _fill_holes(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def border_pairs(ids: NDArray[np.uint16]) -> NDArray[np.int32]:
     """Pairs i < j of ids that share a pixel side, int32 [E, 2], sorted, each once."""
-    keys = [
-        _ordered_keys(ids[:, :-1], ids[:, 1:]),
-        _ordered_keys(ids[:-1], ids[1:]),
-    ]
+    keys = [_ordered_keys(ids[:, :-1], ids[:, 1:]), _ordered_keys(ids[:-1], ids[1:])]
     unique = np.unique(np.concatenate(keys))
     return np.stack([unique >> 16, unique & 0xFFFF], axis=1).astype(np.int32)
 
@@ -134,7 +131,7 @@ def _ordered_keys(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> NDArray[np.ui
 
 
 @njit(cache=True, nogil=True)
-def _centres(ids, depth, intrinsics):  # type: ignore[no-untyped-def]
+def _centres(ids, depth, intrinsics):
     """Mean position [P, 3] and covariance [P, 3, 3] of each superpixel, axes in units of the
     image's standard deviation."""
     count = int(ids.max()) + 1

@@ -109,17 +109,17 @@ def _merge_parts(
 
 
 @njit(cache=True, nogil=True)
-def _plogp(p):  # type: ignore[no-untyped-def]
+def _plogp(p):
     return p * np.log2(p) if p > 0.0 else 0.0
 
 
 @njit(cache=True, nogil=True)
-def _module_bits(leaving, flow):  # type: ignore[no-untyped-def]
+def _module_bits(leaving, flow):
     return _plogp(leaving + flow) - 2.0 * _plogp(leaving)
 
 
 @njit(cache=True, nogil=True)
-def _modules_of(graph, module_of):  # type: ignore[no-untyped-def]
+def _modules_of(graph, module_of):
     size = len(module_of)
     flow, leaving, bits = np.zeros(size), np.zeros(size), np.zeros(size)
     members = np.zeros(size, np.int32)
@@ -136,7 +136,7 @@ def _modules_of(graph, module_of):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _move(graph, module_of, order, preferred):  # type: ignore[no-untyped-def]
+def _move(graph, module_of, order, preferred):
     """Moves nodes, in place, into the neighbouring module that shortens the code most.
 
     Nodes wait in a ring buffer; a visited one is queued again only when a neighbour moves away from
@@ -186,7 +186,7 @@ def _move(graph, module_of, order, preferred):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _neighbouring_modules(graph, module_of, node, links, candidates):  # type: ignore[no-untyped-def]
+def _neighbouring_modules(graph, module_of, node, links, candidates):
     """Writes the modules of a node's neighbours and its link flow to each; returns their number."""
     count = 0
     for k in range(graph.first[node], graph.first[node + 1]):
@@ -201,9 +201,7 @@ def _neighbouring_modules(graph, module_of, node, links, candidates):  # type: i
 
 
 @njit(cache=True, nogil=True)
-def _best_module(  # type: ignore[no-untyped-def]
-    graph, modules, node, old, links, candidates, count, preferred
-):
+def _best_module(graph, modules, node, old, links, candidates, count, preferred):
     """The candidate that shortens the code most, or ``old``.
 
     For modules that are left at rate q and visited at rate p, the code length is plogp(sum q) -
@@ -233,7 +231,7 @@ def _best_module(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _transfer(graph, modules, node, module, sign, links):  # type: ignore[no-untyped-def]
+def _transfer(graph, modules, node, module, sign, links):
     """Adds a node to a module's sums (sign 1) or removes it (sign -1)."""
     left_before = modules.leaving[module]
     modules.members[module] += sign

@@ -50,7 +50,7 @@ def superpixels(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _nearest_centres(lab, rows, columns, spatial):  # type: ignore[no-untyped-def]
+def _nearest_centres(lab, rows, columns, spatial):
     """k-means: index of each pixel's centre, int32 [H, W]."""
     height, width = lab.shape[:2]
     nearest = np.empty((height, width), np.int32)
@@ -68,9 +68,7 @@ def _nearest_centres(lab, rows, columns, spatial):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _assign_cell(  # type: ignore[no-untyped-def]
-    lab, nearest, centres, row, column, rows, columns, spatial
-):
+def _assign_cell(lab, nearest, centres, row, column, rows, columns, spatial):
     """Nearest of the surrounding centres for the pixels of one grid cell."""
     height, width = nearest.shape
     # pixels with (y * rows // height) == row
@@ -98,7 +96,7 @@ def _assign_cell(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _update_centres(lab, nearest, centres):  # type: ignore[no-untyped-def]
+def _update_centres(lab, nearest, centres):
     """Mean colour and position (L, a, b, y, x) of each centre's pixels; empty ones keep theirs."""
     total = np.zeros((len(centres), 5))
     size = np.zeros(len(centres))
@@ -118,7 +116,7 @@ def _update_centres(lab, nearest, centres):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _connected_components(lab, nearest, least_size):  # type: ignore[no-untyped-def]
+def _connected_components(lab, nearest, least_size):
     """4-connected components numbered in scan order.
 
     A component below ``least_size`` joins the earlier neighbour with the smallest colour difference

@@ -35,7 +35,7 @@ _PROVIDER_KEYS = {
         *("use_internal_ips", "gcp_credentials", "module"),
     },
     "local": {
-        *("type", "head_ip", "external_head_ip", "worker_ips", "coordinator_address", "module"),
+        *("type", "head_ip", "external_head_ip", "worker_ips", "coordinator_address", "module")
     },
 }
 _NODES = ("head", "worker")

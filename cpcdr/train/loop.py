@@ -273,10 +273,7 @@ class _Session:
     def _write_checkpoint(self, done: int) -> str:
         root = self.out / "checkpoints"
         try:
-            state = {
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-            }
+            state = {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
             config: dict[str, Any] = {
                 "kind": self.task.kind,
                 "config": self.task.config(),
