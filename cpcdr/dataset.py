@@ -5,8 +5,6 @@ frame: where its row is), ``rejected.parquet`` and ``data/*.parquet``. It is pub
 rename, so a folder that has a manifest is whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ A pose ``[..., 4, 4]`` maps points of one camera's coordinates into another's. D
 translations share one arbitrary unit; disparity is 1 / z.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

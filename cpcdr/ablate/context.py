@@ -17,8 +17,6 @@ ones, where all distances vanish together, and those whose features encode only 
 image, where car and background have equal features (f = b, hence 1).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

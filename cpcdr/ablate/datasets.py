@@ -1,7 +1,5 @@
 """Copies of a prepared dataset that differ only in their region maps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of a study: scores with intervals, features side by side, the context test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Labelled frames of one size on disk: read once from their source, memory-mapped by trials."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

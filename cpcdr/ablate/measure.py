@@ -4,8 +4,6 @@ One pass over the evaluation frames counts the pixels of every (prototype, class
 the prototypes then sums rows, and the score equals that of the command evaluate.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

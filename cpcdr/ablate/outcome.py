@@ -1,7 +1,5 @@
 """The end of a study: tables and figures of everything that is finished."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The folders of a study as records of its trials: what goes into their MLflow runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

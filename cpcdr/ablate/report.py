@@ -1,7 +1,5 @@
 """Estimates of every metric by variant, as plain data and as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

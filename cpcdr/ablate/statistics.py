@@ -1,7 +1,5 @@
 """Means over seeds with intervals, and differences paired by seed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ again, one that was killed resumes from its newest checkpoint. A study can there
 with more variants or seeds.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The variants of an ablation: pre-trainings that differ from the full method in named factors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -5,8 +5,6 @@ A command is a file of this package with a function, both named like it. Its doc
 and errors in arguments come at once.
 """
 
-from __future__ import annotations
-
 import ast
 import difflib
 import sys

@@ -6,8 +6,6 @@ seeds. Run it again to resume, also with more variants or seeds. Examples:
   cpcdr ablate --data runs/camvid --evaluate camvid:CamVid/val --out runs/study
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace

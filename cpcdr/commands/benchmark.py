@@ -6,8 +6,6 @@ Examples:
   cpcdr benchmark step --preset paper --device cuda
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The configurations of commands that belong to no single stage."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal

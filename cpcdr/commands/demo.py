@@ -6,8 +6,6 @@ Frames -> dataset -> pre-training -> evaluation -> MLflow. Examples:
   cpcdr demo --frames video:drive.mp4 --depth network:runs/depth/checkpoint
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

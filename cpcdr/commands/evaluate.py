@@ -5,8 +5,6 @@ Examples:
   cpcdr evaluate --network runs/camvid/checkpoint --frames camvid:CamVid/val
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any

@@ -8,8 +8,6 @@ Examples:
       --frames video:drive.mp4 --options.window=-40: --truth ''
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

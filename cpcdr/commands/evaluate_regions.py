@@ -6,8 +6,6 @@ Examples:
       --depth network:runs/depth/checkpoint
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field

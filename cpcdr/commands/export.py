@@ -4,8 +4,6 @@ Example:
   cpcdr export --network runs/finetune/checkpoint --out model.onnx --register cpcdr
 """
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from pathlib import Path

@@ -6,8 +6,6 @@ Example:
   cpcdr export-png --data runs/dataset --out runs/png
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -8,8 +8,6 @@ Examples:
       --network runs/pretrain/checkpoint --finetune.fraction 0.125
 """
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path

@@ -7,8 +7,6 @@ Examples:
   cpcdr prepare --regroup runs/drive --regions.separation 0.3 --out runs/drive-0.3
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Mapping

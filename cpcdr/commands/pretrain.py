@@ -7,8 +7,6 @@ Examples:
   cpcdr pretrain --preset paper --data runs/drive --out runs/drive-pretrain
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

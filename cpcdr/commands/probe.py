@@ -5,8 +5,6 @@ Example:
       --frames camvid:CamVid/train --evaluate camvid:CamVid/val
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any

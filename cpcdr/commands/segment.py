@@ -11,8 +11,6 @@ Examples:
       --out runs/labels --labels
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ Examples:
   cpcdr train-depth --preset paper --frames video:a.mp4,video:b.mp4
 """
 
-from __future__ import annotations
-
 import time
 from contextlib import nullcontext
 from pathlib import Path

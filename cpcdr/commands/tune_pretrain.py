@@ -9,8 +9,6 @@ Examples:
   cpcdr tune-pretrain --data runs/camvid --evaluate camvid:CamVid/val --trials 40
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from cpcdr.commands.tune_regions import tune

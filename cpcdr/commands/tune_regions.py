@@ -13,8 +13,6 @@ Examples:
   cpcdr tune-regions --data runs/data --evaluate video:other.mp4 --space space.yaml
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

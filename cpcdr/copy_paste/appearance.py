@@ -6,8 +6,6 @@ four jitters come in a fixed order (brightness, contrast, saturation, hue), hue 
 space instead of HSV, and values are clamped to [0, 1] once, at the end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

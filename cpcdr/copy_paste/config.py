@@ -1,7 +1,5 @@
 """Configuration of copy-paste and of the augmentation of pastes and mixed images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from cpcdr.runtime.errors import InputError

@@ -5,8 +5,6 @@ Each function is the counterpart of one of the same name in ``sprites.py`` and `
 cache). They release the GIL. Imported on first use: numba is slow to import.
 """
 
-from __future__ import annotations
-
 import numba
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """The layout of an item: its random draws as a table of sprites and as transforms of regions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ their source background. Blur is a coarser mip level. `compose` runs these funct
 CPU it runs their counterparts in ``cpu.py``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

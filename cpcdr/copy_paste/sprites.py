@@ -4,8 +4,6 @@ All random draws happen here, on the CPU, into small tables: they depend on the 
 not on batch or device.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

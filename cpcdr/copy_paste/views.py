@@ -4,8 +4,6 @@ A view is an axis-aligned affine map of the canvas, so sprites are rendered dire
 are resampled once, and nothing outside the crop is rendered.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -10,8 +10,6 @@ the warped source, so the Jacobian is computed once per pyramid level. Shape let
 usual ones: F source frames (previous, next).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

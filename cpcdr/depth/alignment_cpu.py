@@ -4,8 +4,6 @@ The counterpart of `cpcdr.depth.alignment.normal_equations`, which stores every 
 Imported on first use: numba is slow to import.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Colour jitter as one seeded 3×4 matrix per triplet, applied in one pass on any device."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """The camera that a depth network learned from its video, for uncalibrated frames."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Configuration of self-supervised depth training."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -5,8 +5,6 @@ for every image, it predicts infinite depth where cars move with the camera, or 
 the motion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

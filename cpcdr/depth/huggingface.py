@@ -1,7 +1,5 @@
 """Disparity from any depth-estimation model of transformers (extra ``hf``)."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

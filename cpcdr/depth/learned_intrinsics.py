@@ -6,8 +6,6 @@ them. Motions are therefore parametrised such that the image motion stays consta
 length changes, and only rotating frames contribute gradients: elsewhere noise would dominate.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Errors of predicted depth, as in Eigen et al. 2014 (arXiv 1406.2283): pure functions."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

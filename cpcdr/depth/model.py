@@ -1,7 +1,5 @@
 """The depth model: depth and pose networks, intrinsics, and the loss that trains them."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Looking for motion in all frames of a source, on Ray Data: what depth can be learned from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Disparity from a network trained by `train_depth`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

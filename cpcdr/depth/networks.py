@@ -4,8 +4,6 @@ Shapes follow Monodepth2 (Godard et al. 2019, arXiv 1806.01260), with the width 
 parameter: 64 for a GPU (ResNet-18 or -50), 16 for small runs on two CPU cores.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

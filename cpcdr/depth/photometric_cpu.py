@@ -6,8 +6,6 @@ cache. The loss is a plain sum, so gradients are computed with the value, and on
 disparity, pose and intrinsics are kept. Imported on first use: numba is slow to import.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 

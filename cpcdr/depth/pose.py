@@ -7,8 +7,6 @@ window of displacements (the cost volume of PWC-Net, Sun et al. 2018, arXiv 1709
 network maps displacements and their products with position to a motion.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """Precomputed disparity: three layouts of 16-bit PNG files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

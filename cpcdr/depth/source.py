@@ -1,7 +1,5 @@
 """The protocol of disparity sources, and validation of their maps."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

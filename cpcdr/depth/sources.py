@@ -3,8 +3,6 @@
 Each kind is imported on demand: processes that need no PyTorch start seconds earlier.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cpcdr.depth.source import DepthError, DepthSource, Disparity, check_disparity

@@ -1,7 +1,5 @@
 """Disparity of stereo pairs by OpenCV's semi-global matching (Hirschmüller, TPAMI 2008)."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Trajectories from motions between frames, and their error against true poses."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

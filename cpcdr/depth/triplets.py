@@ -4,8 +4,6 @@ A triplet is three frames of one sequence, equally far apart, that show motion. 
 frames before training finds them: every process has the same list and every epoch the same length.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

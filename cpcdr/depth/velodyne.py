@@ -1,7 +1,5 @@
 """Sparse disparity from the laser scans of KITTI raw recordings, to evaluate depth networks."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The baseline without learning: k-means on colour and position."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Sampling uncertainty of a score: the percentile bootstrap over frames."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

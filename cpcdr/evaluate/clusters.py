@@ -3,8 +3,6 @@
 scikit-learn is imported on demand: actors that only segment start seconds earlier.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import numpy as np

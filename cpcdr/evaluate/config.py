@@ -1,7 +1,5 @@
 """Configuration of the evaluation of networks, probes, depth and regions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Confusion counts, all that evaluation keeps of a frame: memory does not grow with frames."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

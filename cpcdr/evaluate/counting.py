@@ -1,7 +1,5 @@
 """Confusion counts of frames, made by actors and summed over all frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

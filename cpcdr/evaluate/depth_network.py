@@ -1,7 +1,5 @@
 """Evaluation of a depth network without true depth: photometric error, and motion against poses."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ Clusters are matched once, over the whole evaluated set: a match per image would
 choose the assignment that suits it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The linear probe as a usable network: a frozen network and its linear classifier."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ Features are taken at stride 4 before the projector (linear probes) or after it,
 channels, K classes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ prototype and class. Shape letters: P prototypes, K classes and clusters, G grou
 frames.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Segmenters: anything that maps an image to cluster ids."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Segmentation with a fine-tuned network, averaged over flipped views and sliding windows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

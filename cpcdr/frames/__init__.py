@@ -3,8 +3,6 @@
 `open_frames` turns the text that a user gives, ``KIND:PATH``, into a `FrameSource`.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable

@@ -5,8 +5,6 @@ completeness is checked beside it. The orientation that a file states is applied
 else, to sizes read from headers as to pixels.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Iterator

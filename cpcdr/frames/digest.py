@@ -1,7 +1,5 @@
 """Short digests of source files: part of the identity of everything that is made from them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable

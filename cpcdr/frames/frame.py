@@ -4,8 +4,6 @@ A source lists its frames without their pixels (`FrameRef`, one record a frame, 
 counted, spread, resumed and rejected frame by frame) and reads one on demand (`Frame`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -4,8 +4,6 @@ Everywhere: float32 [4] = fx, fy, cx, cy in pixels of the stored image, x right,
 of the top left pixel at (0, 0).
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

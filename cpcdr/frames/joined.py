@@ -1,7 +1,5 @@
 """Several sources as one: ``video:a.mp4,kitti-odometry:dataset``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable

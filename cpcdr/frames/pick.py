@@ -1,7 +1,5 @@
 """Frames picked evenly from a source."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cpcdr.frames.frame import Frame, FrameSource

@@ -9,8 +9,6 @@ semantic benchmark; CamVid in the common 11 classes; the 27 classes and 320-pixe
 unsupervised segmentation (PiCIE, Cho et al., CVPR 2021, and its successors).
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Frames at a working size, read by several threads, the most recently used ones in memory."""
 
-from __future__ import annotations
-
 import pickle
 import threading
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Frames of any size to the size that a stage works at, with intrinsics that follow exactly."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

@@ -1,7 +1,5 @@
 """The frame row: how frames lie in Parquet and travel through Ray Data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Frames that are stored as image files: listing, numbering, choosing and reading them."""
 
-from __future__ import annotations
-
 import os
 import re
 import statistics

@@ -1,7 +1,5 @@
 """A video's decoder at a position: seeks to key frames, decodes forward, numbers what it sees."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress

@@ -6,8 +6,6 @@ their indices. AVI and raw streams carry no times of display; where such a strea
 pictures, it is decoded once to learn their order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A decoded video frame to upright 8-bit RGB in a screen's colours."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from typing import Any
 

@@ -8,8 +8,6 @@ stretch. Hence what follows an error, up to the next key frame, is rejected too.
 where an error begins, the stretch is decoded once more with one thread.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from functools import lru_cache

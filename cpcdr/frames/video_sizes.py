@@ -1,7 +1,5 @@
 """Where the pictures of a video stream change their size, according to its packets."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction

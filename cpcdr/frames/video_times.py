@@ -1,7 +1,5 @@
 """Time stamps of a video: clocks that start again, joined recordings, lost time."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Whether a JPEG file is whole: its markers lead to the end, and what lies between decodes."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

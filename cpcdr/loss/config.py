@@ -1,7 +1,5 @@
 """Settings of the loss."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Where the same point, and the same region, appears again in the mixed images of an item."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

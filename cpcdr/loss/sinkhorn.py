@@ -1,7 +1,5 @@
 """Soft assignments of samples to prototypes with equal use of every prototype."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Dense SwAV: predict the mean code of all places that show the same point or region."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A network with named classes: dense features and a linear classifier on them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

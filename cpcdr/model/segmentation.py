@@ -4,8 +4,6 @@ Feature pyramid: Lin et al., CVPR 2017. Semantic head: Kirillov et al., "Panopti
 Networks", CVPR 2019. Prototypes: Caron et al., "SwAV", NeurIPS 2020.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

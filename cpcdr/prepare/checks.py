@@ -1,7 +1,5 @@
 """Checks of depth on some frames before hours are spent on all of them, and of the regions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

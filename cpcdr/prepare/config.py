@@ -1,7 +1,5 @@
 """What is prepared: frames, depth, regions and the folder of the dataset."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """A dataset from another one: the same frames, something about every row changed."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -6,8 +6,6 @@ damaged is done; publication adds the index and the manifest and renames the fol
 Every page has a checksum, which readers verify.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

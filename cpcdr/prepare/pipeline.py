@@ -1,7 +1,5 @@
 """frames -> depth -> regions -> Parquet parts: which actors run the stages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

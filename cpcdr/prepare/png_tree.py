@@ -4,8 +4,6 @@ Export writes one from a dataset. A tree is imported by preparing its images wit
 its regions: ``cpcdr prepare --frames images:TREE/rgb --depth precomputed:TREE --region-maps TREE``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """New thresholds for a prepared dataset: only the cached graphs are grouped again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

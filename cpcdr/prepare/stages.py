@@ -5,8 +5,6 @@ of a table stay the same from the first stage to the last and each one ends in t
 among the rejected.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

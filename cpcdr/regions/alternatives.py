@@ -1,7 +1,5 @@
 """Baseline segmentations to compare coherent depth regions with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

@@ -1,7 +1,5 @@
 """Configuration of coherent depth regions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from cpcdr.runtime.errors import InputError

@@ -1,7 +1,5 @@
 """The flow of a random walker on an undirected weighted graph, and coarsening of the graph."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

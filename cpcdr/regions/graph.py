@@ -1,7 +1,5 @@
 """The superpixel adjacency graph of a frame, with edge dissimilarities from depth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

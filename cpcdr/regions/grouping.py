@@ -6,8 +6,6 @@ preferred number of communities (`RegionConfig.preferred_modules`), and grouping
 merges, where the released code recurses endlessly on planar depth.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit

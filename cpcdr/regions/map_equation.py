@@ -13,8 +13,6 @@ single nodes. The parts are the modules that single nodes formed first. On stree
 of both comes within 0.2 % of the code length of unlimited rounds.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ Measures against labels follow Stutz, Hermans and Leibe 2018, "Superpixels: an e
 state of the art" (CVIU 166). Label segments are the connected components of one class.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -6,8 +6,6 @@ centres whose grid cells surround its own, as Ren and Reid 2011 (gSLIC) do on GP
 iteration is one pass over the image.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

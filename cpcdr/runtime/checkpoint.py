@@ -6,8 +6,6 @@ which is verified on load). A training keeps its newest ones under ``OUT/checkpo
 and the finished one as ``OUT/checkpoint``.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

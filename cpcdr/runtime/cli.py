@@ -5,8 +5,6 @@ the file's values under those given on the command line. Bad input ends with one
 code 2; the last line of a good run is ``RESULT {json}``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

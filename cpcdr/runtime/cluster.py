@@ -8,8 +8,6 @@ announced it notifies Ray, two minutes ahead. Ray then schedules nothing more th
 writes a checkpoint. Ray itself does not check for such notices.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -3,8 +3,6 @@
 Each configuration class lives beside the code that it configures; this module has what they share.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

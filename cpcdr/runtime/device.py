@@ -4,8 +4,6 @@ A copy from pageable memory waits for all work queued on the GPU: a handful of t
 step, and the GPU idles while the host catches up.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar

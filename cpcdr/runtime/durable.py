@@ -1,7 +1,5 @@
 """Durable files and renames: synced to disk, so that a power cut cannot lose them."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The order of ``--help``: what most people need comes first, the rest below as advanced."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

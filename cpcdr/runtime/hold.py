@@ -6,8 +6,6 @@ machines, so the file also names its holder and is touched every few seconds: th
 that is gone expires.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -3,8 +3,6 @@
 What flows is Arrow tables, one a block. What an actor is depends on the stage that passes it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext

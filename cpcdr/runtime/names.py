@@ -4,8 +4,6 @@ Python keeps the stray bytes of such a name as lone surrogates, which Arrow, JSO
 refuse. Here they become ``\\xfc``, and the file is found again from that.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Progress bars: drawn in place on a terminal, a line now and then in a log file."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time

@@ -1,7 +1,5 @@
 """Agreement between the processes of a distributed training; one process agrees with itself."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """What an ``--out`` folder holds: settings written beside the results, compared before resuming."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Connecting to Ray: a private local instance on one machine, or the cluster that is there."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

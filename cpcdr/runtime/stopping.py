@@ -1,7 +1,5 @@
 """How a command ends early: SIGTERM and Ctrl-C unwind it, and a reader that leaves is no error."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

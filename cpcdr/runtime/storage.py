@@ -5,8 +5,6 @@ folder, whose rename publishes a dataset at once; object stores have no rename, 
 published by its manifest, which comes last.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 

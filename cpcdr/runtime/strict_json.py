@@ -1,7 +1,5 @@
 """JSON that every reader accepts (it knows no NaN and no infinity), and files that hold it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

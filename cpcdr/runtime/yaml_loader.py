@@ -4,8 +4,6 @@ YAML can do more than a configuration needs: aliases of aliases multiply a file'
 limit, nesting without end exhausts the stack, and dates are no values of any setting.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml

@@ -1,7 +1,5 @@
 """Configuration of inference and export."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loading a trained network from a folder, an MLflow run or the model registry."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The registered model names this module and MLflow imports it from the installed 
 the model is run, nothing is unpickled.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Output of segmentation: overlay videos, or label maps as PNG files."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from contextlib import suppress

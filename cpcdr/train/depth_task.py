@@ -1,7 +1,5 @@
 """Depth training as a task for the worker loop: triplets in, loss out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any

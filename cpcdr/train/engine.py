@@ -1,7 +1,5 @@
 """Running the worker loop: under Ray Train (default), or in this process without Ray."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Supervised fine-tuning of a pre-trained network as a task for the worker loop."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 A metric that is not finite is null: JSON has no NaN.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Labelled frames to train on: which can be used, how they are read, crops of them."""
 
-from __future__ import annotations
-
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -10,8 +10,6 @@ three things into the run folder, which all workers and the driver can reach:
 ``progress.json``   where the training is, for the driver's progress bar
 """
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """The optimiser, its learning rate by step, and the arithmetic of a training."""
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

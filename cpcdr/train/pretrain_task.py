@@ -1,7 +1,5 @@
 """The pre-training task: dense SwAV on mosaics with copy-pasted coherent depth regions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path

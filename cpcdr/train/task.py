@@ -1,7 +1,5 @@
 """What the one worker loop trains: depth, pre-training and fine-tuning each are a `Task`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Protocol
 

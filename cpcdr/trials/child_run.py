@@ -1,7 +1,5 @@
 """What the tracking store holds of a trial, and who knows it: the ledger of a search, a study."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol

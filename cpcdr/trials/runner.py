@@ -4,8 +4,6 @@ Trials keep their state in files of their own and the driver records every repor
 is not needed: each start is a new Tune experiment over the trials that are left.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

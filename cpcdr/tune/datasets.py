@@ -5,8 +5,6 @@ from the images and disparity in the dataset: no video is read and no depth is c
 differ in thresholds alone share a graph.
 """
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager

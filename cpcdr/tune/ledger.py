@@ -6,8 +6,6 @@ starts and its report before any decision depends on it. The same command theref
 where it was killed: proposals, early stopping and MLflow are all functions of this file.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The ledger of a search as records of its trials: what goes into their MLflow runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -7,8 +7,6 @@ is consensus clustering (Strehl and Ghosh 2002, "Cluster ensembles", JMLR 3); ag
 class.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

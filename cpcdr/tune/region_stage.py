@@ -5,8 +5,6 @@ any other setting costs only a grouping. The best settings bound the space of th
 the top few are tried first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

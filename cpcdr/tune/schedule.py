@@ -3,8 +3,6 @@
 Imports Ray: load it only within a session.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any

@@ -13,8 +13,6 @@ The measure is that of Ji, Henriques and Vedaldi 2019, "Invariant information cl
 where it is the training loss; here it is only a score.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from pathlib import Path

@@ -6,8 +6,6 @@ of the ledger (`cpcdr.tune.ledger`), every trial is a child of one MLflow run, a
 writes either.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

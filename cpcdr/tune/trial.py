@@ -4,8 +4,6 @@ The state of a trial is its folder, from which it resumes after a kill: the chec
 training, and ``reports.jsonl`` with the scores of those that were reported.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable

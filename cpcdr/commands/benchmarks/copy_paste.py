@@ -1,7 +1,5 @@
 """The compositor: from 8 frames to 16 mixed images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

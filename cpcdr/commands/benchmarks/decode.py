@@ -1,7 +1,5 @@
 """Decoding video: our exact reader beside OpenCV's plain one."""
 
-from __future__ import annotations
-
 import random
 import tempfile
 from collections.abc import Callable, Iterator

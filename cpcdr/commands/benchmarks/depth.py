@@ -1,7 +1,5 @@
 """Depth: inference through Ray Data, and a training step, beside the bare networks."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Regions: from image and disparity, and from the cached graph."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from cpcdr.commands.benchmarks.timing import median_seconds

@@ -4,8 +4,6 @@
 this machine: they show what Ray and the all-reduces add, not what more hardware would give.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

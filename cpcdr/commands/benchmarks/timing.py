@@ -1,7 +1,5 @@
 """How time and memory are measured."""
 
-from __future__ import annotations
-
 import resource
 import statistics
 import time

@@ -1,7 +1,5 @@
 """A pre-training step and its parts, beside the network alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

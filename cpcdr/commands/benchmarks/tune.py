@@ -1,7 +1,5 @@
 """A search: threshold sets a minute on cached graphs, and what a sweep costs beside its trials."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

@@ -8,8 +8,6 @@ camera, so a ray parameter t is the sample's z in metres.
 # Numba infers the kernels' types.
 # mypy: disable-error-code="no-untyped-def"
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

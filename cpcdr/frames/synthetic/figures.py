@@ -1,7 +1,5 @@
 """Cars, pedestrians and cyclists made of parts; each function generates a random one."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -9,8 +9,6 @@ junctions are a smooth minimum of distances with rounded kerbs.
 # Numba infers the kernels' types.
 # mypy: disable-error-code="no-untyped-def"
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

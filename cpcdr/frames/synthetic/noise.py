@@ -7,8 +7,6 @@ every function takes the sample's footprint in metres.
 # Numba infers the kernels' types.
 # mypy: disable-error-code="no-untyped-def"
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

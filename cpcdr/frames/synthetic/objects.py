@@ -4,8 +4,6 @@ Sizes are realistic, in metres. Colours come from the same wide range for every 
 colour hardly predicts the class.
 """
 
-from __future__ import annotations
-
 import colorsys
 
 import numpy as np

@@ -4,8 +4,6 @@ A part is a unit solid (all coordinates in [-1, 1]) scaled by half sizes, rotate
 are cast in the unit solid's own coordinates, where each kind is a few lines.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Furnishing a street with static objects along both sides, block by block."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 # Numba infers the kernels' types.
 # mypy: disable-error-code="no-untyped-def"
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """One street: its plan, light and camera path, and the rendering of one frame."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

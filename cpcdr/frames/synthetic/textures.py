@@ -8,8 +8,6 @@ footprint in metres and the part's seed.
 # Numba infers the kernels' types.
 # mypy: disable-error-code="no-untyped-def"
 
-from __future__ import annotations
-
 import math
 
 from cpcdr.frames.synthetic.noise import band, cell, grain, kernel, lines, noise2, noise3, visible

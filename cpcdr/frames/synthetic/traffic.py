@@ -1,7 +1,5 @@
 """Moving objects of a street: pedestrians, cyclists and cars as functions of the frame index."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

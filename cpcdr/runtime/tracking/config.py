@@ -1,7 +1,5 @@
 """Where runs are recorded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """What a run has yet to send: in memory, and on disk while the server is away."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
