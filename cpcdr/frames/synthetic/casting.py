@@ -5,9 +5,6 @@ likewise, inside the rectangle of the part's shadow volume. Ray directions have 
 camera, so a ray parameter t is the sample's z in metres.
 """
 
-# Numba infers the kernels' types.
-# mypy: disable-error-code="no-untyped-def"
-
 import math
 from typing import NamedTuple
 

@@ -6,9 +6,6 @@ has a closed form. Roads are described by a distance that is negative on the car
 junctions are a smooth minimum of distances with rounded kerbs.
 """
 
-# Numba infers the kernels' types.
-# mypy: disable-error-code="no-untyped-def"
-
 import math
 from typing import NamedTuple
 

@@ -4,9 +4,6 @@ Patterns finer than a sample would flicker from frame to frame and break photome
 every function takes the sample's footprint in metres.
 """
 
-# Numba infers the kernels' types.
-# mypy: disable-error-code="no-untyped-def"
-
 import math
 
 import numpy as np

@@ -1,8 +1,5 @@
 """Colour of every sample: material, sun and sky light, haze, and the camera's response."""
 
-# Numba infers the kernels' types.
-# mypy: disable-error-code="no-untyped-def"
-
 import math
 from typing import NamedTuple
 

@@ -1,8 +1,5 @@
 """Ray intersections with single parts, in the unit solid's coordinates: pure scalar functions."""
 
-# Numba infers the kernels' types.
-# mypy: disable-error-code="no-untyped-def"
-
 import math
 from typing import NamedTuple
 

@@ -5,9 +5,6 @@ scale and takes u, v in metres on the surface (v upwards from the foot of the pa
 footprint in metres and the part's seed.
 """
 
-# Numba infers the kernels' types.
-# mypy: disable-error-code="no-untyped-def"
-
 import math
 
 from cpcdr.frames.synthetic.noise import band, cell, grain, kernel, lines, noise2, noise3, visible
