@@ -87,7 +87,9 @@ def _converted(old: Any, value: Any, hint: Any, where: str) -> Any:
             raise InputError(f"{where} must be one of {known}, not {shown(value)}.")
         return value
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return None if value is None else _path(value, where)
+        if value is None:
+            return None
+        return _number(value, where) if float in typing.get_args(hint) else _path(value, where)
     if isinstance(old, tuple):
         return _converted_tuple(old, value, hint, where)
     if isinstance(old, Path):
