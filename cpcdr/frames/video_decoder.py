@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from cpcdr.frames.video_damage import bytes_of_length, is_overwritten
 from cpcdr.frames.video_index import (
     EMPTY_PICTURE,
     VideoIndex,
@@ -21,9 +22,16 @@ from cpcdr.frames.video_index import (
 
 _NEAR_PACKETS = 16
 """A key frame at most so far ahead is reached by decoding on, a farther one by seeking."""
-_STRICT = ("mjpeg", "mpeg1video", "mpeg2video")
-"""Decoders that report damage only if they are to stop at it. H.264's would stop at less, such as
-an odd remark beside the pictures; HEVC's, VP9's and AV1's find no fault with most damaged data."""
+_EXPLODE, _STRICTLY = {"err_detect": "explode"}, {"strict": "strict"}
+_OPTIONS = {
+    "mjpeg": _EXPLODE,
+    "mpeg1video": _EXPLODE,
+    "mpeg2video": _EXPLODE,
+    "av1": _STRICTLY,
+    "libdav1d": _STRICTLY,
+}
+"""Options of decoders that report damage only if they are to stop at it. H.264's and HEVC's would
+stop at less, such as an odd remark beside the pictures; VP9's finds no fault with most damage."""
 _TRIES = 3
 """Key frames, one before the other, that are sought until a seek ends before the wanted one."""
 
@@ -122,6 +130,8 @@ class Decoder:
         damaged = number + self._index.loose_flags
         if packet.is_corrupt and damaged < self._index.end_of(number):
             self.trouble.append(damaged)
+        if is_overwritten(bytes(packet), self._stream.codec_context.name, self._length_bytes):
+            self.trouble.append(number)
         set_number(packet, number)
         self._decode(packet, number)
         return True
@@ -156,8 +166,8 @@ class Decoder:
         context.copy_opaque = True
         context.thread_count = self._threads
         context.thread_type = "AUTO"
-        if context.name in _STRICT:
-            context.options = {"err_detect": "explode"}
+        context.options = _OPTIONS.get(context.name, {})
+        self._length_bytes = bytes_of_length(context.name, context.extradata or b"")
         self._held = None
         self._packets = packets_of(self._container, self._stream)
 

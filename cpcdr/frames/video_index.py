@@ -32,6 +32,8 @@ _NO_VIDEO = {
     *("concat", "hls", "dash", "sdp", "rtsp", "image2", "image2pipe", "alias_pix", "brender_pix"),
 }
 """What FFmpeg opens like a video, but is text, a still picture or a list of other files."""
+_MANY_JPEGS = (".mjpeg", ".mjpg")
+"""FFmpeg sees only the first of JPEGs that follow each other, unless it is told."""
 _REORDERED = 17
 """Frames by which a picture may be shown after its place in the file, and one."""
 EMPTY_PICTURE = 8
@@ -96,8 +98,13 @@ def open_container(path: Path) -> Any:
     Raises:
         InputError: the file is missing, empty, truncated beyond reading or not a video.
     """
+    options = {"protocol_whitelist": "file"}
     try:
-        return av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
+        container = av.open(str(path), metadata_errors="replace", options=options)
+        if container.format.name == "jpeg_pipe" and path.suffix.lower() in _MANY_JPEGS:
+            container.close()
+            container = av.open(str(path), format="mjpeg", options=options)
+        return container
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
             f"{readable(path)} cannot be opened as a video: it is cut off, damaged or of another "
@@ -191,6 +198,7 @@ class _Packets:
     sizes: NDArray[np.int32]
     stamps: NDArray[np.int64]
     timed: bool
+    clocked: bool
     keys: NDArray[np.bool_]
     shown: NDArray[np.bool_]
     broken_off: bool
@@ -200,13 +208,14 @@ class _Packets:
 def _read_packets(container: Any, stream: Any) -> _Packets:
     rows = []
     watch = SizeWatch(stream)
-    timed = True
+    timed, clocked = True, False
     errors: list[Exception] = []
     codec = stream.codec_context.name
     for number, packet in enumerate(packets_of(container, stream, errors)):
         position = -1 if packet.pos is None else packet.pos
         timed &= packet.pts is not None
         stamp = packet.pts if packet.pts is not None else packet.dts
+        clocked |= stamp is not None
         stamp = number if stamp is None else stamp
         # Not shown: what an edit list cuts away, and VP8's reference pictures.
         hidden = packet.is_discard or (codec == "vp8" and not bytes(packet)[0] & 0x10)
@@ -220,6 +229,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         np.array(sizes, np.int32),
         unwrapped(clock) if "mpeg" in container.format.name else clock,
         timed,
+        clocked,
         np.array(keys, bool),
         ~np.array(unseen, bool),
         bool(errors),
@@ -259,7 +269,8 @@ def _display_order(
     reach = _REORDERED / float(stream.guessed_rate or _REORDERED) / float(stream.time_base)
     shown = [run[packets.shown[run]] for run in runs(packets.stamps, packets.keys, reach)]
     order = [run[np.argsort(packets.stamps[run], kind="stable")] for run in shown]
-    return np.concatenate(order), [packets.stamps[run] for run in order if len(run)]
+    times = [packets.stamps[run] for run in order if len(run)]
+    return np.concatenate(order), times if packets.clocked else []
 
 
 def _fields_apart(path: Path, stream: Any, count: int) -> bool:

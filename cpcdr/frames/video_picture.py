@@ -1,5 +1,6 @@
 """A decoded video frame to upright 8-bit RGB in a screen's colours."""
 
+import struct
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +20,7 @@ class PictureMaker:
         self._fields: dict[tuple[str, int, int], av.filter.Graph] = {}
 
     def picture(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] RGB, upright by the rotation that the file states.
+        """uint8 [H, W, 3] RGB, upright by the rotation or mirroring that the file states.
 
         Of an interlaced frame only the upper field is taken, and the lines between are
         interpolated: the two fields were seen 1/50 or 1/60 s apart, and a car moves in that time.
@@ -29,7 +30,7 @@ class PictureMaker:
             image = _between_lines(self._rgb(self._upper_field(frame)), frame.height)
         else:
             image = self._rgb(frame)
-        return _upright(image, quarter_turns(frame))
+        return _upright(image, *display_of(frame))
 
     def _rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Ranges and matrices are the stream's own; wide and high-dynamic colours become sRGB's."""
@@ -60,13 +61,27 @@ class PictureMaker:
         return graph.vpull()
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counter-clockwise that set a frame upright."""
-    return round(frame.rotation / 90) % 4
+def display_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How the file says that a frame is displayed.
+
+    Returns:
+        whether rows become columns, and whether left and right, then top and bottom change places.
+    """
+    stated: Any = frame.side_data.get("DISPLAYMATRIX")
+    if stated is None:
+        return False, False, False
+    # (x, y) is displayed at (a x + c y, b x + d y)
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(stated))
+    return (False, a < 0, d < 0) if abs(a) >= abs(b) else (True, c < 0, b < 0)
 
 
-def _upright(image: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+def _upright(
+    image: NDArray[np.uint8], sideways: bool, mirrored: bool, upside_down: bool
+) -> NDArray[np.uint8]:
+    if sideways:
+        image = image.swapaxes(0, 1)
+    image = image[:, ::-1] if mirrored else image
+    return np.ascontiguousarray(image[::-1] if upside_down else image)
 
 
 def _between_lines(field: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.video_decoder import Decoder
 from cpcdr.frames.video_index import VideoIndex, read_index
-from cpcdr.frames.video_picture import PictureMaker, quarter_turns
+from cpcdr.frames.video_picture import PictureMaker, display_of
 from cpcdr.runtime.errors import FrameError
 from cpcdr.runtime.names import readable
 
@@ -70,7 +70,8 @@ class VideoReader:
                     "convert the video anew."
                 ) from error
         aspect = float(size.aspect)
-        return image, 1 / aspect if quarter_turns(frame) % 2 else aspect
+        sideways, _, _ = display_of(frame)
+        return image, 1 / aspect if sideways else aspect
 
     def _frame(self, packet: int, name: str) -> av.VideoFrame:
         key = self._key_of(packet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -13,9 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numbered import corners, number_in, read_numbers, write_numbered
+from numbered import corners, number_in, picture, read_numbers, write_numbered
 
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
+from cpcdr.frames.decode import encode_jpeg
 from cpcdr.frames.video_decoder import Decoder
 from cpcdr.runtime.errors import FrameError, InputError
 
@@ -219,6 +222,72 @@ def test_a_turned_video_is_set_upright(tmp_path: Path) -> None:
         assert corners(source.read(source.refs()[0]).image) == expected
 
 
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((-1, 0, 0, 1), ["green", "red", "grey", "blue"]),
+        ((1, 0, 0, -1), ["blue", "grey", "red", "green"]),
+        ((0, 1, 1, 0), ["red", "blue", "green", "grey"]),
+        ((0, -1, -1, 0), ["grey", "green", "blue", "red"]),
+        ((0, 1, -1, 0), ["blue", "red", "grey", "green"]),
+    ],
+)
+def test_a_mirrored_video_is_mirrored_back(
+    tmp_path: Path, matrix: tuple[int, int, int, int], expected: list[str]
+) -> None:
+    path = write_numbered(tmp_path / "a.mp4", range(2))
+    data = bytearray(path.read_bytes())
+    a, b, c, d = (value << 16 for value in matrix)
+    start = data.find(b"tkhd") + 44
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    source = open_frames(f"video:{path}")
+    assert corners(source.read(source.refs()[0]).image) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("a.avi", "mjpeg", "yuvj420p"),
+        ("a.mkv", "libvpx", "yuv420p"),
+        ("a.mkv", "libvpx-vp9", "yuv420p"),
+    ],
+)
+def test_a_size_that_changes_begins_a_sequence(
+    tmp_path: Path, name: str, codec: str, pixels: str
+) -> None:
+    wide = write_numbered(tmp_path / "1.mkv", range(10), codec, pixels)
+    low = write_numbered(tmp_path / "2.mkv", range(10, 20), codec, pixels, size=(320, 180))
+    path = tmp_path / name
+    with av.open(str(wide)) as first, av.open(str(low)) as second, av.open(str(path), "w") as new:
+        stream: Any = new.add_stream_from_template(first.streams.video[0])
+        packets = [p for part in (first, second) for p in part.demux(video=0) if p.size]
+        for place, packet in enumerate(packets):
+            packet.stream, packet.time_base = stream, Fraction(1, 30)
+            packet.pts = packet.dts = place
+            new.mux(packet)
+    source = open_frames(f"video:{path}")
+    assert [ref.sequence for ref in source.refs()] == ["a"] * 10 + ["a@320x180"] * 10
+    assert read_numbers(source) == list(range(20))
+
+
+def test_jpegs_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.mjpeg"
+    path.write_bytes(b"".join(encode_jpeg(picture(number)) for number in range(6)))
+    assert read_numbers(open_frames(f"video:{path}")) == list(range(6))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_stream_without_times_has_the_rate_it_states(tmp_path: Path, codec: str) -> None:
+    """As dash cameras and openpilot write them: no container, no B-frames."""
+    path = tmp_path / f"a.{'hevc' if codec == 'libx265' else 'h264'}"
+    params = {"x265-params": "log-level=none:bframes=0"} if codec == "libx265" else {}
+    write_numbered(path, range(20), codec, codec_options=params)
+    source: Any = open_frames(f"video:{path}")
+    assert read_numbers(source, "random") == list(range(20))
+    assert 20 <= source.frame_rates()["a"] <= 30
+
+
 def test_the_main_of_two_tracks_is_read_and_said(tmp_path: Path) -> None:
     path = tmp_path / "two.mkv"
     parts = [
@@ -298,6 +367,37 @@ def test_damage_is_not_taken_for_pictures(
             assert np.abs(image - truth[number]).mean() < 6
             good += 1
         assert 20 <= good < 40
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "libx265"),
+        ("a.mkv", "libx265"),
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx-vp9"),
+        ("a.webm", "libvpx"),
+        ("a.mkv", "libsvtav1"),
+    ],
+)
+def test_zeros_of_a_failed_disk_are_not_taken_for_pictures(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    options = {"libx265": QUIET, "libsvtav1": {"preset": "12"}}.get(codec, {})
+    path = write_numbered(tmp_path / name, range(40), codec, gop=10, codec_options=options)
+    whole = open_frames(f"video:{path}")
+    truth = [whole.read(ref).image.astype(int) for ref in whole.refs()]
+    data, damaged, rejected = path.read_bytes(), tmp_path / f"damaged-{name}", 0
+    for tenth in range(3, 9):
+        first = len(data) * tenth // 10
+        damaged.write_bytes(data[:first] + bytes(512) + data[first + 512 :])
+        os.utime(damaged, (tenth, tenth))
+        source = open_frames(f"video:{damaged}")
+        for ref, number in zip(source.refs(), read_numbers(source), strict=True):
+            rejected += number is None
+            if number is not None:
+                assert np.abs(source.read(ref).image - truth[number]).mean() < 6
+    assert 0 < rejected < 6 * 20
 
 
 def test_what_precedes_the_first_key_frame_is_rejected(tmp_path: Path) -> None:
