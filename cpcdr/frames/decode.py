@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cpcdr.frames.whole_jpeg import damage_of_jpeg, whole_jpeg
+from cpcdr.frames.whole_jpeg import damage_of_jpeg, end_of_jpeg
 from cpcdr.runtime.errors import FrameError
 from cpcdr.runtime.names import real_path
 
@@ -173,7 +173,7 @@ def _check_complete(encoded: bytes, name: str) -> int:
         raise FrameError(
             f"{name} is damaged, truncated or not an image: copy it again from its origin."
         ) from error
-    if form in ("JPEG", "MPO") and not whole_jpeg(encoded):
+    if form in ("JPEG", "MPO") and not end_of_jpeg(encoded):
         raise FrameError(f"{name} is a truncated JPEG: copy it again from its origin.")
     return orientation
 

@@ -125,6 +125,21 @@ def test_a_hole_in_a_jpeg_is_refused(tmp_path: Path) -> None:
             source.read(ref)
 
 
+def test_overwritten_bytes_of_jpegs_are_noticed(tmp_path: Path) -> None:
+    """Coded data finds its way again after damage, but then it is short or long of some bits."""
+    whole, path, taken = jpeg(7), tmp_path / "a.jpg", 0
+    path.write_bytes(whole)
+    truth = read_image(str(path))[1].astype(int)
+    places = range(1000, len(whole) - 100, 150)
+    for first in places:
+        path.write_bytes(whole[:first] + bytes(40) + whole[first + 40 :])
+        try:
+            taken += np.abs(read_image(str(path))[1] - truth).mean() > 2
+        except FrameError as error:
+            assert "damaged JPEG" in str(error)
+    assert taken < len(places) / 8
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_good_jpegs_of_every_kind_are_read(tmp_path: Path, mode: str, subsampling: int) -> None:
