@@ -29,10 +29,9 @@ from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import ray_session
-from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.labelled import require_labels
 from cpcdr.train.pretrain_task import task_of
 
@@ -58,8 +57,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     digest = claim(config.out, "study.yaml", shared, "a study")
     key = config_hash([digest, str(config.out)])
     with (
-        hold(config.out),
-        open_run(config.tracking, "ablate", key, to_plain(config), config.out) as run,
+        run_in_folder(config.tracking, "ablate", key, to_plain(config), config.out) as run,
         ray_session(),
     ):
         run.tags({"cpcdr.protocol": source.protocol})

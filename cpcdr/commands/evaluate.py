@@ -38,9 +38,8 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.strict_json import write_json
-from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.runtime.tracking.run import Run, run_in_folder
 
 UNTRAINED, COLOUR = "untrained", "colour"
 
@@ -68,7 +67,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
     digest = config_hash({**identity, "training": values["config"], "inputs": inputs})
     out = config.folder
-    with hold(out), open_run(config.tracking, "evaluate", digest, to_plain(config), out) as run:
+    with run_in_folder(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         result, sheet = _score(config, source, protocol, size, run)
         run.figure("predictions", sheet, out)

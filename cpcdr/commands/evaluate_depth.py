@@ -25,11 +25,10 @@ from cpcdr.frames import FrameRef, FrameSource, fit, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tables import text_table
-from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.visualize.pictures import colour_disparity, contact_sheet
 
@@ -58,10 +57,9 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     if config.baseline:
         inputs.append(frames_digest(open_frames(config.baseline, config.options)))
     digest = config_hash({**plain, "inputs": inputs})
-    with (
-        hold(config.out),
-        open_run(config.tracking, "evaluate-depth", digest, to_plain(config), config.out) as run,
-    ):
+    with run_in_folder(
+        config.tracking, "evaluate-depth", digest, to_plain(config), config.out
+    ) as run:
         result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
         result |= _against_truth(config, source, depth, run) if config.truth else {}
         if isinstance(depth, Network):

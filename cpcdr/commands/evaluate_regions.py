@@ -23,11 +23,10 @@ from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import label_quality, shape_quality
 from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tables import text_table
-from cpcdr.runtime.tracking.run import open_run
+from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
 OURS = "depth regions"
@@ -86,10 +85,7 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
     source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     inputs = [frames_digest(source), depth_digest(depth)]
     digest = config_hash({**plain, "inputs": inputs})
-    with (
-        hold(config.out),
-        open_run(config.tracking, "evaluate-regions", digest, plain, config.out) as run,
-    ):
+    with run_in_folder(config.tracking, "evaluate-regions", digest, plain, config.out) as run:
         measures = _Measures()
         for frame, disparity in _frames(source, depth, config.size):
             measures.add(frame, disparity, dict(_cuts(config, frame, disparity)))

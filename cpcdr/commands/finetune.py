@@ -27,9 +27,8 @@ from cpcdr.frames.pick import spread_frames
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.strict_json import write_json
-from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.config import FinetuneConfig
 from cpcdr.train.engine import train
 from cpcdr.train.finetune_task import FinetuneTask, initial_digest
@@ -68,10 +67,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     scores_of = {name: to_plain(getattr(config, name)) for name in scoring}
     scores_of["frames"] = frames_digest(scored) if scored else ""
     key = config_hash([digest, scores_of, str(config.out.absolute())])
-    with (
-        hold(config.out),
-        open_run(config.tracking, "finetune", key, to_plain(config), config.out) as run,
-    ):
+    with run_in_folder(config.tracking, "finetune", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.network": config.finetune.network})
         run.tags({"cpcdr.protocol": source.protocol})
         checkpoint = train(task, settings, config.engine, config.out, run.metrics, inputs)

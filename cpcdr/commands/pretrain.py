@@ -19,8 +19,7 @@ from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
-from cpcdr.runtime.hold import hold
-from cpcdr.runtime.tracking.run import open_run
+from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
@@ -42,10 +41,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     manifest = PreparedDataset(config.data).manifest
     key = config_hash([digest, str(config.out.absolute())])
-    with (
-        hold(config.out),
-        open_run(config.tracking, "pretrain", key, to_plain(config), config.out) as run,
-    ):
+    with run_in_folder(config.tracking, "pretrain", key, to_plain(config), config.out) as run:
         run.dataset(config.data, manifest["hash"])
         run.tags({"cpcdr.config_hash": digest})
         run.figure("mosaic", mosaic_sheet(task))

@@ -22,10 +22,9 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
-from cpcdr.runtime.tracking.run import open_run
+from cpcdr.runtime.tracking.run import run_in_folder
 
 _PER_FRAME, _PIXELS = 400, 200_000  # pixels for SGD: per frame, and at most in total
 
@@ -55,7 +54,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     digest = config_hash({**plain, "training": values["config"], "inputs": inputs})
     out = config.out if config.out is not None else config.network.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
-    with hold(out), open_run(config.tracking, "probe", digest, plain, out) as run:
+    with run_in_folder(config.tracking, "probe", digest, plain, out) as run:
         classes = len(get_protocol(fitted.protocol).classes)
         per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
         probes = {

@@ -24,9 +24,8 @@ from cpcdr.frames import FrameSource, notes_of, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.prepare.checks import depth_warnings
 from cpcdr.runtime.config import config_hash, to_plain
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
-from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.config import TrainDepthConfig
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.train.engine import train
@@ -83,10 +82,7 @@ def _train(
 ) -> dict[str, Any]:
     source = task.source
     key = config_hash([digest, str(config.out.absolute())])
-    with (
-        hold(config.out),
-        open_run(config.tracking, "depth", key, to_plain(config), config.out) as run,
-    ):
+    with run_in_folder(config.tracking, "depth", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
         checkpoint = train(task, config.train, config.engine, config.out, run.metrics, inputs)
         sheet = depth_sheet(task, checkpoint)

@@ -26,10 +26,9 @@ from cpcdr.prepare.regroup import region_settings
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_atomic, write_yaml
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tables import csv_text
-from cpcdr.runtime.tracking.run import Run, open_run
+from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.tune.config import STREET, SearchConfig, TuneConfig
 from cpcdr.tune.ledger import Ledger
 from cpcdr.tune.region_stage import (
@@ -86,8 +85,7 @@ def tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dic
     key = claim_search(config, space, identity)
     params = config.identity() | {"objective": metric}
     with (
-        hold(config.out),
-        open_run(config.tracking, kind, key, params, config.out) as run,
+        run_in_folder(config.tracking, kind, key, params, config.out) as run,
         ray_session(dashboard=True),  # without it, trials stopped early keep their resources
     ):
         run.tags({"cpcdr.config_hash": key})

@@ -12,6 +12,7 @@ import math
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.hold import hold
 from cpcdr.runtime.tracking import store
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.outbox import Entry, Outbox
@@ -72,6 +74,15 @@ def open_run(
             ) from error
     run.flush()
     return run
+
+
+@contextmanager
+def run_in_folder(
+    config: TrackingConfig, kind: str, key: str, params: dict[str, Any], folder: Path
+) -> Iterator[Run]:
+    """The run of a command that writes ``folder``, which no other process writes meanwhile."""
+    with hold(folder), open_run(config, kind, key, params, folder) as run:
+        yield run
 
 
 class Run:
