@@ -46,7 +46,6 @@ class AblateConfig:
         evaluate_options: how the frames to score on are read.
         regions: thresholds of the depth regions.
         pretrain: what all pre-trainings share.
-        tracking: where runs are recorded.
     """
 
     essential: ClassVar[str] = "frames depth data evaluate size variants seeds steps out tracking"

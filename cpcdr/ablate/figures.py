@@ -38,24 +38,22 @@ def score_bars(summary: Summary, title: str) -> Image:
 def _bars(axes: Any, summary: Summary, metric: Metric) -> None:
     none: dict[str, Any] = {"values": {}}
     for row, (name, metrics) in enumerate(summary.items()):
-        found = metrics.get(metric.key)
-        if not found or found["mean"] is None:
+        estimate = metrics.get(metric.key)
+        if not estimate or estimate["mean"] is None:
             continue
-        mean = metric.factor * found["mean"]
+        mean = metric.factor * estimate["mean"]
         axes.barh(row, mean, color=_COLOURS.get(name, _OTHER), height=0.64)
-        if found["low"] is not None:
-            ends = [metric.factor * found[end] for end in ("low", "high")]
+        if estimate["low"] is not None:
+            ends = [metric.factor * estimate[end] for end in ("low", "high")]
             axes.plot(ends, [row, row], color=_INK, linewidth=1.4, marker="|", markersize=7)
-        values = [metric.factor * v for v in found["values"].values()]
+        values = [metric.factor * v for v in estimate["values"].values()]
         axes.plot(values, [row] * len(values), "o", color="white", mec=_INK, mew=0.8, ms=4)
     for name in REFERENCES:
         mean = summary.get(name, {}).get(metric.key, {}).get("mean")
         if mean is not None:
             axes.axvline(metric.factor * mean, color=_COLOURS[name], linewidth=0.8, linestyle=":")
     axes.set_title(metric.title, loc="left", fontsize=9)
-    values = [
-        v for found in summary.values() for v in found.get(metric.key, none)["values"].values()
-    ]
+    values = [v for e in summary.values() for v in e.get(metric.key, none)["values"].values()]
     # Clip the long intervals of few seeds instead of squeezing all bars.
     axes.set_xlim(0, min(axes.get_xlim()[1], 1.6 * metric.factor * max(values)))
     axes.tick_params(labelsize=8, length=0)
@@ -78,12 +76,12 @@ def feature_sheet(
     One PCA per network over the frames shown: within a row, equal colours are equal features;
     between rows, only the shapes are comparable.
     """
-    chosen = spread(len(frames), columns)
-    images = [np.asarray(frames.images[i]) for i in chosen]
+    indices = spread(len(frames), columns)
+    images = [np.asarray(frames.images[i]) for i in indices]
     colours = frames.protocol.colours
     rows: list[Sequence[Image]] = [
         images,
-        [colour_labels(np.asarray(frames.labels[i]), colours) for i in chosen],
+        [colour_labels(np.asarray(frames.labels[i]), colours) for i in indices],
     ]
     for network in networks.values():
         features = colour_features(features_of(network, np.stack(images)))
@@ -99,9 +97,9 @@ def context_sheet(
     columns: int = 5,
 ) -> Image:
     """The first object in several scenes, and each network's features there, outlined."""
-    chosen = np.flatnonzero(test.objects == test.objects[0])[:columns]
-    masks = test.masks[chosen]
-    images = np.array(test.images[chosen])
+    indices = np.flatnonzero(test.objects == test.objects[0])[:columns]
+    masks = test.masks[indices]
+    images = np.array(test.images[indices])
     rows: list[Sequence[Image]] = [[_outlined(i, m) for i, m in zip(images, masks, strict=True)]]
     titles = ["the same object in several scenes"]
     for name, network in networks.items():

@@ -61,10 +61,10 @@ def variant(name: str) -> Variant:
         if changes.keys() & FACTORS[factor].keys():
             raise InputError(f"--variants {name}: names two kinds of regions; give one.")
         changes |= FACTORS[factor]
-    found = Variant(name, **changes)
-    if not (found.pixel_loss or found.region_loss):
+    result = Variant(name, **changes)
+    if not (result.pixel_loss or result.region_loss):
         raise InputError(f"--variants {name}: leaves no loss; leave out pixel-only or region-only.")
-    return found
+    return result
 
 
 def variants_of(names: Sequence[str]) -> list[Variant]:

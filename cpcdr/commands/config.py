@@ -30,7 +30,6 @@ class DemoConfig:
         seed: of streets, weights, data order and every random draw.
         options: how your frames are read.
         regions: thresholds of the grouping.
-        tracking: where runs are recorded.
     """
 
     frames: str = ""

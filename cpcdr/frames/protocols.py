@@ -59,9 +59,9 @@ class Protocol:
         train_ids = self.mapping[ids]
         unknown = outside | (train_ids == _UNKNOWN)
         if unknown.any():
-            found = ", ".join(str(i) for i in np.unique(label_ids[unknown])[:8])
+            ids_text = ", ".join(str(i) for i in np.unique(label_ids[unknown])[:8])
             raise FrameError(
-                f"{path} holds label ids {found}, which {self.label_ids} labels do not have "
+                f"{path} holds label ids {ids_text}, which {self.label_ids} labels do not have "
                 f"(protocol {self.name}): give the label-id file, not colours or train ids."
             )
         return train_ids.astype(np.uint8)

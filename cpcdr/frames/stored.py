@@ -65,7 +65,7 @@ def walk_files(root: Path, suffixes: tuple[str, ...]) -> dict[Path, list[Path]]:
 
     Links to folders are followed, each real folder once.
     """
-    found: dict[Path, list[Path]] = {}
+    by_folder: dict[Path, list[Path]] = {}
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -74,10 +74,10 @@ def walk_files(root: Path, suffixes: tuple[str, ...]) -> dict[Path, list[Path]]:
             continue
         seen.add(real)
         subfolders[:] = sorted((s for s in subfolders if not s.startswith(".")), key=natural_key)
-        chosen = list_files(Path(folder), suffixes, files)
-        if chosen:
-            found[Path(folder)] = chosen
-    return found
+        visible = list_files(Path(folder), suffixes, files)
+        if visible:
+            by_folder[Path(folder)] = visible
+    return by_folder
 
 
 def list_files(
@@ -86,8 +86,8 @@ def list_files(
     """The files of one folder with one of ``suffixes`` (lower case), in natural order."""
     if names is None:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    chosen = [n for n in names if n.lower().endswith(suffixes) and not n.startswith(".")]
-    return [folder / name for name in sorted(chosen, key=natural_key)]
+    visible = [n for n in names if n.lower().endswith(suffixes) and not n.startswith(".")]
+    return [folder / name for name in sorted(visible, key=natural_key)]
 
 
 def passed_over(files: list[Path], used: list[Path], what: str) -> list[str]:
@@ -183,8 +183,8 @@ def select(refs: Iterable[FrameRef], options: FrameOptions) -> list[FrameRef]:
     sequences: dict[str, list[FrameRef]] = defaultdict(list)
     for ref in sorted(refs, key=lambda ref: ref.frame_id):
         sequences[ref.sequence].append(ref)
-    chosen = [sequence[window][:: options.stride] for sequence in sequences.values()]
-    kept = [ref for sequence in chosen for ref in sequence]
+    windows = [sequence[window][:: options.stride] for sequence in sequences.values()]
+    kept = [ref for sequence in windows for ref in sequence]
     if sequences and not kept:
         longest = max(map(len, sequences.values()))
         raise InputError(

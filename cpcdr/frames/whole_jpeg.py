@@ -19,10 +19,10 @@ def end_of_jpeg(encoded: bytes) -> int:
     Cameras write what they like after it.
     """
     at = 2
-    while found := _NEXT_MARKER.search(encoded, at):
-        kind, at = encoded[found.start() + 1], found.end()
+    while marker := _NEXT_MARKER.search(encoded, at):
+        kind, at = encoded[marker.start() + 1], marker.end()
         if kind == _END_OF_IMAGE:
-            return found.start()
+            return marker.start()
         if kind != 0x01:  # a segment: its length follows, and coded data after that of a scan
             at += int.from_bytes(encoded[at : at + 2], "big")
     return 0

@@ -44,9 +44,9 @@ class FinetuneModule(nn.Module):
         loss = functional.cross_entropy(
             scores, labels, weights, ignore_index=IGNORE, reduction="sum"
         )
-        known = labels != IGNORE
-        norm = known.sum() if weights is None else weights[labels[known]].sum()
-        right, seen = ((scores.argmax(1) == labels) & known).sum(), known.sum()
+        labelled = labels != IGNORE
+        norm = labelled.sum() if weights is None else weights[labels[labelled]].sum()
+        right, seen = ((scores.argmax(1) == labels) & labelled).sum(), labelled.sum()
         if (ranks := world_size()) > 1:
             # Divided by the mean over ranks, so that DDP's mean weighs every labelled pixel alike.
             norm, seen = sum_over_ranks(torch.stack([norm, seen]).float()) / ranks

@@ -172,10 +172,10 @@ def read_config(folder: Path, *kinds: str) -> dict[str, Any]:
     values = read_yaml(folder / CONFIG)
     if values.get("kind") not in kinds:
         *others, last = kinds
-        known = f"{', '.join(others)} or {last}" if others else last
+        names = f"{', '.join(others)} or {last}" if others else last
         raise InputError(
-            f"{folder}: is a checkpoint of kind '{values.get('kind')}', not {known}; "
-            f"give one that a {known} command wrote."
+            f"{folder}: is a checkpoint of kind '{values.get('kind')}', not {names}; "
+            f"give one that a {names} command wrote."
         )
     _check_format(folder, values)
     if not isinstance(values.get("config"), dict):
@@ -245,10 +245,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def _check_format(folder: Path, values: Mapping[str, Any]) -> None:
-    found = values.get("format", FORMAT)
-    if not isinstance(found, int) or found > FORMAT:
+    version = values.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
         raise InputError(
-            f"{folder}: has format {found}, and this version of cpcdr reads up to {FORMAT}; "
+            f"{folder}: has format {version}, and this version of cpcdr reads up to {FORMAT}; "
             "update cpcdr."
         )
 

@@ -117,8 +117,8 @@ def _preset(config_type: type[T], rest: list[str]) -> tuple[T, str]:
 def overlay_sections(default: T, values: Mapping[str, Any], where: str) -> T:
     """`overlay`, ignoring the top-level sections that belong to other scripts."""
     names = {field.name for field in dataclasses.fields(default)}  # type: ignore[arg-type]
-    mine = {k: v for k, v in values.items() if k in names or not isinstance(v, Mapping)}
-    return overlay(default, mine, where)
+    own = {k: v for k, v in values.items() if k in names or not isinstance(v, Mapping)}
+    return overlay(default, own, where)
 
 
 def main(

@@ -62,8 +62,8 @@ def _ray(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
 
 def _provider(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
     provider = cluster.get("provider") or {}
-    known = _PROVIDER_KEYS.get(provider.get("type", ""))
-    for key in sorted(set(provider) - known) if known else ():
+    keys = _PROVIDER_KEYS.get(provider.get("type", ""))
+    for key in sorted(set(provider) - keys) if keys else ():
         yield f"provider.{key} is no setting of {provider['type']} and does nothing: correct it."
 
 
@@ -116,11 +116,11 @@ def _pinned(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
     for command in cluster.get("setup_commands") or []:
         if "pip install" not in command:
             continue
-        asked = re.search(r"\bray(\[[^\]]*\])?(==[\d.]+)?(?=['\" ]|$)", command)
-        if asked and not asked[2]:
+        requirement = re.search(r"\bray(\[[^\]]*\])?(==[\d.]+)?(?=['\" ]|$)", command)
+        if requirement and not requirement[2]:
             yield "setup_commands: pip may replace Ray: pin it with ==."
-        elif asked and version and asked[2] != f"=={version[1]}":
-            yield f"setup_commands: ray{asked[2]} is not the image's {version[1]}."
+        elif requirement and version and requirement[2] != f"=={version[1]}":
+            yield f"setup_commands: ray{requirement[2]} is not the image's {version[1]}."
 
 
 def _storage(cluster: dict[str, Any], folder: Path) -> Iterator[str]:
@@ -193,11 +193,11 @@ def nodes_here(head: str) -> list[str]:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 
-    mine = get_node_ip_address(head)
+    address = get_node_ip_address(head)
     return [
         node_id.hex()
         for node_id, node in GcsClient(address=head).get_all_node_info(timeout=30).items()
-        if node.state == GcsNodeInfo.ALIVE and node.node_manager_address == mine
+        if node.state == GcsNodeInfo.ALIVE and node.node_manager_address == address
     ]
 
 

@@ -63,8 +63,8 @@ def overlay(default: T, values: Mapping[str, Any], where: str) -> T:
     changes: dict[str, Any] = {}
     for key, value in values.items():
         if key not in fields:
-            known = ", ".join(fields)
-            raise InputError(f"{where}: unknown key {shown(key)}; the keys here are {known}.")
+            names = ", ".join(fields)
+            raise InputError(f"{where}: unknown key {shown(key)}; the keys here are {names}.")
         old = getattr(default, key)
         changes[key] = _converted(old, value, hints[key], f"{where}: {key}")
     try:
@@ -83,8 +83,8 @@ def _converted(old: Any, value: Any, hint: Any, where: str) -> Any:
         return overlay(old, value, where)
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
-            known = ", ".join(str(choice) for choice in typing.get_args(hint))
-            raise InputError(f"{where} must be one of {known}, not {shown(value)}.")
+            choices = ", ".join(str(choice) for choice in typing.get_args(hint))
+            raise InputError(f"{where} must be one of {choices}, not {shown(value)}.")
         return value
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:

@@ -32,10 +32,10 @@ def no_room(error: BaseException) -> str:
 
     Ray and pyarrow wrap errors in others, so that the text is all there is to go by.
     """
-    found = re.search(rf"\[{_NO_ROOM}\] ([^:\n']+)(?:: '([^'\n]+)')?", str(error))
-    if found is None:
+    match = re.search(rf"\[{_NO_ROOM}\] ([^:\n']+)(?:: '([^'\n]+)')?", str(error))
+    if match is None:
         return ""
-    what, file = found.groups()
+    what, file = match.groups()
     where = f"{file}: " if file else ""
     return f"{where}{what.strip().lower()}; make room and run the same command again to resume."
 

@@ -71,10 +71,10 @@ def room_for(engine: str, workers: int = 0, gpus: int = -1, gpus_per_actor: floa
     """
     if engine == "local":
         return Room(1, 0)
-    known, _ = machines()
-    on_gpus = sum(actors_on(have.get("GPU", 0), gpus_per_actor) * n for have, n in known)
+    available, _ = machines()
+    on_gpus = sum(actors_on(have.get("GPU", 0), gpus_per_actor) * n for have, n in available)
     # A local Ray has more logical CPUs than there are cores.
-    cores = sum(int(have.get("CPU", 0)) * number for have, number in known)
+    cores = sum(int(have.get("CPU", 0)) * number for have, number in available)
     cores = cores if on_cluster() else os.cpu_count() or 1
     return Room(workers or max(1, cores), on_gpus if gpus < 0 else gpus)
 

@@ -33,7 +33,7 @@ Machines = list[tuple[Mapping[str, float], int]]
 """Kinds of machines: the resources of one, and how many there are or may come."""
 
 _OBJECT_STORE = 75 * 2**20  # Ray's minimum
-_OBJECT_STORE_SHARE = 0.3  # of the free memory, Ray's default
+_OBJECT_STORE_FRACTION = 0.3  # of the free memory, Ray's default
 
 _CLOSED_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # without it, whoever reaches a port runs commands as this user
@@ -217,11 +217,12 @@ def refuse_too_little_memory(free: int) -> None:
     Raises:
         InputError: Ray would raise a `ValueError` of its own.
     """
-    if free * _OBJECT_STORE_SHARE < _OBJECT_STORE:
+    taken = free * _OBJECT_STORE_FRACTION
+    if taken < _OBJECT_STORE:
         raise InputError(
             f"{free / 2**20:.0f} MiB of memory are free, of which Ray's object store takes 30 %: "
-            f"{free * _OBJECT_STORE_SHARE / 2**20:.0f} MiB, and it needs 75; end other programs, "
-            "or run without Ray: --engine local."
+            f"{taken / 2**20:.0f} MiB, and it needs 75; end other programs, or run without Ray: "
+            "--engine local."
         )
 
 
@@ -237,14 +238,14 @@ def refuse_what_never_fits(what: str, count: int, needs: Mapping[str, float], re
     Raises:
         InputError: they do not fit; the sentence has the arithmetic.
     """
-    known, certain = machines()
-    room = how_many_fit(known, needs)
+    available, certain = machines()
+    room = how_many_fit(available, needs)
     if room >= count:
         return
     each = " + ".join(f"{amount:g} {name}s" for name, amount in needs.items())
     there = " and ".join(
         f"{number} x (" + ", ".join(f"{have.get(name, 0):g} {name}s" for name in needs) + ")"
-        for have, number in known
+        for have, number in available
     )
     sentence = (
         f"{count} {what} x {each} do not fit the machines, {there or 'none'}: room for {room}"
@@ -262,8 +263,8 @@ def how_many_fit(machines: Machines, needs: Mapping[str, float]) -> int:
     """
     room = 0
     for have, number in machines:
-        shares = [have.get(name, 0.0) / amount for name, amount in needs.items() if amount > 0]
-        room += number * int(min(shares) + 1e-9) if shares else number
+        ratios = [have.get(name, 0.0) / amount for name, amount in needs.items() if amount > 0]
+        room += number * int(min(ratios) + 1e-9) if ratios else number
     return room
 
 
@@ -282,16 +283,16 @@ def machines() -> tuple[Machines, bool]:
     if not path.exists():
         return alive, False
     allowed = machines_of_file(read_yaml(path))
-    known = all(have for have, number in allowed if number)  # one's own machines are not described
-    return (allowed, True) if known else (alive, False)
+    described = all(have for have, number in allowed if number)  # not so one's own machines
+    return (allowed, True) if described else (alive, False)
 
 
 def machines_of_file(cluster: Mapping[str, Any]) -> Machines:
     """The machines that a cluster file allows."""
     most = cluster.get("max_workers", 0)
-    found: Machines = []
+    result: Machines = []
     for name, kind in (cluster.get("available_node_types") or {}).items():
         head = name == cluster.get("head_node_type")
         number = 1 if head else min(most, kind.get("max_workers", most))
-        found.append((kind.get("resources") or {}, number))
-    return found
+        result.append((kind.get("resources") or {}, number))
+    return result

@@ -19,10 +19,10 @@ _READER = "manifest.json"
 
 def location(folder: Path | str) -> str:
     """A folder's absolute path, or its URI as pyarrow wants it."""
-    found = _URI.match(str(folder))
-    if not found:
+    match = _URI.match(str(folder))
+    if not match:
         return str(Path(folder).absolute())
-    scheme, rest = found.groups()
+    scheme, rest = match.groups()
     return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
 

@@ -174,8 +174,8 @@ def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
                 if path.suffix == ".safetensors"
                 else torch.load(path, map_location="cpu", weights_only=True)
             )
-        wanted = {k: v for k, v in weights.items() if not k.startswith("fc.")}
-        network.backbone.load_state_dict(wanted)
+        backbone = {k: v for k, v in weights.items() if not k.startswith("fc.")}
+        network.backbone.load_state_dict(backbone)
     except Exception as error:  # both formats have error classes of their own
         raise InputError(
             f"{path}: is not a file of torchvision weights for {network.config.backbone} of width "

@@ -41,7 +41,6 @@ class SearchConfig:
         clusters: clusters of prototypes for the scores that need no labels.
         options: how frames of ``evaluate`` and ``test`` are read.
         pretrain: the training that parameters change.
-        tracking: where runs are recorded.
     """
 
     data: Path | None = None

@@ -84,11 +84,11 @@ def label_scores(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> dic
         labels: uint8 [H, W], 255 = ignored, some pixel labelled.
     """
     classes, pieces = on_grid(labels), on_grid(label_segments(labels))
-    known = classes != IGNORE
-    of_class = overlap(regions[known], classes[known])
+    labelled = classes != IGNORE
+    of_class = overlap(regions[labelled], classes[labelled])
     return {
-        "pairs": pair_f1(overlap(regions[known], pieces[known])),
-        "accuracy": float(of_class.max(axis=1).sum() / known.sum()),
+        "pairs": pair_f1(overlap(regions[labelled], pieces[labelled])),
+        "accuracy": float(of_class.max(axis=1).sum() / labelled.sum()),
     }
 
 

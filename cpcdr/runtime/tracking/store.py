@@ -207,17 +207,17 @@ def _lock(uri: str) -> Iterator[None]:
 
 
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         path = _sqlite_path(uri)
         artifacts = (path.parent / "mlartifacts").as_uri() if path else None
         return client.create_experiment(name, artifact_location=artifacts)
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise InputError(
             f"The MLflow experiment {name!r} was deleted: restore it with `mlflow experiments "
-            f"restore -x {found.experiment_id}`, or choose another with --experiment."
+            f"restore -x {experiment.experiment_id}`, or choose another with --experiment."
         )
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 def _find_or_create(
@@ -225,11 +225,11 @@ def _find_or_create(
 ) -> MlflowRun:
     from mlflow.entities import RunTag
 
-    found = client.search_runs([experiment_id], f"tags.`cpcdr.run_key` = '{key}'", max_results=1)
-    if not found:
+    runs = client.search_runs([experiment_id], f"tags.`cpcdr.run_key` = '{key}'", max_results=1)
+    if not runs:
         tags["cpcdr.run_key"] = key
         return client.create_run(experiment_id, run_name=name, tags=tags)
-    run_id = found[0].info.run_id
+    run_id = runs[0].info.run_id
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
     return client.get_run(run_id)
