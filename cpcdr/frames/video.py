@@ -27,6 +27,9 @@ VIDEO_SUFFIXES = (
 """Names of videos: such a file that cannot be read is rejected with a reason. Other files of a
 folder are opened, and read if they contain video."""
 
+_TAIL = 1 << 20
+"""Bytes that may follow the last picture: sound, and the container's own index."""
+
 
 @dataclass(frozen=True)
 class VideoFiles:
@@ -170,6 +173,8 @@ def _notes(index: VideoIndex) -> list[str]:
     notes += [f"pixels {a.numerator}:{a.denominator}, which intrinsics follow" for a in aspects]
     if index.broken_off:
         notes.append("cannot be read to its end; what comes after is not counted")
+    if index.unread > max(_TAIL, int(index.sizes.sum()) // 4):
+        notes.append(f"no picture is found in its last {index.unread >> 20} MiB")
     if index.streams > 1:
         notes.append(f"{index.streams} video tracks, of which number {index.stream} is read")
     return notes

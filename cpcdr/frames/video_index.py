@@ -62,6 +62,7 @@ class VideoIndex:
         rate: pictures a second.
         interlaced: whether the stream is marked as interlaced; DV's decoder marks all.
         broken_off: whether reading ended with an error.
+        unread: bytes of the file after its last picture, 0 if unknown.
         loose_flags: packets by which a damage mark of the container may come early. Such a mark
             also stands where recordings were merely joined, so that only what follows is doubted.
     """
@@ -80,6 +81,7 @@ class VideoIndex:
     rate: float
     interlaced: bool
     broken_off: bool
+    unread: int
     loose_flags: int
 
     def size_of(self, packet: int) -> PictureSize:
@@ -180,6 +182,7 @@ def read_index(path: Path, modified: int, length: int) -> VideoIndex:
             _rate(interval, stream),
             stream.codec_context.field_order > 1 or stream.codec_context.name == "dvvideo",
             packets.broken_off,
+            _unread(packets, length),
             2 if "mpegts" in container.format.name else 0,
         )
 
@@ -294,6 +297,11 @@ def _decoded_order(path: Path, index: int, most: int | None = None) -> NDArray[n
         with suppress(av.FFmpegError):
             order += [number_of(frame) for frame in context.decode(None)]
     return np.array([number for number in order if number >= 0], np.int64)
+
+
+def _unread(packets: _Packets, length: int) -> int:
+    known = packets.positions.min() >= 0
+    return length - int((packets.positions + packets.sizes).max()) if known else 0
 
 
 def _rate(interval: float, stream: Any) -> float:

@@ -309,6 +309,18 @@ def test_the_main_of_two_tracks_is_read_and_said(tmp_path: Path) -> None:
     assert source.notes() == ["2 video tracks, of which number 1 is read: two"]
 
 
+def test_what_is_not_found_in_a_joined_file_is_said(tmp_path: Path) -> None:
+    """MP4 files cannot be joined byte by byte: only the first is found."""
+    path = tmp_path / "a.mp4"
+    whole = write_numbered(path, range(20), "mjpeg", "yuvj420p", size=(1280, 960)).read_bytes()
+    source: Any = open_frames(f"video:{path}")
+    assert len(whole) > 1 << 20 and source.notes() == []
+    path.write_bytes(whole + whole)
+    source = open_frames(f"video:{path}")
+    assert len(source.refs()) == 20
+    assert source.notes() == [f"no picture is found in its last {len(whole) >> 20} MiB: a"]
+
+
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
