@@ -18,6 +18,7 @@ from cpcdr.frames.joined import JoinedSources, frame_rates_of, notes_of
 from cpcdr.frames.kitti import KittiOdometry, KittiRaw, KittiSemantics
 from cpcdr.frames.protocols import PROTOCOLS, Protocol, get_protocol
 from cpcdr.frames.resize import fit, fit_intrinsics
+from cpcdr.frames.stored import StoredFrames
 from cpcdr.frames.video import VIDEO_SUFFIXES, VideoFiles
 from cpcdr.runtime.errors import FrameError, InputError
 
@@ -50,15 +51,13 @@ def _synthetic(argument: str, options: FrameOptions) -> Any:
     return SyntheticStreet.parse(argument, options)
 
 
+STORED: tuple[type[StoredFrames], ...] = (
+    *(VideoFiles, ImageFolders, CityscapesTree, KittiRaw, KittiOdometry, KittiSemantics),
+    CamVidFolder,
+)
 KINDS: dict[str, Callable[[str, FrameOptions], Any]] = {
     "synthetic": _synthetic,
-    "video": VideoFiles.parse,
-    "images": ImageFolders.parse,
-    "cityscapes": CityscapesTree.parse,
-    "kitti-raw": KittiRaw.parse,
-    "kitti-odometry": KittiOdometry.parse,
-    "kitti-semantics": KittiSemantics.parse,
-    "camvid": CamVidFolder.parse,
+    **{source.kind: source.parse for source in STORED},
 }
 """What may stand before the colon of a spec, and what opens the rest."""
 

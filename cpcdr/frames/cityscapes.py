@@ -1,14 +1,13 @@
 """Cityscapes: ``cityscapes:ROOT`` with its standard tree, labelled frames and video snippets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Self
 
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import Intrinsics, cityscapes_intrinsics, given_or_assumed, note
-from cpcdr.frames.stored import folder_path, if_file, list_files, list_folders, read_stored, select
+from cpcdr.frames.stored import StoredFrames, if_file, list_files, list_folders, read_stored, select
 from cpcdr.runtime.errors import InputError
 
 _IMAGE_TREES = ("leftImg8bit_sequence", "leftImg8bit")
@@ -16,7 +15,7 @@ _SUFFIXES = ("_leftimg8bit.png", "_leftimg8bit.jpg")  # in lower case: names are
 
 
 @dataclass(frozen=True)
-class CityscapesTree:
+class CityscapesTree(StoredFrames):
     """``leftImg8bit`` and ``leftImg8bit_sequence``, with gtFine, camera and right images if there.
 
     A file ``aachen_000003_000019_leftImg8bit.png`` of split ``train`` is frame 19 of sequence
@@ -24,20 +23,18 @@ class CityscapesTree:
     that were recorded one after the other are neighbours.
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
+    kind = "cityscapes"
     protocol: str = "cityscapes-19"
 
     @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> CityscapesTree:
-        root = folder_path(argument, "cityscapes")
-        if not any((root / tree).is_dir() for tree in _IMAGE_TREES):
+    def parse(cls, argument: str, options: FrameOptions) -> Self:
+        source = super().parse(argument, options)
+        if not any((source.root / tree).is_dir() for tree in _IMAGE_TREES):
             raise InputError(
                 f"cityscapes:{argument} has no folder leftImg8bit/ or leftImg8bit_sequence/: give "
                 f"the folder that contains it, or use images:{argument} for plain folders."
             )
-        return cls(f"cityscapes:{argument}", root, options)
+        return source
 
     @property
     def intrinsics_note(self) -> str:

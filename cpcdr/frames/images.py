@@ -1,7 +1,5 @@
 """Folders of images, with label maps for CamVid: ``images:FOLDER`` and ``camvid:FOLDER``."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.frames.decode import read_colours_or_ids
-from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
-from cpcdr.frames.intrinsics import given_or_assumed, note
+from cpcdr.frames.frame import Frame, FrameRef
+from cpcdr.frames.intrinsics import given_or_assumed
 from cpcdr.frames.stored import (
     IMAGE_SUFFIXES,
-    folder_path,
+    StoredFrames,
     frame_indices,
     list_files,
     passed_over,
@@ -47,25 +45,13 @@ _GROUPS: tuple[tuple[tuple[int, int, int], ...], ...] = (
 _IDS = {colour: place for place, group in enumerate(_GROUPS) for colour in group}
 
 
-@dataclass(frozen=True)
-class ImageFolders:
+class ImageFolders(StoredFrames):
     """Every folder with images below ``root`` is a sequence, its files in natural order.
 
     Sequences are named after the root folder and the path below it (``drives/monday``).
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
-    protocol: str = ""
-
-    @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> ImageFolders:
-        return cls(f"images:{readable(argument)}", folder_path(argument, "images"), options)
-
-    @property
-    def intrinsics_note(self) -> str:
-        return note(self.options)
+    kind = "images"
 
     def refs(self) -> list[FrameRef]:
         refs = []
@@ -94,7 +80,7 @@ class ImageFolders:
 
 
 @dataclass(frozen=True)
-class CamVidFolder:
+class CamVidFolder(StoredFrames):
     """CamVid's ``images/`` and ``labels/``, paired by file stem.
 
     Labels are ids 0..10 with 11 = void, or the original colour maps of 32 classes, ``*_L.png``.
@@ -105,23 +91,13 @@ class CamVidFolder:
     apart for photometric depth training, though their indices are consecutive.
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
+    kind = "camvid"
+    holds = ("images", "labels")
+    remedy = (
+        "give the folder that contains images/ and labels/, or use images:{argument} for frames "
+        "without labels"
+    )
     protocol: str = "camvid-11"
-
-    @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> CamVidFolder:
-        remedy = (
-            "give the folder that contains images/ and labels/, or use "
-            f"images:{argument} for frames without labels"
-        )
-        root = folder_path(argument, "camvid", ("images", "labels"), remedy)
-        return cls(f"camvid:{argument}", root, options)
-
-    @property
-    def intrinsics_note(self) -> str:
-        return note(self.options)
 
     def refs(self) -> list[FrameRef]:
         drives: dict[str, list[Path]] = defaultdict(list)

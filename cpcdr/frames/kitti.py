@@ -5,8 +5,6 @@ Raw and odometry recordings ship with calibration, which must be there or be giv
 benchmark ships without, so a field of view may be assumed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
+from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.intrinsics import (
     Intrinsics,
     given_or_assumed,
@@ -24,7 +22,7 @@ from cpcdr.frames.intrinsics import (
     parse_intrinsics,
 )
 from cpcdr.frames.stored import (
-    folder_path,
+    StoredFrames,
     frame_number,
     if_file,
     list_files,
@@ -38,21 +36,13 @@ _CAMERAS = ((2, 3), (0, 1))
 """(left, right) camera numbers, the preferred pair first."""
 
 
-@dataclass(frozen=True)
-class KittiRaw:
+class KittiRaw(StoredFrames):
     """``DATE/DATE_drive_NNNN_sync/image_02/data`` with ``DATE/calib_cam_to_cam.txt``.
 
     Sequences are ``DATE/DRIVE``; indices are the numbers of the files.
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
-    protocol: str = ""
-
-    @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> KittiRaw:
-        return cls(f"kitti-raw:{argument}", folder_path(argument, "kitti-raw"), options)
+    kind = "kitti-raw"
 
     @property
     def intrinsics_note(self) -> str:
@@ -89,23 +79,15 @@ class KittiRaw:
         return intrinsics_of_projection(kitti_projection(calibration, key))
 
 
-@dataclass(frozen=True)
-class KittiOdometry:
+class KittiOdometry(StoredFrames):
     """``sequences/XX/image_2`` (or grey ``image_0``), ``calib.txt`` and ``poses/XX.txt``.
 
     Poses are those of the camera that took the image, in the world of the first frame's camera 0.
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
-    protocol: str = ""
-
-    @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> KittiOdometry:
-        remedy = "give the folder that contains sequences/ and poses/"
-        root = folder_path(argument, "kitti-odometry", ["sequences"], remedy)
-        return cls(f"kitti-odometry:{argument}", root, options)
+    kind = "kitti-odometry"
+    holds = ("sequences",)
+    remedy = "give the folder that contains sequences/ and poses/"
 
     @property
     def intrinsics_note(self) -> str:
@@ -159,23 +141,17 @@ class KittiOdometry:
 
 
 @dataclass(frozen=True)
-class KittiSemantics:
+class KittiSemantics(StoredFrames):
     """The semantic benchmark: ``training/image_2`` with ``training/semantic`` in Cityscapes ids.
 
     Each image ``000003_10.png`` is frame 10 of its own sequence ``training/000003``. Intrinsics
     come from ``training/calib_cam_to_cam/000003.txt`` (part of the stereo 2015 download) if there.
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
+    kind = "kitti-semantics"
+    holds = ("training/image_2",)
+    remedy = "give the folder that contains training/"
     protocol: str = "kitti-19"
-
-    @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> KittiSemantics:
-        remedy = "give the folder that contains training/"
-        root = folder_path(argument, "kitti-semantics", ["training/image_2"], remedy)
-        return cls(f"kitti-semantics:{argument}", root, options)
 
     @property
     def intrinsics_note(self) -> str:

@@ -4,17 +4,19 @@ import os
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.frames.decode import image_size, read_image, read_label_map
 from cpcdr.frames.frame import BREAK, Frame, FrameOptions, FrameRef, parse_window
-from cpcdr.frames.intrinsics import Intrinsics, check_inside
+from cpcdr.frames.intrinsics import Intrinsics, check_inside, note
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.names import readable, real_path
@@ -25,6 +27,48 @@ _SIZES_READ = 64
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
+@dataclass(frozen=True)
+class StoredFrames:
+    """A source of frames in files below a folder ``root``.
+
+    Attributes:
+        kind: what stands before the colon of its spec.
+        holds: folders that must be in ``root``.
+        remedy: what to do where one of them is not; may contain ``{argument}``.
+    """
+
+    kind: ClassVar[str]
+    holds: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str] = ""
+    spec: str
+    root: Path
+    options: FrameOptions
+    protocol: str = ""
+
+    @classmethod
+    def parse(cls, argument: str, options: FrameOptions) -> Self:
+        """The source at what follows the colon of a spec.
+
+        Raises:
+            InputError: it does not exist, or is not such a folder.
+        """
+        path = real_path(str(Path(argument).expanduser().absolute()))
+        spec = f"{cls.kind}:{argument}"
+        if not argument or not path.exists():
+            raise InputError(f"{spec} does not exist: give the path of a folder.")
+        if not path.is_dir():
+            raise InputError(f"{spec} is a file: give the path of a folder.")
+        for name in cls.holds:
+            if not (path / name).is_dir():
+                remedy = cls.remedy.format(argument=argument)
+                raise InputError(f"{spec} has no folder {name}/: {remedy}.")
+        return cls(readable(spec), path, options)
+
+    @property
+    def intrinsics_note(self) -> str:
+        return note(self.options)
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sorting key with numbers in their order: ``frame2`` before ``frame10``."""
     return [
@@ -32,27 +76,6 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
         for part in re.split(r"([0-9]+)", name)
         if part
     ]
-
-
-def folder_path(argument: str, kind: str, holds: Sequence[str] = (), remedy: str = "") -> Path:
-    """The absolute path of an existing folder.
-
-    Args:
-        holds: the folders that must be in it.
-        remedy: what to do where one of them is not.
-
-    Raises:
-        InputError: it is missing, a file, or without one of these folders.
-    """
-    path = real_path(str(Path(argument).expanduser().absolute()))
-    if not argument or not path.exists():
-        raise InputError(f"{kind}:{argument} does not exist: give the path of a folder.")
-    if not path.is_dir():
-        raise InputError(f"{kind}:{argument} is a file: give the path of a folder.")
-    for name in holds:
-        if not (path / name).is_dir():
-            raise InputError(f"{kind}:{argument} has no folder {name}/: {remedy}.")
-    return path
 
 
 def if_file(path: Path) -> str:

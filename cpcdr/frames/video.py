@@ -1,19 +1,17 @@
 """Frames out of video files, one by one and exactly: ``video:FILE`` and ``video:FOLDER``."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
-from cpcdr.frames.intrinsics import check_inside, given_or_assumed, note
-from cpcdr.frames.stored import IMAGE_SUFFIXES, passed_over, select, walk_files
+from cpcdr.frames.intrinsics import check_inside, given_or_assumed
+from cpcdr.frames.stored import IMAGE_SUFFIXES, StoredFrames, passed_over, select, walk_files
 from cpcdr.frames.video_index import VideoIndex, open_container, read_index, video_streams
 from cpcdr.frames.video_reader import open_reader
 from cpcdr.runtime.errors import FrameError, InputError
@@ -31,8 +29,7 @@ _TAIL = 1 << 20
 """Bytes that may follow the last picture: sound, and the container's own index."""
 
 
-@dataclass(frozen=True)
-class VideoFiles:
+class VideoFiles(StoredFrames):
     """One video, or every video below a folder; a sequence is named after its file.
 
     Below a folder the name has the relative folder before it, and the suffix only where two files
@@ -41,13 +38,10 @@ class VideoFiles:
     size begin, so does another sequence, ``NAME@WIDTHxHEIGHT``.
     """
 
-    spec: str
-    root: Path
-    options: FrameOptions
-    protocol: str = ""
+    kind = "video"
 
     @classmethod
-    def parse(cls, argument: str, options: FrameOptions) -> VideoFiles:
+    def parse(cls, argument: str, options: FrameOptions) -> Self:
         root = real_path(str(Path(argument).expanduser().absolute()))
         if not argument or not root.exists():
             raise InputError(
@@ -55,10 +49,6 @@ class VideoFiles:
                 "videos."
             )
         return cls(f"video:{readable(argument)}", root, options)
-
-    @property
-    def intrinsics_note(self) -> str:
-        return note(self.options)
 
     def refs(self) -> list[FrameRef]:
         refs, broken = [], 0
