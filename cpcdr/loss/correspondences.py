@@ -99,9 +99,14 @@ def features_at(features: Tensor, points: Points, height: int, width: int) -> Te
     x0, y0 = x.floor().long().clamp(max=max(w - 2, 0)), y.floor().long().clamp(max=max(h - 2, 0))
     x1, y1 = (x0 + 1).clamp(max=w - 1), (y0 + 1).clamp(max=h - 1)
     fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-    # Rows of a channels-last table: one gather of C numbers a corner.
+    # Rows of a channels-last table: one gather of C numbers a corner. The gradient of table[rows]
+    # would add up in any order where there are several threads, that of index_select does not.
     table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()
     row = points.image * (h * w)
-    top = table[row + y0 * w + x0] * (1 - fx) + table[row + y0 * w + x1] * fx
-    bottom = table[row + y1 * w + x0] * (1 - fx) + table[row + y1 * w + x1] * fx
+
+    def at(y: Tensor, x: Tensor) -> Tensor:
+        return table.index_select(0, row + y * w + x)
+
+    top = at(y0, x0) * (1 - fx) + at(y0, x1) * fx
+    bottom = at(y1, x0) * (1 - fx) + at(y1, x1) * fx
     return F.normalize(top * (1 - fy) + bottom * fy, dim=1)

@@ -284,6 +284,28 @@ def test_features_get_gradients_and_the_layout_does_not_matter() -> None:
     assert features.grad.abs().sum() > 0
 
 
+def test_gradients_do_not_depend_on_the_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 32, 12, 16, generator=generator).requires_grad_()
+    image = torch.randint(0, 2, (20_000,), generator=generator)
+    xy = torch.rand(20_000, 2, generator=generator) * torch.tensor([WIDTH - 1, HEIGHT - 1])
+    weights = torch.randn(20_000, 32, generator=generator)
+    points, threads = Points(image, xy, image), torch.get_num_threads()
+
+    def gradient(threads: int) -> Tensor:
+        torch.set_num_threads(threads)
+        (result,) = torch.autograd.grad(
+            (features_at(features, points, HEIGHT, WIDTH) * weights).sum(), features
+        )
+        return result
+
+    try:
+        alone = gradient(1)
+        assert all(torch.equal(gradient(4), alone) for _ in range(20))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_in_a_batch_nothing_matches_across_items() -> None:
     # The released code's region ids collide for batches above 1. Two equal items here:
     generator = torch.Generator().manual_seed(3)
