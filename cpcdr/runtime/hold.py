@@ -10,17 +10,18 @@ import fcntl
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
 
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.repeat import repeated
 from cpcdr.runtime.run_folder import check_folder
 
 REFRESH_SECONDS = 10.0
@@ -62,14 +63,10 @@ def hold(folder: Path, is_file: bool = False) -> Iterator[None]:
     path = _lock_file(folder.absolute())
     file, lease = _take(path, folder)
     _held.add(file)
-    stop = threading.Event()
-    thread = threading.Thread(target=_refresh, args=(file, stop), daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(partial(_refresh, file), REFRESH_SECONDS):
+            yield
     finally:
-        stop.set()
-        thread.join()
         _held.discard(file)
         if _read(file) == lease and _is_at(file, path):
             path.unlink()
@@ -166,10 +163,9 @@ def _read(file: int) -> Lease | None:
         return None
 
 
-def _refresh(file: int, stop: threading.Event) -> None:
-    while not stop.wait(REFRESH_SECONDS):
-        with suppress(OSError):
-            os.utime(file)
+def _refresh(file: int) -> None:
+    with suppress(OSError):
+        os.utime(file)
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from cpcdr.runtime.checkpoint import (
 from cpcdr.runtime.config import read_yaml, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.repeat import repeated
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.config import EngineConfig, TrainConfig
@@ -81,7 +81,7 @@ def train(
     _refuse_a_full_disk(out, task, config)
     with _monitor(out, log, task.kind):
         if engine.engine == "local":
-            _say_if_elastic(out, 1)
+            _warn_if_elastic(out, 1)
             result = train_loop(task, config, out, LocalReporter())
         else:
             result = _train_on_ray(task, config, engine, out)
@@ -125,7 +125,7 @@ def _train_on_ray(
         options = "lower --workers or --cpus-per-worker"
         needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
         refuse_what_never_fits("workers", workers, needs, options)
-        _say_if_elastic(out, workers)
+        _warn_if_elastic(out, workers)
         task.steps_per_epoch(workers)  # refuse too little data here, not in a worker
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
@@ -170,7 +170,7 @@ def _leaving() -> bool:
     return ray.train.get_preemption_info() is not None
 
 
-def _say_if_elastic(out: Path, workers: int) -> None:
+def _warn_if_elastic(out: Path, workers: int) -> None:
     """Resuming with a different number of workers works but is not bit-equal: warn."""
     newest = newest_checkpoint(out / "checkpoints")
     values = read_yaml(newest / CONFIG) if newest else {}
@@ -190,11 +190,10 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
     The history is tailed here, and not sent by the workers, so that a lost worker, a lost driver
     or a tracking server that is away leave the same record.
     """
-    stop = threading.Event()
     bar = Progress(desc=title, unit="step", smoothing=0.1, leave=True)
     tail = HistoryTail(out / "history.jsonl")
 
-    def look() -> None:
+    def update() -> None:
         for row in tail.new_rows():
             finite = {k: v for k, v in row.items() if k != "step" and v is not None}
             log(finite, row["step"])
@@ -203,16 +202,9 @@ def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str
             bar.total, bar.n, loss = (progress[name] for name in ("total", "step", "loss"))
             bar.set_postfix_str("" if loss is None else f"loss {loss:.3f}", refresh=True)
 
-    def watch() -> None:
-        while not stop.wait(0.5):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(update, 0.5):
+            yield
     finally:
-        stop.set()
-        thread.join()
-        look()
+        update()
         bar.close()

@@ -1,10 +1,8 @@
 """Prepare on Ray Data beside the same functions in plain processes, and its memory."""
 
-from __future__ import annotations
-
 import multiprocessing as mp
-import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +20,7 @@ from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunStages, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.map_frames import blocks_of
+from cpcdr.runtime.repeat import repeated
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.config import TrackingConfig
 
@@ -43,7 +42,8 @@ def time_prepare(config: BenchmarkConfig) -> dict[str, Any]:
     for frames in (config.frames // 5, config.frames, 4 * config.frames):
         with TemporaryDirectory() as folder:
             floor = _plain(*work(config.frames, Path(folder), config.workers), config.workers)
-        with TemporaryDirectory() as folder, PeakMemory() as memory, ray_session():
+        memory = PeakMemory()
+        with TemporaryDirectory() as folder, repeated(memory.update, 2.0), ray_session():
             seconds = on_ray(*work(frames, Path(folder), config.workers), config.workers)
         peaks[str(frames)] = round(memory.mib)
         pairs.append((seconds / floor, seconds, floor))
@@ -119,23 +119,11 @@ def _steady(ended: list[tuple[float, int]], workers: int) -> float:
 class PeakMemory:
     """The most memory that this process and all its children held together, in ``mib``."""
 
-    def __enter__(self) -> PeakMemory:
-        self.mib, self._stop = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
+    mib = 0.0
 
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        me = psutil.Process()
-        while not self._stop.wait(2.0):
-            total = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.mib = max(self.mib, total / 2**20)
+    def update(self) -> None:
+        this, total = psutil.Process(), 0
+        for process in [this, *this.children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        self.mib = max(self.mib, total / 2**20)
