@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, FrameSource
 from cpcdr.frames.stored import select
@@ -60,39 +59,15 @@ class JoinedSources:
 
 
 def notes_of(source: FrameSource) -> list[str]:
-    """Notes on a source's files for the user: what is skipped, how frames are changed."""
-    return source.notes() if isinstance(source, WithNotes) else []
+    """Notes on a source's files for the user, without a full stop: what is skipped or changed."""
+    return source.notes() if hasattr(source, "notes") else []
 
 
 def frame_rates_of(source: FrameSource) -> dict[str, float]:
     """Nominal frames a second by sequence; empty where the source is not video."""
-    return source.frame_rates() if isinstance(source, WithFrameRates) else {}
+    return source.frame_rates() if hasattr(source, "frame_rates") else {}
 
 
 def camera_files_of(source: FrameSource) -> list[Path]:
-    """Files beside the frames that intrinsics and poses come from."""
-    return source.camera_files() if isinstance(source, WithCameraFiles) else []
-
-
-@runtime_checkable
-class WithCameraFiles(Protocol):
-    """A source with calibration or poses of its own."""
-
-    def camera_files(self) -> list[Path]:
-        """The files, sorted."""
-
-
-@runtime_checkable
-class WithNotes(Protocol):
-    """A source with notes on its files."""
-
-    def notes(self) -> list[str]:
-        """A sentence each, without a full stop."""
-
-
-@runtime_checkable
-class WithFrameRates(Protocol):
-    """A source of video."""
-
-    def frame_rates(self) -> dict[str, float]:
-        """Nominal frames a second by sequence."""
+    """Files beside the frames that intrinsics and poses come from, sorted."""
+    return source.camera_files() if hasattr(source, "camera_files") else []
