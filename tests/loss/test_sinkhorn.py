@@ -5,6 +5,7 @@ Run as a script, this file is one of those processes: ``test_sinkhorn.py FOLDER 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -129,7 +130,6 @@ def worker(folder: Path, rank: int) -> None:
         sharp = sinkhorn(cosine(64, 10)[start : start + size], epsilon=0.005)
         results.append((codes, sharp, loss.detach(), prototypes.grad))
     torch.save(results, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -160,3 +160,4 @@ def test_two_processes_get_the_codes_of_one(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     worker(Path(sys.argv[1]), int(sys.argv[2]))
+    os._exit(0)  # Gloo's threads may abort the exit of a process whose peer has left.
