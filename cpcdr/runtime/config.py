@@ -10,7 +10,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -44,6 +44,21 @@ def to_plain(config: Any) -> Any:
 def without(config: Any, *names: str) -> dict[str, Any]:
     """The plain configuration without some of its fields."""
     return {name: value for name, value in to_plain(config).items() if name not in names}
+
+
+def flatten(
+    values: Mapping[str, Any], separator: str = ".", prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Every value in nested dicts, with the keys that lead to it joined.
+
+    >>> dict(flatten({"a": 1, "b": {"c": 2}}))
+    {'a': 1, 'b.c': 2}
+    """
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def config_hash(config: Any) -> str:

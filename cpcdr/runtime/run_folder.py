@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpcdr.runtime.config import config_hash, read_yaml, to_plain, write_yaml
+from cpcdr.runtime.config import config_hash, flatten, read_yaml, to_plain, write_yaml
 from cpcdr.runtime.errors import InputError
 
 _REMEDY = "give another --out, or delete the folder"
@@ -76,7 +76,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     >>> changes({"a": 1, "b": {"c": [1, 2]}}, {"a": 1, "b": {"c": [1, 3]}, "d": "x"})
     ['b.c [1, 2] -> [1, 3]', "d unset -> 'x'"]
     """
-    before, after = _flat(to_plain(old)), _flat(to_plain(new))
+    before, after = dict(flatten(to_plain(old))), dict(flatten(to_plain(new)))
     return [
         f"{name} {_shown(before, name)} -> {_shown(after, name)}"
         for name in dict.fromkeys([*before, *after])
@@ -124,15 +124,6 @@ def _without(values: Mapping[str, Any], names: Sequence[str], prefix: str = "") 
         key: _without(value, names, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in kept.items()
     }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.config import flatten, write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.tracking import store
@@ -109,7 +109,7 @@ class Run:
         self.run_id = ""
         self._arguments = (uri, config, kind, key, params, fallback)
         self._config, self._kind = config, kind
-        self._params = {_name(k): str(v) for k, v in _flatten(params, ".")}
+        self._params = {_name(k): str(v) for k, v in flatten(params, ".")}
         self._key = key.replace("'", "’")  # MLflow's filters cannot escape a quote
         self._outbox = Outbox(fallback, key)
         self._client: MlflowClient | None = None
@@ -131,7 +131,7 @@ class Run:
         last checkpoint with equal values.
         """
         now = int(time.time() * 1000)
-        for key, value in _flatten(values, "/"):
+        for key, value in flatten(values, "/"):
             number = _finite(value)
             if number is not None:
                 self._add(op="metric", key=_name(key), value=number, step=int(step), time=now)
@@ -140,7 +140,7 @@ class Run:
 
     def tags(self, values: dict[str, Any]) -> None:
         """Set tags; nested dicts are flattened with dots, long values cut."""
-        self._add(op="tags", tags={_name(k): str(v)[:8000] for k, v in _flatten(values, ".")})
+        self._add(op="tags", tags={_name(k): str(v)[:8000] for k, v in flatten(values, ".")})
 
     def figure(self, name: str, image: NDArray[np.uint8], folder: Path | None = None) -> None:
         """Store uint8 [H, W, 3] RGB as ``figures/{name}.png``, and in a folder of the command's."""
@@ -298,14 +298,6 @@ class Run:
             )
         self._next_try = time.monotonic() + self._retry_seconds
         self._retry_seconds *= 2
-
-
-def _flatten(values: dict[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, separator, f"{prefix}{key}{separator}")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _name(key: str) -> str:
