@@ -77,11 +77,11 @@ def label_quality(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> La
     labelled = labels != IGNORE
     if not labelled.any():
         raise ValueError("no pixel has a label")
-    table = _overlap(regions[labelled], labels[labelled].astype(np.int64))
+    table = overlap(regions[labelled], labels[labelled].astype(np.int64))
     sizes = table.sum(axis=1)
     used = sizes > 0
     segments = label_segments(labels)
-    leaks = _overlap(regions[labelled], segments[labelled])
+    leaks = overlap(regions[labelled], segments[labelled])
     leaked = np.minimum(leaks, leaks.sum(axis=1, keepdims=True) - leaks).sum()
     return LabelQuality(
         accuracy=float(table.max(axis=1).sum() / labelled.sum()),
@@ -197,7 +197,7 @@ def label_segments(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
     return segments
 
 
-def _overlap(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
+def overlap(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
     """Number of pixels with id i in ``a`` and j in ``b``: [max a + 1, max b + 1]."""
     columns = int(b.max()) + 1
     joint = a.astype(np.int64) * columns + b

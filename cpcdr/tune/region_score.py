@@ -17,7 +17,7 @@ from cpcdr.frames.frame import IGNORE
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.graph import SuperpixelGraph, superpixel_graph
 from cpcdr.regions.grouping import group
-from cpcdr.regions.quality import label_segments
+from cpcdr.regions.quality import label_segments, overlap
 
 POINTS = 5000  # sampled pixels of a frame, on a regular grid
 
@@ -92,15 +92,7 @@ def label_scores(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> dic
     }
 
 
-def overlap(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Number of pixels with id i in ``a`` and j in ``b``: [max a + 1, max b + 1]."""
-    rows, columns = a.astype(np.int64), b.astype(np.int64)
-    shape = (int(rows.max()) + 1, int(columns.max()) + 1)
-    counts = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])
-    return counts.reshape(shape).astype(np.float64)
-
-
-def pair_f1(counts: NDArray[np.float64]) -> float:
+def pair_f1(counts: NDArray[np.number]) -> float:
     """F1 of "together here" against "together there" over all pairs of pixels.
 
     >>> pair_f1(np.diag([3.0, 5.0])), pair_f1(np.array([[4.0, 4.0]]))

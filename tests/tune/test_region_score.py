@@ -11,14 +11,13 @@ from cpcdr.frames import Frame, open_frames
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.graph import superpixel_graph
 from cpcdr.regions.grouping import group
-from cpcdr.regions.quality import label_quality
+from cpcdr.regions.quality import label_quality, overlap
 from cpcdr.tune.region_score import (
     FrameGraph,
     consensus,
     frame_graph,
     label_scores,
     on_grid,
-    overlap,
     pair_f1,
     partition,
 )
