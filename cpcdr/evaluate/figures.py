@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.frames import Frame, Protocol
-from cpcdr.visualize.pictures import colour_labels, contact_sheet, region_colours
+from cpcdr.visualize.pictures import Image, colour_labels, contact_sheet, region_colours
 from cpcdr.visualize.plots import confusion_figure, per_class_bars
-
-Image = NDArray[np.uint8]
 
 
 def prediction_sheet(
