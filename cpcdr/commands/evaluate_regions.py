@@ -64,7 +64,7 @@ class _Measures:
     def means(self) -> dict[str, dict[str, float]]:
         """Means over the frames of every measure, by method."""
         return {
-            method: {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+            method: {name: _mean([row[name] for row in rows]) for name in rows[0]}
             for method, rows in self.rows.items()
         }
 
@@ -147,6 +147,12 @@ def _measure(
     if frame.labels is not None and (frame.labels != 255).any():
         row = asdict(label_quality(ids, frame.labels)) | row
     return row
+
+
+def _mean(values: list[float]) -> float:
+    """Of the frames where it was measured; NaN where it never was, as without labels."""
+    measured = [value for value in values if not np.isnan(value)]
+    return float(np.mean(measured)) if measured else float("nan")
 
 
 def _table(means: dict[str, dict[str, float]], warnings: dict[str, int], frames: int) -> str:

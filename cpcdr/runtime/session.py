@@ -141,9 +141,11 @@ def start_local_ray(**options: Any) -> None:
             return
         except Exception as error:  # Ray raises bare ones
             ray.shutdown()
-            for process in set(this.children(recursive=True)) - before:  # Ray leaves them
+            left = set(this.children(recursive=True)) - before  # by Ray
+            for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+            psutil.wait_procs(left, timeout=10)
             reason = first_line(error)
         finally:
             services.get_node = get_node
