@@ -45,6 +45,7 @@ class Nodes:
                     "num_cpus": 0,
                     "include_dashboard": True,  # without, Tune's stopped trials keep their place
                     "dashboard_host": "127.0.0.1",
+                    "dashboard_port": None,  # any that is free
                     "object_store_memory": 100 * 2**20,
                     "_system_config": _SYSTEM,
                 },
