@@ -212,7 +212,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     try:
         manifest = parse_object(content)
     except ValueError as error:
-        raise damaged_manifest(path, str(error)) from error
+        raise _damaged_manifest(path, str(error)) from error
     version = manifest.get("format", FORMAT)
     if not isinstance(version, int) or version > FORMAT:
         raise InputError(
@@ -222,7 +222,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     _check_kinds(manifest, _MANIFEST, path)
     _check_kinds(manifest["config"], _MANIFEST_CONFIG, path)
     if not all(isinstance(n, int) for n in manifest["size"]) or len(manifest["size"]) != 2:
-        raise damaged_manifest(path, "size is not two numbers")
+        raise _damaged_manifest(path, "size is not two numbers")
     return manifest
 
 
@@ -230,10 +230,10 @@ def _check_kinds(entries: dict[str, Any], kinds: dict[str, Any], path: str) -> N
     for key, kind in kinds.items():
         value = entries.get(key)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise damaged_manifest(path, f"{key} is {str(value)[:40]!r}")
+            raise _damaged_manifest(path, f"{key} is {str(value)[:40]!r}")
 
 
-def damaged_manifest(path: str | Path, reason: str) -> InputError:
+def _damaged_manifest(path: str | Path, reason: str) -> InputError:
     """The sentence on a manifest that cannot be used."""
     return InputError(f"{path}: is damaged ({reason}); make the dataset again with cpcdr prepare.")
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,20 +132,26 @@ def test_two_processes_end_with_the_sentence_of_one(tmp_path: Path, kind: str) -
         ]
 
 
-@pytest.mark.slow
-def test_two_ray_workers_end_with_the_sentence_and_are_not_tried_again(
-    tmp_path: Path, ray_local: Any
-) -> None:
+@contextmanager
+def pickled_by_value() -> Iterator[None]:
+    """Ray's workers cannot import this module: what it defines travels whole."""
     import ray.cloudpickle
 
     module = sys.modules[__name__]
     ray.cloudpickle.register_pickle_by_value(module)
-    engine = EngineConfig(engine="ray", workers=2, cpus_per_worker=0.5)
     try:
-        with pytest.raises(InputError, match=SENTENCE):
-            train(Failing(tmp_path), CONFIG, engine, tmp_path / "run")
+        yield
     finally:
         ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.mark.slow
+def test_two_ray_workers_end_with_the_sentence_and_are_not_tried_again(
+    tmp_path: Path, ray_local: Any
+) -> None:
+    engine = EngineConfig(engine="ray", workers=2, cpus_per_worker=0.5)
+    with pickled_by_value(), pytest.raises(InputError, match=SENTENCE):
+        train(Failing(tmp_path), CONFIG, engine, tmp_path / "run")
     raised = (tmp_path / "raised").read_text().split()
     assert len(raised) == 1, "an error that retrying cannot mend is not tried again"
     waited = time.time() - float(raised[0])
@@ -156,16 +163,9 @@ def test_two_ray_workers_end_with_the_sentence_and_are_not_tried_again(
 def test_an_error_inside_the_network_of_one_ray_worker_ends_all(
     tmp_path: Path, ray_local: Any
 ) -> None:
-    import ray.cloudpickle
-
-    module = sys.modules[__name__]
-    ray.cloudpickle.register_pickle_by_value(module)
     engine = EngineConfig(engine="ray", workers=2, cpus_per_worker=0.5, max_failures=0)
-    try:
-        with pytest.raises(Exception, match="in the network"):
-            train(Failing(tmp_path, "forward"), CONFIG, engine, tmp_path / "run")
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(module)
+    with pickled_by_value(), pytest.raises(Exception, match="in the network"):
+        train(Failing(tmp_path, "forward"), CONFIG, engine, tmp_path / "run")
     waited = time.time() - float((tmp_path / "raised").read_text().split()[0])
     print(f"the sentence came {waited:.1f} s after the error")
     assert waited < 30, "the other worker is not left in its all-reduce"
