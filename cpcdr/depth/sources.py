@@ -15,6 +15,7 @@ KINDS = {
     "ground-truth": "exact disparity of the synthetic street",
     "precomputed:ROOT": "16-bit PNG: the released code's tree, Cityscapes disparity, KITTI depth",
     "network:CHECKPOINT": "a network trained by train_depth",
+    "street:CHECKPOINT": "a network that train_street.py trained on rendered streets, any camera",
     "stereo:": "semi-global matching on the right images of Cityscapes or KITTI",
     "velodyne:": "laser scans of KITTI raw recordings, sparse",
     "hf:FOLDER-or-name": "any depth-estimation model of transformers (pip install 'cpcdr[hf]')",
@@ -39,6 +40,10 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
         from cpcdr.depth.network import Network
 
         return Network(spec, _existing_folder(kind, argument))
+    if kind == "street":
+        from cpcdr.depth.street import Street
+
+        return Street(spec, _existing_folder(kind, argument))
     if kind == "stereo" and not argument:
         from cpcdr.depth.stereo import Stereo
 

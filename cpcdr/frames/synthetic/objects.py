@@ -104,6 +104,19 @@ def fence(rng: np.random.Generator, length: float) -> Parts:
     return [panel, *posts]
 
 
+def guard_rail(rng: np.random.Generator, length: float) -> Parts:
+    """A metal rail on posts along x, or a low concrete wall."""
+    colour = paint(rng, 0.2, 0.6, 0.1)
+    if rng.random() < 0.15:
+        return [Part(BOX, PLAIN, (0.0, -0.4, 0.0), (length / 2, 0.4, 0.15), colour)]
+    rail = Part(BOX, METAL, (0.0, -0.6, 0.0), (length / 2, 0.15, 0.04), colour)
+    posts = [
+        Part(BOX, PLAIN, (float(x), -0.35, 0.05), (0.05, 0.35, 0.05), colour)
+        for x in np.arange(-length / 2 + 1.0, length / 2, 2.0)
+    ]
+    return [rail, *posts]
+
+
 def hedge(rng: np.random.Generator, length: float) -> Parts:
     """A clipped hedge along x."""
     half = (length / 2, float(rng.uniform(0.45, 1.1)), float(rng.uniform(0.35, 0.6)))

@@ -1,7 +1,7 @@
 """Furnishing a street with static objects along both sides, block by block."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +67,11 @@ BLOCKS = {
     "park": Block(0.0, (9.0, 20.0), (8.0, 14.0), (4.0, 9.0), 0.7, 0.07, 0.12),
     "yards": Block(0.5, (6.0, 16.0), (12.0, 26.0), (4.0, 10.0), 0.95, 0.01, 0.02),
     "field": Block(0.08, (14.0, 30.0), (8.0, 14.0), (4.0, 7.0), 0.45, 0.02, 0.03),
+    "verge": Block(0.02, (20.0, 40.0), (8.0, 14.0), (4.0, 8.0), 0.0, 0.03, 0.07),
 }
-WEIGHTS = (0.26, 0.24, 0.18, 0.17, 0.15)
+TOWN = {"city": 0.26, "suburb": 0.24, "park": 0.18, "yards": 0.17, "field": 0.15}
+OPEN = {"verge": 0.6, "field": 0.2, "park": 0.15, "yards": 0.05}
+"""How often a stretch of each kind is drawn, in towns and on open roads."""
 PARKING_WIDTH = 4.6
 """Cars park along roads of more than this half width in metres."""
 
@@ -76,9 +79,12 @@ PARKING_WIDTH = 4.6
 class Furnisher:
     """Collects the standing objects of a street."""
 
-    def __init__(self, rng: np.random.Generator, ground: Ground) -> None:
+    def __init__(
+        self, rng: np.random.Generator, ground: Ground, blocks: Mapping[str, float]
+    ) -> None:
         self.rng = rng
         self.ground = ground
+        self.blocks = blocks
         self.objects: list[Placed] = []
         self.seeds: list[int] = []
 
@@ -103,7 +109,7 @@ class Furnisher:
         along = begin
         while along < end:
             length = float(self.rng.uniform(22.0, 50.0))
-            name = self.rng.choice(list(BLOCKS), p=WEIGHTS)
+            name = self.rng.choice(list(self.blocks), p=list(self.blocks.values()))
             stop = min(end, along + length)
             self.buildings(axis, side, along, stop, BLOCKS[name])
             self.boundary(axis, side, along, stop, BLOCKS[name])
@@ -196,6 +202,21 @@ class Furnisher:
         self.put(carrier, POLE, x, z, heading)
         self.put(heads, TRAFFIC_LIGHT, x, z, heading)
 
+    def guard_rails(self, axis: Axis, begin: float, end: float) -> None:
+        """Rails or low concrete walls along some stretches of the edges."""
+        rng = self.rng
+        for side in (-1, 1):
+            across = side * (axis.half_width + float(rng.uniform(0.4, 2.0)))
+            along = begin
+            while along < end:
+                stretch = along + float(rng.uniform(20.0, 80.0))
+                if rng.random() < 0.5:
+                    for middle in np.arange(along + 2.0, min(stretch, end), 4.0):
+                        x, z, heading = axis.place(float(middle), across)
+                        parts = objects.guard_rail(rng, 4.0)
+                        self.put(parts, WALL, x, z, heading + side * math.pi / 2)
+                along = stretch
+
     def parked_cars(self, axis: Axis, begin: float, end: float) -> None:
         """Cars at the kerbs of roads that are wide enough, in rows with gaps."""
         rng = self.rng
@@ -227,20 +248,29 @@ def crossings(ground: Ground, begin: float, end: float) -> list[float]:
 
 
 def scenery(
-    rng: np.random.Generator, ground: Ground, start: float, length: float, turning: bool
+    rng: np.random.Generator,
+    ground: Ground,
+    start: float,
+    length: float,
+    turning: bool,
+    blocks: Mapping[str, float] = TOWN,
 ) -> tuple[list[Placed], list[int]]:
     """All static objects of a street, and the seed of each object's textures.
 
     Args:
         start, length: z of the drive's first frame and metres driven.
         turning: the drive turns into the first crossing road, which is then furnished further.
+        blocks: `TOWN` or `OPEN`; open roads have guard rails.
     """
-    site = Furnisher(rng, ground)
+    site = Furnisher(rng, ground, blocks)
     begin, end = start - 12.0, start + length + AHEAD
     main = Axis(ground, None, 1, ground.half_width, (ground.left_pavement, ground.right_pavement))
     for side in (-1, 1):
         site.side(main, side, begin, end)
-    site.parked_cars(main, begin, end)
+    if blocks is OPEN:
+        site.guard_rails(main, begin, end)
+    else:
+        site.parked_cars(main, begin, end)
     for z in crossings(ground, begin, end):
         for direction in (-1, 1):
             width = ground.right_pavement if direction > 0 else ground.left_pavement

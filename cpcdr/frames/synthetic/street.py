@@ -1,7 +1,7 @@
 """One street: its plan, light and camera path, and the rendering of one frame."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,9 +12,9 @@ from cpcdr.frames.synthetic.casting import Camera
 from cpcdr.frames.synthetic.ground import Ground, centre_line
 from cpcdr.frames.synthetic.objects import leaf_paint, paint
 from cpcdr.frames.synthetic.primitives import Primitives, Vector, joined, pack
-from cpcdr.frames.synthetic.scenery import PARKING_WIDTH, scenery
+from cpcdr.frames.synthetic.scenery import OPEN, PARKING_WIDTH, scenery
 from cpcdr.frames.synthetic.shading import Light, Surface
-from cpcdr.frames.synthetic.traffic import Mover, movers
+from cpcdr.frames.synthetic.traffic import Mover, movers, open_road_traffic
 
 ZONE_LABELS = np.array(
     [labels.SKY, labels.ROAD, labels.SIDEWALK, labels.SIDEWALK, labels.TERRAIN], np.int32
@@ -54,6 +54,30 @@ class Street:
     drive: Drive
     still: Primitives
     moving: tuple[Mover, ...]
+
+
+@lru_cache(maxsize=64)
+def build_open_road(seed: int, number: int, frames: int) -> Street:
+    """Like `build_street`, a country road or motorway: wide, without pavements or crossings."""
+    sources = np.random.SeedSequence([seed, number, 1]).spawn(5)
+    rngs = [np.random.Generator(np.random.Philox(source)) for source in sources]
+    ground = draw_ground(rngs[0])._replace(
+        half_width=float(rngs[0].uniform(3.5, 11.5)),
+        wave=2.0 * math.pi / float(rngs[0].uniform(200.0, 500.0)),
+        left_pavement=0.0,
+        right_pavement=0.0,
+        kerb=float(rngs[0].uniform(0.01, 0.1)),
+        crossing_period=0.0,
+    )
+    drive = draw_drive(rngs[1], ground)
+    lanes = np.arange(1.8, ground.half_width - 0.9, 3.6)
+    drive = replace(drive, lane=float(rngs[1].choice(lanes)), yaw=0.4 * drive.yaw)
+    length = frames * drive.step
+    still = scenery(rngs[2], ground, drive.start, length, turning=False, blocks=OPEN)
+    moving = open_road_traffic(rngs[3], ground, drive.start, length, drive.step)
+    return Street(
+        ground, draw_surface(rngs[0]), draw_light(rngs[4]), drive, pack(*still), tuple(moving)
+    )
 
 
 @lru_cache(maxsize=64)

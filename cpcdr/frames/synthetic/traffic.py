@@ -69,7 +69,7 @@ def _figure(kind: str, seed: int, pose: int) -> Parts:
 def movers(
     rng: np.random.Generator, ground: Ground, start: float, length: float, step: float, lane: float
 ) -> list[Mover]:
-    """Pedestrians, cyclists and moving cars of a street."""
+    """Pedestrians, cyclists and moving cars of a street in a town."""
     result: list[Mover] = []
     begin, end = start + 4.0, start + length + 90.0
     busy = float(rng.uniform(0.5, 1.6))
@@ -99,4 +99,18 @@ def movers(
         add("car", along, opposite, -step * float(rng.uniform(0.7, 1.3)))
     if rng.random() < 0.45:
         add("car", start + float(rng.uniform(9.0, 22.0)), lane, step)
+    return result
+
+
+def open_road_traffic(
+    rng: np.random.Generator, ground: Ground, start: float, length: float, step: float
+) -> list[Mover]:
+    """Cars in every lane of an open road; the left half drives towards the camera."""
+    result = []
+    lanes = np.arange(1.8, ground.half_width - 0.9, 3.6)
+    for across in (*lanes, *-lanes):
+        for along in scattered(rng, start + 6.0, start + length + 90.0, 0.03):
+            speed = step * float(rng.uniform(0.8, 1.2)) * (1.0 if across > 0 else -1.0)
+            seed = int(rng.integers(0, 1 << 20))
+            result.append(Mover("car", seed, along, float(across), speed))
     return result

@@ -1,0 +1,134 @@
+"""Depth learned on rendered streets: shots, the camera they pass through, network and source."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpcdr.depth.source import DepthSource
+from cpcdr.depth.sources import open_depth
+from cpcdr.depth.street import Street, network_size
+from cpcdr.depth.street_augment import as_camera, distort
+from cpcdr.depth.street_net import START, StreetNet
+from cpcdr.depth.street_shots import Shot, render_shot
+from cpcdr.frames import open_frames
+from cpcdr.runtime.checkpoint import write_checkpoint
+from cpcdr.runtime.errors import InputError
+from cpcdr.train.street_task import StreetConfig, StreetModule
+
+SIZE = (64, 128)
+
+
+@pytest.fixture(scope="module")
+def shots() -> list[Shot]:
+    return [render_shot(4, number, SIZE) for number in range(8)]
+
+
+def test_shots_are_a_function_of_seed_and_number(shots: list[Shot]) -> None:
+    again = render_shot(4, 5, SIZE)
+    assert np.array_equal(again.image, shots[5].image)
+    assert np.array_equal(again.depth, shots[5].depth) and again.focal == shots[5].focal
+    assert len({shot.focal for shot in shots}) == len(shots), "every shot has its own camera"
+    assert all(1 <= shot.depth.min() and shot.depth.max() <= 200 for shot in shots)
+
+
+def test_the_road_is_as_far_as_camera_height_and_focal_length_say(shots: list[Shot]) -> None:
+    """A level plane h below the camera lies at z = f h / (row - horizon): 1/z is linear in rows."""
+    for shot in shots:
+        column = 1 / shot.depth[-12:, SIZE[1] // 2]
+        if np.ptp(np.diff(column)) < 1e-3 and column[-1] > column[0]:  # nothing stands on it
+            heights = np.diff(column).mean() * shot.focal
+            assert 1 / 2.8 < heights < 1 / 0.8, "1/h for cameras 0.9 to 2.6 m high, nearly level"
+            break
+    else:
+        raise AssertionError("no shot shows free road")
+
+
+def test_a_camera_changes_colours_and_keeps_depth_with_its_pixels(shots: list[Shot]) -> None:
+    changed = 0
+    for number, shot in enumerate(shots):
+        seen = as_camera(shot, np.random.default_rng(number))
+        assert seen.image.dtype == np.uint8 and seen.image.shape == shot.image.shape
+        assert seen.depth.shape == shot.depth.shape and seen.focal == shot.focal
+        assert np.isin(seen.depth, shot.depth).all(), "depth moves, it is never mixed"
+        changed += not np.array_equal(seen.image, shot.image)
+    assert changed == len(shots)
+    first, second = (as_camera(shots[0], np.random.default_rng(9)).image for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("k1", [-0.25, -0.1, 0.0, 0.1])
+def test_distortion_moves_image_and_depth_alike_and_invents_nothing(k1: float) -> None:
+    rows, columns = np.mgrid[:64, :128]
+    image = np.stack([rows * 2, columns, rows * 0], 2).astype(np.uint8)
+    depth = (rows * 128 + columns).astype(np.float32)
+    warped, moved = distort(image, depth, k1)
+    source_row, source_column = np.divmod(moved.astype(int), 128)
+    assert np.abs(warped[..., 0] / 2 - source_row).max() <= 1
+    assert np.abs(warped[..., 1].astype(int) - source_column).max() <= 1
+    if k1 == 0:
+        assert np.array_equal(warped, image)
+
+
+def test_the_network_starts_far_and_takes_any_size() -> None:
+    torch.manual_seed(0)
+    network = StreetNet(8).eval()
+    with torch.no_grad():
+        for size in ((64, 96), (96, 160)):
+            found = network(torch.rand(2, 3, *size))
+            assert found.shape == (2, 1, *size) and abs(float(found.mean()) - START) < 1
+
+
+def test_a_perfect_prediction_has_no_loss_and_a_wrong_scale_has() -> None:
+    module = StreetModule(StreetConfig(8, SIZE))
+    depth = 1 + 150 * torch.rand(2, 1, *SIZE)
+    batch = {"images": torch.rand(2, 3, *SIZE), "depth": depth, "focal": torch.tensor([80.0, 160])}
+    truth = (batch["focal"][:, None, None, None] / depth).log()
+    module.network.forward = lambda images: truth  # type: ignore[method-assign]
+    assert float(module(batch)["loss"]) == 0 and float(module(batch)["delta1"]) == 1
+    module.network.forward = lambda images: truth + 0.3  # type: ignore[method-assign]
+    found = module(batch)
+    assert float(found["loss"]) == pytest.approx(0.3, abs=1e-5)
+    assert float(found["abs_rel"]) == pytest.approx(1 - np.exp(-0.3), abs=1e-5)
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    module = StreetModule(StreetConfig(8, SIZE))
+    values = {"kind": "street", "config": {"width": 8}}
+    return write_checkpoint(tmp_path, 1, values, module.state_dict(), {})
+
+
+def test_a_longer_lens_sees_the_same_pixels_farther(street: Path) -> None:
+    """The network says f/z, so twice the focal length is twice the distance."""
+    source = open_frames("synthetic:streets=1,frames=1,height=96,width=192")
+    frame = source.read(source.refs()[0])
+    longer = frame.__class__(**{**vars(frame), "intrinsics": frame.intrinsics * [2, 2, 1, 1]})
+    depth: DepthSource = open_depth(f"street:{street}")
+    near, far = depth([frame, longer])
+    inside = (near > 0.011) & (near < 0.99)
+    assert near.shape == frame.image.shape[:2] and inside.mean() > 0.5
+    np.testing.assert_allclose(far[inside], near[inside] / 2, rtol=1e-4)
+
+
+def test_it_travels_without_its_weights_and_refuses_other_networks(
+    street: Path, tmp_path: Path
+) -> None:
+    source = Street("street:x", street)
+    assert len(pickle.dumps(source)) < 1000
+    other = write_checkpoint(tmp_path / "other", 1, {"kind": "depth", "config": {}}, {}, {})
+    with pytest.raises(InputError, match="other"):
+        Street("street:x", other)
+
+
+def test_pictures_keep_their_aspect_and_budget() -> None:
+    for shape in ((540, 960), (375, 1242), (480, 640), (1080, 1920), (1920, 1080)):
+        height, width = network_size(shape)
+        assert height % 32 == width % 32 == 0
+        assert abs(np.log(height / width * shape[1] / shape[0])) < 0.12
+        assert 0.75 < height * width / (192 * 640) < 1.35
