@@ -33,7 +33,7 @@ def test_shots_are_a_function_of_seed_and_number(shots: list[Shot]) -> None:
     assert np.array_equal(again.image, shots[5].image)
     assert np.array_equal(again.depth, shots[5].depth) and again.focal == shots[5].focal
     assert len({shot.focal for shot in shots}) == len(shots), "every shot has its own camera"
-    assert all(1 <= shot.depth.min() and shot.depth.max() <= 200 for shot in shots)
+    assert all(shot.depth.min() >= 1 and shot.depth.max() <= 200 for shot in shots)
 
 
 def test_the_road_is_as_far_as_camera_height_and_focal_length_say(shots: list[Shot]) -> None:
