@@ -93,11 +93,6 @@ class AblateConfig:
         given = self.data is not None
         if given and (self.frames or self.depth):
             raise InputError("--data is a prepared dataset: leave --frames and --depth out.")
-        if self.frames and not self.depth:
-            raise InputError(
-                f"{self.frames}: needs --depth as well; train a network on it with "
-                "cpcdr train-depth and give --depth network:OUT/checkpoint."
-            )
         if (self.frames or given) and not self.evaluate:
             raise InputError("--evaluate is missing: give labelled frames that are not trained on.")
 
@@ -106,7 +101,7 @@ class AblateConfig:
         street = f"synthetic:seed=0,streets=48,frames=4,{self.shape}"
         return PrepareConfig(
             frames=self.frames or street,
-            depth=self.depth or "ground-truth",
+            depth=self.depth,
             out=self.out / "dataset",
             size=self.size,
             options=self.options,

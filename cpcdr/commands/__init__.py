@@ -18,6 +18,7 @@ from cpcdr.runtime import cli
 
 COMMANDS = {
     "demo": "commands.config.DemoConfig",
+    "train_street": "train.config.TrainStreetConfig",
     "train_depth": "train.config.TrainDepthConfig",
     "evaluate_depth": "evaluate.config.EvaluateDepthConfig",
     "evaluate_regions": "evaluate.config.EvaluateRegionsConfig",

@@ -10,7 +10,6 @@ from cpcdr.evaluate.config import UNSEEN_STREETS, EvaluateConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainConfig
 
@@ -21,7 +20,7 @@ class DemoConfig:
 
     Attributes:
         frames: ``KIND:PATH``; empty: the synthetic street.
-        depth: as in cpcdr prepare; empty: the street's ground truth.
+        depth: as in cpcdr prepare.
         evaluate: frames to score on; empty: held-out streets, or, for your
             own frames, those frames themselves.
         size: height and width of the prepared frames.
@@ -44,23 +43,14 @@ class DemoConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def stages(self) -> tuple[PrepareConfig, PretrainConfig, EvaluateConfig]:
-        """The configurations of prepare, pretrain and evaluate.
-
-        Raises:
-            InputError: own frames without a depth source.
-        """
-        if self.frames and not self.depth:
-            raise InputError(
-                f"{self.frames}: needs --depth as well; train a network on it with "
-                "cpcdr train-depth and give --depth network:OUT/checkpoint."
-            )
+        """The configurations of prepare, pretrain and evaluate."""
         shape = f"height={self.size[0]},width={self.size[1]}"
         street = f"synthetic:seed={self.seed},streets=48,frames=4,{shape}"
         unseen = f"synthetic:seed={self.seed + UNSEEN_STREETS},streets=64,frames=1,{shape}"
         out = self.out / (f"seed-{self.seed}" if not self.frames else "own")
         preparation = PrepareConfig(
             frames=self.frames or street,
-            depth=self.depth or "ground-truth",
+            depth=self.depth,
             out=out / "dataset",
             size=self.size,
             options=self.options,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.depth.config import default_depth
 from cpcdr.depth.sources import DepthSource, depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateRegionsConfig
 from cpcdr.frames import Frame, FrameSource, fit, open_frames
@@ -82,7 +83,10 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     plain = without(config, "tracking", "out")
-    source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
+    source, depth = (
+        open_frames(config.frames, config.options),
+        open_depth(config.depth or default_depth(config.frames)),
+    )
     inputs = [frames_digest(source), depth_digest(depth)]
     digest = config_hash({**plain, "inputs": inputs})
     with run_in_folder(config.tracking, "evaluate-regions", digest, plain, config.out) as run:

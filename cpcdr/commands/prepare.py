@@ -95,7 +95,7 @@ def _identity(config: PrepareConfig) -> dict[str, Any]:
     """What decides the content of a dataset: the settings, and ``inputs``, digests of its files."""
     inputs: dict[str, str] = {}
     if config.regroup is None:  # else its manifest names what it was regrouped from
-        source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
+        source, depth = open_frames(config.frames, config.options), open_depth(config.depth_spec)
         inputs = {"frames": frames_digest(source), "depth": depth_digest(depth)}
     if config.region_maps is not None:
         inputs["region_maps"] = files_digest(config.region_maps.rglob("*.png"))
@@ -148,7 +148,7 @@ def _repair(config: PrepareConfig, identity: Mapping[str, Any]) -> bool:
 def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = listed = open_frames(config.frames, config.options)
-    depth = open_depth(config.depth)
+    depth = open_depth(config.depth_spec)
     camera: LearnedCamera | None = getattr(depth, "camera", None)
     if camera is not None:
         source = where_assumed(source, camera, depth.name)

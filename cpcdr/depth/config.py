@@ -67,3 +67,30 @@ class DepthConfig:
 
 TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
 """A network that learns a synthetic street in minutes on two CPU cores."""
+
+
+@dataclass(frozen=True)
+class StreetConfig:
+    """Supervised depth training on rendered streets.
+
+    Attributes:
+        channels: of the network's first layer, even.
+        shots: rendered shots of an epoch; kept in memory (300 kB each) and augmented anew in each.
+        batch_size: shots a step on each GPU (or process).
+    """
+
+    channels: int = 24
+    shots: int = 8000
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.channels < 2 or self.channels % 2:
+            raise InputError("--street.channels takes an even number.")
+        if self.batch_size < 1 or self.shots < 2 * self.batch_size:
+            raise InputError("--street.shots must fill two batches of --street.batch-size.")
+
+
+def default_depth(frames: str) -> str:
+    """The source of depth where none is given: exact on the synthetic street, else ``street``."""
+    synthetic = all(part.startswith("synthetic:") for part in frames.split(","))
+    return "ground-truth" if synthetic else "street"

@@ -9,13 +9,15 @@ from cpcdr.depth.source import DepthError, DepthSource, Disparity, check_dispari
 from cpcdr.frames.digest import files_digest
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import weights_digest
+from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.errors import InputError
 
 KINDS = {
     "ground-truth": "exact disparity of the synthetic street",
     "precomputed:ROOT": "16-bit PNG: the released code's tree, Cityscapes disparity, KITTI depth",
+    "street": "the network in this package, trained on rendered streets: any camera, no training",
+    "street:FILE": "the same with weights by train_street",
     "network:CHECKPOINT": "a network trained by train_depth",
-    "street:CHECKPOINT": "a network that train_street.py trained on rendered streets, any camera",
     "stereo:": "semi-global matching on the right images of Cityscapes or KITTI",
     "velodyne:": "laser scans of KITTI raw recordings, sparse",
     "hf:FOLDER-or-name": "any depth-estimation model of transformers (pip install 'cpcdr[hf]')",
@@ -41,9 +43,9 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
 
         return Network(spec, _existing_folder(kind, argument))
     if kind == "street":
-        from cpcdr.depth.street import Street
+        from cpcdr.depth.street import PACKAGED, Street
 
-        return Street(spec, _existing_folder(kind, argument))
+        return Street(spec, Path(argument).expanduser().absolute() if argument else PACKAGED)
     if kind == "stereo" and not argument:
         from cpcdr.depth.stereo import Stereo
 
@@ -64,6 +66,9 @@ def depth_digest(depth: DepthSource) -> str:
     folder = getattr(depth, "folder", None)
     if isinstance(folder, Path):
         return weights_digest(folder)
+    file = getattr(depth, "file", None)
+    if isinstance(file, Path):
+        return file_digest(file)
     root = getattr(depth, "root", None)
     if isinstance(root, Path):
         return files_digest(root.rglob("*.png"))

@@ -1,42 +1,53 @@
 """Disparity from a network that learned depth on rendered streets, for the camera of any frame."""
 
-from __future__ import annotations
-
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.depth.street_net import StreetNet
 from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
-from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.device import default_device, to_unit_float
 from cpcdr.runtime.errors import InputError
 
+PACKAGED = Path(__file__).with_name("street.safetensors")
+"""The weights in this package."""
 PIXELS = 192 * 640
-"""Pixels of the picture that the network sees, whatever its aspect."""
+"""Pixels of the image that the network gets, whatever its aspect."""
 
 
-def load_street_network(folder: Path) -> StreetNet:
-    """The network of a checkpoint that train_street wrote, in evaluation mode, on the CPU.
+def save_street_network(path: Path, network: StreetNet) -> None:
+    """Write the weights as float16, with what rebuilds the network."""
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    write_atomic(path, save(tensors, {"street": json.dumps({"channels": network.channels})}))
+
+
+def load_street_network(path: Path) -> StreetNet:
+    """The network of a file by `save_street_network`, in evaluation mode, on the CPU.
 
     Raises:
-        InputError: files are missing or damaged, or the checkpoint is of another network.
+        InputError: the file is missing or damaged, or holds another network.
     """
-    values, weights = read_checkpoint(folder, "street")
     try:
-        network = StreetNet(int(values["config"]["width"]))
-        own = {k.removeprefix("network."): v for k, v in weights.items()}
-        network.load_state_dict(own)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        with safe_open(path, "pt") as file:
+            channels = json.loads((file.metadata() or {})["street"])["channels"]
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        network = StreetNet(channels)
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{folder}: its weights do not fit its config.yaml; give a checkpoint folder as "
-            "train_street wrote it."
+            f"{path}: is no file of weights by cpcdr train-street, or it is damaged; give another "
+            "in --depth street:FILE, or --depth street for the weights in this package."
         ) from error
-    return network.eval()
+    return network.float().eval()
 
 
 def network_size(shape: tuple[int, ...], pixels: int = PIXELS) -> tuple[int, int]:
@@ -51,19 +62,19 @@ def network_size(shape: tuple[int, ...], pixels: int = PIXELS) -> tuple[int, int
 
 
 class Street:
-    """Depth of any camera's frames; loaded on the first call.
+    """Depth in metres of any camera's frames; loaded on the first call: pickles hold only names.
 
     Args:
-        name: the text the user gave.
-        folder: a checkpoint of train_street.
+        name: what the user specified.
+        file: weights by `save_street_network`.
 
     Raises:
-        InputError: it is none.
+        InputError: it holds none.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
-        load_street_network(folder)  # what would fail in every actor fails here, once
+    def __init__(self, name: str, file: Path) -> None:
+        self.name, self.file = name, file
+        load_street_network(file)  # fail here rather than in every actor
         self._network: StreetNet | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -71,35 +82,33 @@ class Street:
 
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
         if self._network is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            network = load_street_network(self.folder)
-            self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = load_street_network(self.file).to(default_device())
+            self._network = network.to(memory_format=torch.channels_last)
         sizes = [network_size(frame.image.shape) for frame in frames]
-        results: dict[int, Disparity] = {}
+        maps: dict[int, Disparity] = {}
         for size in set(sizes):
             same = [i for i, s in enumerate(sizes) if s == size]
-            maps = self._infer([frames[i] for i in same], size)
-            results |= zip(same, maps, strict=True)
+            maps |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
         return [
-            check_disparity(results[i], f"{frame.ref.frame_id} in {self.name}")
+            check_disparity(maps[i], f"{frame.ref.frame_id} in {self.name}")
             for i, frame in enumerate(frames)
         ]
 
     @torch.inference_mode()
-    def _infer(self, frames: list[Frame], size: tuple[int, int]) -> list[NDArray[np.float32]]:
+    def _infer(self, frames: list[Frame], size: tuple[int, int]) -> list[Disparity]:
         assert self._network is not None
         images = np.stack(
             [cv2.resize(f.image, size[::-1], interpolation=cv2.INTER_AREA) for f in frames]
         )
         device = next(self._network.parameters()).device
-        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+        pixels = to_unit_float(torch.from_numpy(images).to(device))
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             log_size = self._network(pixels)[:, 0]
-        # f/z of the picture that the network saw, over the focal length that it had there.
-        focal = [f.intrinsics[0] * size[1] / f.image.shape[1] for f in frames]
-        metres = torch.tensor(focal, device=device)[:, None, None]
-        disparity = (log_size.exp() / metres).clamp(MIN_DISPARITY, 1.0).cpu().numpy()
+        # f/z in the image that the network got, over the focal length there.
+        focal = [float(f.intrinsics[0]) * size[1] / f.image.shape[1] for f in frames]
+        disparity = log_size.exp() / torch.tensor(focal, device=device)[:, None, None]
+        maps = disparity.clamp(MIN_DISPARITY, 1.0).cpu().numpy()
         return [
-            cv2.resize(d, f.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[misc]
-            for d, f in zip(disparity, frames, strict=True)
+            np.asarray(cv2.resize(d, f.image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+            for d, f in zip(maps, frames, strict=True)
         ]

@@ -4,7 +4,7 @@ Every function is a pure function of its arguments and of the generator. Images 
 [H, W, 3] in [0, 1] RGB but for `as_camera`, which takes and gives uint8.
 """
 
-from __future__ import annotations
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cpcdr.depth.street_shots import Shot
 
-Picture = NDArray[np.float32]
+Picture = NDArray[Any]
 
 
 def as_camera(shot: Shot, rng: np.random.Generator) -> Shot:
@@ -54,7 +54,7 @@ def distort(
     map_y = (y * factor) * (width / 2) + (height - 1) / 2
     warped = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     moved = cv2.remap(depth, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    return warped, moved  # type: ignore[return-value]
+    return warped, moved
 
 
 def fog(picture: Picture, depth: NDArray[np.float32], rng: np.random.Generator) -> Picture:
@@ -109,14 +109,14 @@ def hood(picture: Picture, rng: np.random.Generator) -> Picture:
 def blur(picture: Picture, rng: np.random.Generator) -> Picture:
     """Out of focus, or a smear along a short path."""
     if rng.random() < 0.7:
-        return cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))  # type: ignore[return-value]
+        return cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
     kernel = np.zeros((5, 5), np.float32)
     row, column = (rng.integers(0, 5, 2)).tolist()
     cv2.line(kernel, (column, row), (4 - column, 4 - row), 1.0)
-    return cv2.filter2D(picture, -1, kernel / kernel.sum())  # type: ignore[return-value]
+    return cv2.filter2D(picture, -1, kernel / kernel.sum())
 
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """The blocks and rings of a codec."""
     encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)

@@ -1,10 +1,10 @@
 """A depth network for any camera: log depth in units of the focal length, without saturation.
 
 What a pixel shows of depth is f/z, the size in pixels of one metre there (Yin et al. 2023,
-Metric3D). The network says its logarithm, and the camera's own focal length makes metres of it.
+Metric3D). The network predicts its logarithm; the camera's focal length turns it into metres.
 """
 
-from __future__ import annotations
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,35 +19,39 @@ START = 2.0
 class StreetNet(nn.Module):
     """Images to ln(f/z), f in pixels of the image and z in metres.
 
+    A feature pyramid (Lin et al. 2017) on a narrow ResNet-18. ReLU rather than ELU: half the time
+    on a CPU.
+
     Args:
-        width: channels of the encoder's first layer.
-        backbone: a key of ``BACKBONES``.
+        channels: of the encoder's first layer, even.
     """
 
-    def __init__(self, width: int = 24, backbone: str = "resnet18") -> None:
+    def __init__(self, channels: int = 24) -> None:
         super().__init__()
-        self.encoder = Encoder(backbone, width)
-        channels = self.encoder.channels
-        widths = [width, width, 2 * width, 2 * width, 4 * width]  # by stride 2, 4, 8, 16, 32
+        self.channels = channels
+        self.encoder = Encoder("resnet18", channels)
+        c = channels
+        widths = [c // 2, c, 2 * c, 2 * c, 4 * c]  # by stride 2, 4, 8, 16, 32
         self.lateral = nn.ModuleList(
-            nn.Conv2d(c, w, 1) for c, w in zip(channels, widths, strict=True)
+            nn.Conv2d(i, o, 1) for i, o in zip(self.encoder.channels, widths, strict=True)
         )
-        self.narrow = nn.ModuleList(
-            nn.Conv2d(widths[i + 1], widths[i], 1) for i in range(len(widths) - 1)
-        )
-        self.merge = nn.ModuleList(
-            nn.Conv2d(w, w, 3, padding=1, padding_mode="replicate") for w in widths
-        )
-        self.head = nn.Conv2d(width, 1, 3, padding=1, padding_mode="replicate")
-        nn.init.constant_(self.head.bias, START)  # type: ignore[arg-type]
+        self.narrow = nn.ModuleList(nn.Conv2d(i, o, 1) for o, i in pairwise(widths))
+        self.merge = nn.ModuleList(_conv(w, w) for w in widths)
+        self.head = _conv(widths[0], 1)
+        assert self.head.bias is not None
+        nn.init.constant_(self.head.bias, START)
 
     def forward(self, images: Tensor) -> Tensor:
         """ln(f/z) float32 [B, 1, H, W] of images [B, 3, H, W] in [0, 1]; H, W multiples of 32."""
         features = self.encoder(images)
-        x = functional.elu(self.merge[4](functional.elu(self.lateral[4](features[4]))))
+        x = functional.relu(self.merge[4](functional.relu(self.lateral[4](features[4]))))
         for i in reversed(range(4)):
             x = functional.interpolate(self.narrow[i](x), scale_factor=2.0, mode="bilinear")
-            x = functional.elu(self.merge[i](functional.elu(x + self.lateral[i](features[i]))))
+            x = functional.relu(self.merge[i](functional.relu(x + self.lateral[i](features[i]))))
         with torch.autocast(images.device.type, enabled=False):
             coarse = self.head(x.float())
             return functional.interpolate(coarse, size=images.shape[-2:], mode="bilinear")
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")

@@ -4,8 +4,6 @@ A shot is a function of (seed, number): a street of a town or an open road, seen
 random field of view, height, pitch and place in the drive.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,7 +14,11 @@ from numpy.typing import NDArray
 from cpcdr.frames.synthetic.street import build_open_road, build_street, render
 
 SHOTS_PER_STREET = 2
-"""Building a street costs half of rendering it."""
+"""Building a street costs half as much as rendering it."""
+SHAPES = ((160, 384), (192, 320))
+"""(H, W) of shots with even and with odd numbers: wide frames and 16:9 ones, of equal area."""
+FARTHEST_M = 200.0
+"""Depth of the sky."""
 _FRAMES = 12
 _OPEN_FRACTION = 0.4
 _FOV = (40.0, 110.0)
@@ -32,15 +34,15 @@ class Shot(NamedTuple):
     focal: float
 
 
-def render_shot(seed: int, number: int, size: tuple[int, int]) -> Shot:
+def render_shot(seed: int, number: int, size: tuple[int, int] | None = None) -> Shot:
     """Render shot ``number`` of a seed.
 
     Args:
         seed: of streets and cameras.
         number: consecutive numbers share a street.
-        size: (H, W) in pixels.
+        size: (H, W) in pixels, other than that of `SHAPES`.
     """
-    height, width = size
+    height, width = size = size or SHAPES[number % len(SHAPES)]
     street_number = number // SHOTS_PER_STREET
     rng = np.random.default_rng([seed, number, 7])
     is_open = np.random.default_rng([seed, street_number, 8]).random() < _OPEN_FRACTION
@@ -61,4 +63,5 @@ def render_shot(seed: int, number: int, size: tuple[int, int]) -> Shot:
     rendered = render(
         replace(street, drive=drive), int(rng.integers(_FRAMES)), intrinsics, size, seed + number
     )
-    return Shot(rendered.image, 1.0 / np.maximum(rendered.disparity, 0.005), focal)
+    depth = (1 / np.maximum(rendered.disparity, 1 / FARTHEST_M)).astype(np.float32)
+    return Shot(rendered.image, depth, focal)

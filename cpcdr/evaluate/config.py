@@ -123,7 +123,7 @@ class EvaluateRegionsConfig:
     """
 
     frames: str = "synthetic:seed=1000,streets=8,frames=2,height=192,width=384"
-    depth: str = "ground-truth"
+    depth: str = ""
     size: tuple[int, int] = (0, 0)
     alternatives: bool = True
     out: Path = Path("runs/regions")

@@ -49,12 +49,24 @@ def check_depth(
     run.tags({"cpcdr.alarm": "; ".join(warnings)})
     if not allow_poor:
         raise InputError(
-            f"Depth by {depth.name} is poor: {warnings[0]}; give better depth, or "
-            "--allow-poor-depth to continue."
+            f"Depth by {depth.name} is poor: {warnings[0]}; {way_forward(depth.name)}, or "
+            "continue with --allow-poor-depth."
         )
     for warning in warnings:
         print(f"warning: {warning}.")
     return warnings
+
+
+def way_forward(name: str) -> str:
+    """What to try instead of a poor source of depth, in order, with the flags to give."""
+    ways = [
+        "--depth street, which needs no training",
+        "the camera's --options.intrinsics or --options.fov",
+        "cpcdr train-depth on more video, with --depth.spacing 1 3 where the camera moves little",
+        "another network by --depth hf:NAME",
+    ]
+    own = 1 if name.partition(":")[0] == "street" else 0
+    return f"try {'; '.join(ways[own:])}"
 
 
 def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = ()) -> None:

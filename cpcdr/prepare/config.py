@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cpcdr.depth.config import default_depth
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import Engine, to_plain
@@ -18,9 +19,11 @@ class PrepareConfig:
     Attributes:
         frames: ``KIND:PATH``; kinds are synthetic, video, images, cityscapes, kitti-raw,
             kitti-odometry, kitti-semantics, camvid.
-        depth: ``ground-truth`` (synthetic street), ``network:CHECKPOINT`` (from cpcdr train-depth),
+        depth: ``street`` (the network in this package), ``network:CHECKPOINT`` (from cpcdr
+            train-depth), ``ground-truth`` (synthetic street),
             ``precomputed:ROOT`` (16-bit PNG: the released code's tree, Cityscapes' disparity or
-            KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers).
+            KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers);
+            empty: ``ground-truth`` for the synthetic street, else ``street``.
         out: the dataset folder to make; run the same command again to continue or re-use it.
         size: height and width of the prepared frames (scaled to cover, then centre-cropped);
             0 0 keeps each frame's own.
@@ -45,7 +48,7 @@ class PrepareConfig:
         "frames depth out size workers regroup publish engine tracking options.stride"
     )
     frames: str = "synthetic:"
-    depth: str = "ground-truth"
+    depth: str = ""
     out: Path = Path("runs/dataset")
     size: tuple[int, int] = (0, 0)
     engine: Engine = "ray"
@@ -65,13 +68,19 @@ class PrepareConfig:
         if not 0 < self.gpus_per_actor <= 1:
             raise InputError("--gpus-per-actor must be more than 0 and at most 1.")
 
+    @property
+    def depth_spec(self) -> str:
+        """``depth``, or the default for the frames."""
+        return self.depth or default_depth(self.frames)
+
     def identity(self) -> dict[str, Any]:
         """The part of the configuration that decides what is in the dataset."""
         if self.regroup is not None:
             return {"regroup": str(self.regroup.absolute()), "regions": to_plain(self.regions)}
         names = ["frames", "depth", "size", "options", "regions"]
         names += ["region_maps"] if self.region_maps is not None else []
-        return {name: to_plain(getattr(self, name)) for name in names}
+        values = {name: to_plain(getattr(self, name)) for name in names}
+        return values | {"depth": self.depth_spec}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
-from cpcdr.depth.config import TINY, DepthConfig
+from cpcdr.depth.config import TINY, DepthConfig, StreetConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import SMALLEST_SIDE, ModelConfig, check_size
@@ -296,6 +296,35 @@ class TrainDepthConfig:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
         train = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
         return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
+
+
+@dataclass(frozen=True)
+class TrainStreetConfig:
+    """The depth network of ``--depth street``, supervised on rendered streets.
+
+    Attributes:
+        out: run folder; run the same command again to continue.
+        seed: of streets, weights, order and augmentation.
+    """
+
+    essential: ClassVar[str] = "out seed street.shots street.channels train.steps engine tracking"
+    out: Path = Path("runs/street")
+    seed: int = 0
+    street: StreetConfig = field(default_factory=StreetConfig)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=6000,
+            optimizer="adamw",
+            lr=2e-3,
+            warmup=0.05,
+            weight_decay=1e-2,
+            clip_norm=1.0,
+            checkpoint_every=200,
+            log_every=20,
+        )
+    )
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 @dataclass(frozen=True)

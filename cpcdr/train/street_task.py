@@ -1,53 +1,25 @@
 """Depth of rendered streets with exact truth as a task for the worker loop."""
 
-from __future__ import annotations
-
-from collections import deque
+import math
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cpcdr.depth.config import StreetConfig
 from cpcdr.depth.street_augment import as_camera
 from cpcdr.depth.street_net import StreetNet
-from cpcdr.depth.street_shots import Shot, render_shot
-from cpcdr.runtime.device import move
-from cpcdr.runtime.errors import InputError
+from cpcdr.depth.street_shots import FARTHEST_M, SHAPES, Shot, render_shot
+from cpcdr.runtime.device import move, to_unit_float
+from cpcdr.train.prefetch import prefetch
 
 _READERS = 2
 _GRADIENT_WEIGHT = 0.5
 """Of the differences between neighbours, at four scales, relative to the values themselves."""
-_SKY_M = 190.0
-"""Depth in metres beyond which a pixel is as good as infinitely far."""
-
-
-@dataclass(frozen=True)
-class StreetConfig:
-    """Supervised depth training on rendered streets.
-
-    Attributes:
-        width: channels of the network's first layer.
-        size: height and width of the rendered shots, multiples of 32.
-        shots: rendered shots of an epoch; kept in memory and augmented anew in each.
-        batch_size: shots a step on each GPU (or process).
-        seed: of streets, order and augmentation.
-    """
-
-    width: int = 24
-    size: tuple[int, int] = (160, 384)
-    shots: int = 4000
-    batch_size: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.size) < 64 or self.size[0] % 32 or self.size[1] % 32:
-            raise InputError("--street.size takes multiples of 32, at least 64.")
-        if min(self.width, self.shots, self.batch_size) < 1:
-            raise InputError("--street.width, --street.shots and --street.batch-size must be ≥ 1.")
 
 
 class StreetModule(nn.Module):
@@ -55,7 +27,7 @@ class StreetModule(nn.Module):
 
     def __init__(self, config: StreetConfig) -> None:
         super().__init__()
-        self.network = StreetNet(config.width)
+        self.network = StreetNet(config.channels)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """``loss`` and measures.
@@ -65,19 +37,18 @@ class StreetModule(nn.Module):
                 ``focal`` [B] in pixels.
 
         Returns:
-            ``loss``; ``abs_rel`` and ``delta1`` (Eigen et al. 2014) where it is nearer than the
+            ``loss``; ``abs_rel`` and ``delta1`` (Eigen et al. 2014) of what is nearer than the
             sky, without alignment of scales.
         """
-        predicted = self.network(batch["images"])
         depth, focal = batch["depth"], batch["focal"][:, None, None, None]
-        error = predicted - (focal / depth).log()
-        seen = depth < _SKY_M
-        loss = error.abs().mean() + _GRADIENT_WEIGHT * gradient_loss(error)
-        ratio = error.detach()[seen]
+        error = self.network(batch["images"]) - (focal / depth).log()
+        nearer = (depth < 0.95 * FARTHEST_M).float()
+        size = error.detach()
+        seen = nearer.sum().clamp(min=1)
         return {
-            "loss": loss,
-            "abs_rel": ((-ratio).exp() - 1).abs().mean(),
-            "delta1": (ratio.abs() < np.log(1.25)).float().mean(),
+            "loss": error.abs().mean() + _GRADIENT_WEIGHT * gradient_loss(error),
+            "abs_rel": (((-size).exp() - 1).abs() * nearer).sum() / seen,
+            "delta1": ((size.abs() < math.log(1.25)) * nearer).sum() / seen,
         }
 
 
@@ -97,60 +68,62 @@ class StreetTask:
 
     kind = "street"
 
-    def __init__(self, config: StreetConfig) -> None:
-        self.settings = config
-        self._cache: dict[int, Shot] = {}
+    def __init__(self, config: StreetConfig, seed: int = 0) -> None:
+        self.settings, self.seed = config, seed
+        self._shots: dict[int, Shot] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_cache": {}}
+        return {**vars(self), "_shots": {}}
 
     def build(self) -> nn.Module:
-        """The network; random weights."""
+        """The network with its loss; random weights."""
         return StreetModule(self.settings)
 
     def steps_per_epoch(self, world_size: int) -> int:
-        """Whole batches of the shots, at least 1."""
-        return max(1, self.settings.shots // (self.settings.batch_size * world_size))
+        """Whole batches of each shape."""
+        shapes = len(SHAPES)
+        batches = self.settings.shots // (self.settings.batch_size * world_size * shapes)
+        return shapes * max(1, batches)
 
     def batches(
         self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
-        """This rank's batches, a function of (seed, epoch, step, rank), rendered by threads."""
-        c = self.settings
-        order = np.random.default_rng([c.seed, epoch]).permutation(c.shots)
-        steps = self.steps_per_epoch(world_size)
-        table = np.resize(order, (steps, c.batch_size * world_size))[:, rank::world_size]
-        waiting: deque[Future[list[Shot]]] = deque()
-        pool = ThreadPoolExecutor(_READERS)
-        try:
-            ahead = first_step
-            for step in range(first_step, steps):
-                while ahead < min(steps, step + 2 * _READERS):
-                    seeds = (c.seed, epoch, ahead, rank)
-                    waiting.append(pool.submit(self._load, table[ahead].tolist(), seeds))
-                    ahead += 1
-                shots = waiting.popleft().result()
-                images = torch.from_numpy(np.stack([shot.image for shot in shots]))
-                depth = torch.from_numpy(np.stack([shot.depth for shot in shots]))
-                focal = torch.tensor([shot.focal for shot in shots])
-                yield {
-                    "images": move(images, device).permute(0, 3, 1, 2).float() / 255,
-                    "depth": move(depth, device)[:, None],
-                    "focal": move(focal, device),
-                }
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        """This rank's batches of one shape each, rendered and augmented ahead by threads.
 
-    def _load(self, numbers: list[int], seeds: tuple[int, ...]) -> list[Shot]:
-        shots = []
-        for place, number in enumerate(numbers):
-            if number not in self._cache:
-                shot = render_shot(self.settings.seed, number, self.settings.size)
-                self._cache[number] = shot._replace(depth=shot.depth.astype(np.float16))
-            kept = self._cache[number]
-            rng = np.random.default_rng([*seeds, place])
-            shots.append(as_camera(kept._replace(depth=kept.depth.astype(np.float32)), rng))
-        return shots
+        Yields:
+            ``images`` float32 [B, 3, H, W] in [0, 1], ``depth`` float32 [B, 1, H, W] in metres,
+            ``focal`` float32 [B] in pixels.
+        """
+        table = self._order(epoch, world_size)[:, rank]
+
+        def load(step: int) -> list[Shot]:
+            rng = np.random.default_rng([self.seed, epoch, step, rank])
+            return [as_camera(self._shot(number), rng) for number in table[step].tolist()]
+
+        for shots in prefetch(load, range(first_step, len(table)), _READERS):
+            images = torch.from_numpy(np.stack([shot.image for shot in shots]))
+            depth = torch.from_numpy(np.stack([shot.depth for shot in shots]))
+            yield {
+                "images": to_unit_float(move(images, device)),
+                "depth": move(depth, device)[:, None],
+                "focal": move(torch.tensor([shot.focal for shot in shots]), device),
+            }
+
+    def _order(self, epoch: int, world_size: int) -> NDArray[np.int64]:
+        """Shot numbers int64 [steps, world_size, batch_size]; a step's are of one shape."""
+        config, shapes = self.settings, len(SHAPES)
+        rng = np.random.default_rng([self.seed, epoch])
+        size = (self.steps_per_epoch(world_size) // shapes, world_size, config.batch_size)
+        numbers = [np.arange(shape, config.shots, shapes) for shape in range(shapes)]
+        tables = [np.resize(rng.permutation(own), size) for own in numbers]
+        return np.stack(tables, 1).reshape(-1, *size[1:])
+
+    def _shot(self, number: int) -> Shot:
+        if number not in self._shots:
+            shot = render_shot(self.seed, number)
+            self._shots[number] = shot._replace(depth=shot.depth.astype(np.float16))
+        kept = self._shots[number]
+        return kept._replace(depth=kept.depth.astype(np.float32))
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """All of the network alike."""
@@ -160,9 +133,9 @@ class StreetTask:
         """Nothing to do."""
 
     def alarm(self, metrics: dict[str, float], done: float) -> str:
-        """Exact depth holds a network in place."""
+        """None: exact depth leaves no room for a collapse."""
         return ""
 
     def config(self) -> dict[str, Any]:
         """Fields of `StreetConfig`."""
-        return asdict(self.settings)
+        return {**asdict(self.settings), "seed": self.seed}

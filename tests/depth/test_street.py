@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from cpcdr.depth.config import StreetConfig, default_depth
 from cpcdr.depth.source import DepthSource
-from cpcdr.depth.sources import open_depth
-from cpcdr.depth.street import Street, network_size
+from cpcdr.depth.sources import depth_digest, open_depth
+from cpcdr.depth.street import PACKAGED, Street, network_size, save_street_network
 from cpcdr.depth.street_augment import as_camera, distort
 from cpcdr.depth.street_net import START, StreetNet
-from cpcdr.depth.street_shots import Shot, render_shot
+from cpcdr.depth.street_shots import SHAPES, Shot, render_shot
 from cpcdr.frames import open_frames
-from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.street_task import StreetConfig, StreetModule
+from cpcdr.train.street_task import StreetModule, StreetTask
 
 SIZE = (64, 128)
 
@@ -84,7 +84,7 @@ def test_the_network_starts_far_and_takes_any_size() -> None:
 
 
 def test_a_perfect_prediction_has_no_loss_and_a_wrong_scale_has() -> None:
-    module = StreetModule(StreetConfig(8, SIZE))
+    module = StreetModule(StreetConfig(8))
     depth = 1 + 150 * torch.rand(2, 1, *SIZE)
     batch = {"images": torch.rand(2, 3, *SIZE), "depth": depth, "focal": torch.tensor([80.0, 160])}
     truth = (batch["focal"][:, None, None, None] / depth).log()
@@ -99,9 +99,9 @@ def test_a_perfect_prediction_has_no_loss_and_a_wrong_scale_has() -> None:
 @pytest.fixture
 def street(tmp_path: Path) -> Path:
     torch.manual_seed(1)
-    module = StreetModule(StreetConfig(8, SIZE))
-    values = {"kind": "street", "config": {"width": 8}}
-    return write_checkpoint(tmp_path, 1, values, module.state_dict(), {})
+    path = tmp_path / "street.safetensors"
+    save_street_network(path, StreetNet(8))
+    return path
 
 
 def test_a_longer_lens_sees_the_same_pixels_farther(street: Path) -> None:
@@ -116,14 +116,56 @@ def test_a_longer_lens_sees_the_same_pixels_farther(street: Path) -> None:
     np.testing.assert_allclose(far[inside], near[inside] / 2, rtol=1e-4)
 
 
-def test_it_travels_without_its_weights_and_refuses_other_networks(
+def test_it_travels_without_its_weights_and_refuses_other_files(
     street: Path, tmp_path: Path
 ) -> None:
-    source = Street("street:x", street)
-    assert len(pickle.dumps(source)) < 1000
-    other = write_checkpoint(tmp_path / "other", 1, {"kind": "depth", "config": {}}, {}, {})
-    with pytest.raises(InputError, match="other"):
-        Street("street:x", other)
+    assert len(pickle.dumps(Street("street:x", street))) < 1000
+    other = tmp_path / "other.safetensors"
+    for content in (b"", b"no weights", street.read_bytes()[:-100]):
+        other.write_bytes(content)
+        with pytest.raises(InputError, match=f"{other.name}.*--depth street"):
+            open_depth(f"street:{other}")
+    with pytest.raises(InputError, match=r"missing.*--depth street"):
+        open_depth(f"street:{tmp_path / 'missing'}")
+
+
+def test_other_weights_are_other_inputs(street: Path, tmp_path: Path) -> None:
+    own = depth_digest(open_depth(f"street:{street}"))
+    save_street_network(tmp_path / "two.safetensors", StreetNet(8))
+    assert len({own, depth_digest(open_depth(f"street:{tmp_path / 'two.safetensors'}")), ""}) == 3
+
+
+def test_batches_are_of_one_shape_and_a_function_of_seed_and_step() -> None:
+    task = StreetTask(StreetConfig(8, shots=8, batch_size=2), seed=3)
+    assert task.steps_per_epoch(1) == 4 and task.steps_per_epoch(2) == 2
+    cpu = torch.device("cpu")
+    batches = list(task.batches(1, 0, 0, 1, cpu))
+    assert [tuple(b["images"].shape[2:]) for b in batches] == [*SHAPES, *SHAPES]
+    assert all(b["depth"].shape[2:] == b["images"].shape[2:] for b in batches)
+    again = list(pickle.loads(pickle.dumps(task)).batches(1, 2, 0, 1, cpu))
+    assert all(torch.equal(a[k], b[k]) for a, b in zip(batches[2:], again, strict=True) for k in a)
+    ranks = [{float(f) for b in task.batches(0, 0, r, 2, cpu) for f in b["focal"]} for r in (0, 1)]
+    assert not ranks[0] & ranks[1], "ranks see different shots"
+
+
+def test_the_default_is_exact_on_the_synthetic_street_only() -> None:
+    assert (
+        default_depth("synthetic:") == default_depth("synthetic:a=1,synthetic:") == "ground-truth"
+    )
+    assert default_depth("video:a.mp4") == default_depth("synthetic:,images:x") == "street"
+
+
+def test_the_packaged_network_knows_unseen_streets() -> None:
+    """The network that users get: metres without alignment, on streets that it was not shown."""
+    assert PACKAGED.stat().st_size < 5e6
+    source = open_frames("synthetic:seed=4321,streets=6,frames=1,height=192,width=384")
+    frames = [source.read(ref) for ref in source.refs()]
+    maps = open_depth("street")(frames)
+    for frame, disparity in zip(frames, maps, strict=True):
+        assert frame.disparity is not None
+        near = frame.disparity > 1 / 80
+        ratio = np.log(disparity[near] / frame.disparity[near])
+        assert np.abs(ratio).mean() < 0.3, frame.ref.frame_id
 
 
 def test_pictures_keep_their_aspect_and_budget() -> None:

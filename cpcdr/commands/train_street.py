@@ -1,0 +1,97 @@
+"""Train the depth network of --depth street on rendered streets with exact depth.
+
+The package holds its weights already: run this to change the network, or to check ours.
+
+Examples:
+  cpcdr train-street
+  cpcdr train-street --out runs/longer --train.steps 40000
+  cpcdr prepare --frames video:drive.mp4 --depth street:runs/longer/street.safetensors
+"""
+
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cpcdr.depth.street import PACKAGED, save_street_network
+from cpcdr.depth.street_shots import SHAPES, render_shot
+from cpcdr.runtime.checkpoint import read_checkpoint
+from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.session import ray_session
+from cpcdr.runtime.tracking.run import run_in_folder
+from cpcdr.train.config import TrainStreetConfig
+from cpcdr.train.engine import train
+from cpcdr.train.street_task import StreetModule, StreetTask
+from cpcdr.visualize.pictures import colour_disparity, contact_sheet
+
+_UNSEEN = 1000
+"""Added to the seed: streets that are not trained on."""
+_MEASURED = 64
+
+
+def train_street(config: TrainStreetConfig) -> dict[str, Any]:
+    """Train or resume; record the run, its figures and the measures on unseen streets.
+
+    Returns:
+        ``weights`` (the file for ``--depth street:FILE``), ``checkpoint``, ``abs_rel`` and
+        ``delta1`` on unseen streets, ``steps``, ``seconds``, ``config_hash``, ``run_id``.
+
+    Raises:
+        InputError: training failed, or ``out`` holds another one.
+    """
+    start = time.perf_counter()
+    task = StreetTask(config.street, config.seed)
+    digest = config_hash({"task": task.config(), "train": to_plain(config.train)})
+    key = config_hash([digest, str(config.out.absolute())])
+    session = ray_session() if config.engine.engine == "ray" else nullcontext()
+    with (
+        session,
+        run_in_folder(config.tracking, "street", key, to_plain(config), config.out) as run,
+    ):
+        run.tags({"cpcdr.config_hash": digest})
+        checkpoint = train(task, config.train, config.engine, config.out, run.metrics)
+        module = StreetModule(config.street)
+        values, weights = read_checkpoint(checkpoint, "street")
+        module.load_state_dict(weights)
+        path = config.out / PACKAGED.name
+        save_street_network(path, module.network)
+        measures, sheet = measure(module.eval(), config.seed + _UNSEEN)
+        run.figure("street", sheet, config.out)
+        run.artifact(path)
+        run.metrics(measures, step=values["step"])
+        print(f"{path}: abs_rel {measures['abs_rel']:.3f} on {_MEASURED} frames of unseen streets.")
+        return {
+            "weights": str(path),
+            "checkpoint": str(checkpoint),
+            **measures,
+            "steps": values["step"],
+            "seconds": round(time.perf_counter() - start, 1),
+            "config_hash": digest,
+            "run_id": run.run_id,
+        }
+
+
+@torch.inference_mode()
+def measure(module: StreetModule, seed: int) -> tuple[dict[str, float], NDArray[np.uint8]]:
+    """Mean ``abs_rel`` and ``delta1`` over unaltered frames of a seed's streets, and a picture."""
+    device = next(module.parameters()).device
+    rows: list[list[NDArray[np.uint8]]] = []
+    errors = []
+    for number in range(_MEASURED):
+        shot = render_shot(seed, number)
+        image = to_unit_float(torch.from_numpy(shot.image).to(device))[None]
+        depth = torch.from_numpy(shot.depth).to(device)[None, None]
+        focal = torch.tensor([shot.focal], device=device)
+        result = module({"images": image, "depth": depth, "focal": focal})
+        errors.append([float(result["abs_rel"]), float(result["delta1"])])
+        if number < 16 and shot.depth.shape == SHAPES[0]:
+            predicted = (module.network(image)[0, 0].exp() / shot.focal).cpu().numpy()
+            disparities = [colour_disparity(d) for d in (predicted, 1 / shot.depth)]
+            rows.append([shot.image, *disparities])
+    abs_rel, delta1 = np.mean(errors, 0).tolist()
+    sheet = contact_sheet(rows, ["frame", "disparity", "truth"])
+    return {"abs_rel": round(abs_rel, 4), "delta1": round(delta1, 4)}, sheet
