@@ -54,7 +54,7 @@ def distort(
     map_y = (y * factor) * (width / 2) + (height - 1) / 2
     warped = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     moved = cv2.remap(depth, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    return warped, moved
+    return np.asarray(warped, np.uint8), np.asarray(moved, np.float32)
 
 
 def fog(picture: Picture, depth: NDArray[np.float32], rng: np.random.Generator) -> Picture:
@@ -119,4 +119,4 @@ def blur(picture: Picture, rng: np.random.Generator) -> Picture:
 def jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """The blocks and rings of a codec."""
     encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
