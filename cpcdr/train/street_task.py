@@ -18,6 +18,8 @@ from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.train.prefetch import prefetch
 
 _READERS = 2
+_SCALE_WEIGHT = 0.3
+"""Of a frame's mean error: its scale depends on a camera height that no image shows."""
 _GRADIENT_WEIGHT = 0.5
 """Of the differences between neighbours, at four scales, relative to the values themselves."""
 
@@ -45,8 +47,14 @@ class StreetModule(nn.Module):
         nearer = (depth < 0.95 * FARTHEST_M).float()
         size = error.detach()
         seen = nearer.sum().clamp(min=1)
+        # The sky may be farther than we can say.
+        error = torch.where(nearer > 0, error, error.relu())
+        scale = (error * nearer).sum((1, 2, 3)) / nearer.sum((1, 2, 3)).clamp(min=1)
+        shape = (error - scale[:, None, None, None] * nearer).abs().mean()
         return {
-            "loss": error.abs().mean() + _GRADIENT_WEIGHT * gradient_loss(error),
+            "loss": shape
+            + _SCALE_WEIGHT * scale.abs().mean()
+            + _GRADIENT_WEIGHT * gradient_loss(error),
             "abs_rel": (((-size).exp() - 1).abs() * nearer).sum() / seen,
             "delta1": ((size.abs() < math.log(1.25)) * nearer).sum() / seen,
         }

@@ -92,8 +92,12 @@ def test_a_perfect_prediction_has_no_loss_and_a_wrong_scale_has() -> None:
     assert float(module(batch)["loss"]) == 0 and float(module(batch)["delta1"]) == 1
     module.network.forward = lambda images: truth + 0.3  # type: ignore[method-assign]
     found = module(batch)
-    assert float(found["loss"]) == pytest.approx(0.3, abs=1e-5)
+    assert float(found["loss"]) == pytest.approx(0.3 * 0.3, abs=1e-5), "of scale alone"
     assert float(found["abs_rel"]) == pytest.approx(1 - np.exp(-0.3), abs=1e-5)
+    depth[:, :, :20] = 200
+    sky = (batch["focal"][:, None, None, None] / depth).log() - 1.0 * (depth == 200)
+    module.network.forward = lambda images: sky  # type: ignore[method-assign]
+    assert float(module(batch)["loss"]) == 0, "the sky may be farther"
 
 
 @pytest.fixture
