@@ -13,7 +13,7 @@ import torch
 
 from cpcdr.commands.benchmarks.copy_paste import time_copy_paste
 from cpcdr.commands.benchmarks.decode import time_decode
-from cpcdr.commands.benchmarks.depth import time_depth, time_depth_step
+from cpcdr.commands.benchmarks.depth import time_depth, time_depth_step, time_street
 from cpcdr.commands.benchmarks.preparation import time_prepare
 from cpcdr.commands.benchmarks.regions import time_regions
 from cpcdr.commands.benchmarks.scale import time_scale
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {
     "regions": time_regions,
     "prepare": time_prepare,
     "depth": time_depth,
+    "street": time_street,
     "depth-step": time_depth_step,
     "copy-paste": time_copy_paste,
     "loss": time_loss,

@@ -103,6 +103,7 @@ Benchmark = Literal[
     "regions",
     "prepare",
     "depth",
+    "street",
     "depth-step",
     "copy-paste",
     "loss",

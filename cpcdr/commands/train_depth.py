@@ -22,7 +22,7 @@ from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameSource, notes_of, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.prepare.checks import depth_warnings
+from cpcdr.prepare.checks import depth_warnings, way_forward
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, run_in_folder
@@ -115,6 +115,8 @@ def _check_network(task: DepthTask, depth: Network, run: Run) -> None:
         run.tags({"cpcdr.alarm": "; ".join(warnings)})
     for warning in warnings:
         print(f"warning: {warning}.")
+    if warnings:
+        print(f"For better depth {way_forward(depth.name)}.")
 
 
 def _report_camera(

@@ -1,5 +1,6 @@
 """Configuration of self-supervised depth training."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,5 +93,6 @@ class StreetConfig:
 
 def default_depth(frames: str) -> str:
     """The source of depth where none is given: exact on the synthetic street, else ``street``."""
-    synthetic = all(part.startswith("synthetic:") for part in frames.split(","))
+    kinds = re.findall(r"(?:^|,)\s*([a-z-]+):", frames)
+    synthetic = set(kinds) <= {"synthetic"}
     return "ground-truth" if synthetic else "street"

@@ -113,7 +113,7 @@ def _check_network(disparity: NDArray, what: str) -> Disparity:
     if float(np.ptp(disparity, axis=1).max()) < 1e-3 * float(disparity.mean()):
         raise DepthError(
             f"{what}: disparity is constant along every row, the network has collapsed: train it "
-            "longer, on more video or with another seed."
+            "longer, on more video or with another seed, or take --depth street."
         )
     return check_disparity(disparity, what)
 

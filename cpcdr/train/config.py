@@ -319,6 +319,7 @@ class TrainStreetConfig:
             warmup=0.05,
             weight_decay=1e-2,
             clip_norm=1.0,
+            precision="float32",
             checkpoint_every=200,
             log_every=20,
         )

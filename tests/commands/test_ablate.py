@@ -128,7 +128,6 @@ def check_records(result: dict[str, Any], folder: Path) -> None:
         ({"seeds": ()}, "--seeds"),
         ({"steps": 0}, "--steps"),
         ({"scenes": 1}, "--scenes"),
-        ({"depth": ""}, "--depth"),
         ({"evaluate": ""}, "--evaluate"),
         ({"data": Path("somewhere")}, "--data"),
         ({"evaluate": "synthetic:streets=none"}, "streets=none"),

@@ -153,10 +153,10 @@ def test_batches_are_of_one_shape_and_a_function_of_seed_and_step() -> None:
 
 
 def test_the_default_is_exact_on_the_synthetic_street_only() -> None:
-    assert (
-        default_depth("synthetic:") == default_depth("synthetic:a=1,synthetic:") == "ground-truth"
-    )
-    assert default_depth("video:a.mp4") == default_depth("synthetic:,images:x") == "street"
+    for frames in ("", "synthetic:seed=1,frames=2", "synthetic:seed=1, synthetic:seed=2"):
+        assert default_depth(frames) == "ground-truth"
+    for frames in ("video:a,b.mp4", "synthetic:seed=1,images:x", "kitti-raw:K"):
+        assert default_depth(frames) == "street"
 
 
 def test_the_packaged_network_knows_unseen_streets() -> None:

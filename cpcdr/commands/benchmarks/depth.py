@@ -15,6 +15,7 @@ from cpcdr.depth.config import TINY, DepthConfig
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import DepthSource
 from cpcdr.depth.sources import open_depth
+from cpcdr.depth.street import PACKAGED, load_street_network
 from cpcdr.frames import FrameSource, open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pipeline import stream
@@ -52,6 +53,27 @@ def time_depth(config: BenchmarkConfig) -> dict[str, Any]:
     with torch.inference_mode(), torch.autocast(config.device, torch.float16, enabled=cuda):
         floor = median_seconds(lambda: bare(batch), config) / TOGETHER
     return {"seconds": round(seconds, 5), "floor_seconds": floor, "frames": blocks * TOGETHER}
+
+
+def time_street(config: BenchmarkConfig) -> dict[str, Any]:
+    """``--depth street`` on decoded frames of 192×640; the floor is its bare network."""
+    size = (192, 640)
+    with TemporaryDirectory() as folder:
+        source = stored_frames(Path(folder), size, TOGETHER)
+        frames = [source.read(ref) for ref in source.refs()]
+    depth = open_depth("street")
+    seconds = median_seconds(lambda: depth(frames), config) / TOGETHER
+    bare = load_street_network(PACKAGED).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bare = bare.to(config.device)
+    batch = torch.rand(TOGETHER, *size, 3, device=config.device).permute(0, 3, 1, 2)
+    cuda = config.device == "cuda"
+    with torch.inference_mode(), torch.autocast(config.device, torch.float16, enabled=cuda):
+        floor = median_seconds(lambda: bare(batch), config) / TOGETHER
+    return {
+        "seconds": seconds,
+        "floor_seconds": floor,
+        "frames_per_second": round(1 / seconds, 1),
+    }
 
 
 def stored_network(folder: Path, model: DepthModel) -> DepthSource:
