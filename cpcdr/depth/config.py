@@ -75,7 +75,7 @@ class StreetConfig:
     """Supervised depth training on rendered streets.
 
     Attributes:
-        channels: of the network's first layer, even.
+        channels: of the network's first layer.
         shots: rendered shots of an epoch; kept in memory (300 kB each) and augmented anew in each.
         batch_size: shots a step on each GPU (or process).
     """
@@ -85,8 +85,8 @@ class StreetConfig:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if self.channels < 2 or self.channels % 2:
-            raise InputError("--street.channels takes an even number.")
+        if self.channels < 2:
+            raise InputError("--street.channels must be at least 2.")
         if self.batch_size < 1 or self.shots < 2 * self.batch_size:
             raise InputError("--street.shots must fill two batches of --street.batch-size.")
 

@@ -23,7 +23,7 @@ class StreetNet(nn.Module):
     on a CPU.
 
     Args:
-        channels: of the encoder's first layer, even.
+        channels: of the encoder's first layer.
     """
 
     def __init__(self, channels: int = 24) -> None:

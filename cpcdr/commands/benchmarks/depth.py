@@ -63,7 +63,7 @@ def time_street(config: BenchmarkConfig) -> dict[str, Any]:
         frames = [source.read(ref) for ref in source.refs()]
     depth = open_depth("street")
     seconds = median_seconds(lambda: depth(frames), config) / TOGETHER
-    bare = load_street_network(PACKAGED).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    bare = load_street_network(PACKAGED).to(memory_format=torch.channels_last)
     bare = bare.to(config.device)
     batch = torch.rand(TOGETHER, *size, 3, device=config.device).permute(0, 3, 1, 2)
     cuda = config.device == "cuda"
