@@ -1,4 +1,4 @@
-"""Measure depth against the truth, and a network's motion and photometry.
+"""Measure depth against the truth, its plausibility, and a network's motion and photometry.
 
 Examples:
   cpcdr evaluate-depth --depth network:runs/depth/checkpoint
@@ -6,6 +6,7 @@ Examples:
       --frames kitti-raw:KITTI --truth velodyne: --crop eigen
   cpcdr evaluate-depth --depth network:runs/depth/checkpoint \\
       --frames video:drive.mp4 --options.window=-40: --truth ''
+  cpcdr evaluate-depth --depth street --frames images:photos --truth ''
 """
 
 import time
@@ -21,6 +22,7 @@ from cpcdr.depth.source import DepthError, DepthSource, Disparity
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
 from cpcdr.evaluate.depth_network import motion, photometry
+from cpcdr.evaluate.depth_without_truth import measure_plausibility
 from cpcdr.frames import FrameRef, FrameSource, fit, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
@@ -33,18 +35,27 @@ from cpcdr.train.depth_task import DepthTask
 from cpcdr.visualize.pictures import colour_disparity, contact_sheet
 
 _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
+_MEANINGS = {
+    "ground_inliers": "fraction of the road ahead on one plane; near 1 is good",
+    "ground_rises": "fraction of frames whose plane comes nearer towards the bottom; 1 is good",
+    "sky": "disparity of the top relative to the bottom; near 0 under an open sky",
+    "edges": "disparity edges on image edges, relative to chance; well above 1 is good",
+    "brightness": "correlation with brightness; near 1, brightness is read as depth",
+    "two_values": "fraction of pixels at two values; near 1, the map has collapsed",
+    "temporal_error": "disagreement of consecutive frames, |log ratio|; near 0 is good",
+}
 
 
 def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     """Evaluate a depth source; record the results and figures.
 
     Returns:
-        the means of Eigen's errors under their names, those of the baseline as ``baseline_...``,
-        ``photometric`` by the pose network's own motions, ``photometric_aligned`` by motions
-        aligned as in training, and ``identity`` (networks); ``trajectory_error`` (of
-        aligned motions) and ``straight_error`` in metres, both root mean square, and as
-        ``..._monodepth2`` in that code's convention (networks, frames with poses), None where not
-        measured; counts and paths.
+        the means of Eigen's errors under their names, those of the baseline as ``baseline_...``;
+        the measures of `measure_plausibility`; ``photometric`` by the pose network's own motions,
+        ``photometric_aligned`` by motions aligned as in training, and ``identity`` (networks);
+        ``trajectory_error`` (of aligned motions) and ``straight_error`` in metres, both root mean
+        square, and as ``..._monodepth2`` in that code's convention (networks, frames with poses),
+        None where not measured; counts and paths.
 
     Raises:
         InputError: frames, depth or truth cannot be used.
@@ -62,6 +73,10 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     ) as run:
         result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
         result |= _against_truth(config, source, depth, run) if config.truth else {}
+        measures, sheet = measure_plausibility(source, depth, config.size)
+        result |= measures
+        if not config.truth:
+            run.figure("depth", sheet, config.out)
         if isinstance(depth, Network):
             result |= _of_network(config, source, depth, run)
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
@@ -129,8 +144,7 @@ def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSour
     if total is None or count is None:
         raise InputError(
             f"{source.spec}: no frame has a true depth by --truth {config.truth}; give another, or "
-            "--truth '' to measure a network's photometry and motion alone; first error: "
-            f"{reason}"
+            f"--truth '' for the measures that need none; first error: {reason}"
         )
     mean = total / np.maximum(count, 1)
     return np.where(count > 0, mean, mean[count > 0].mean()).astype(np.float32)
@@ -163,8 +177,6 @@ def _of_network(
     try:
         task = DepthTask(model.config, source)
     except InputError as error:  # such as single frames: keep the results so far
-        if not config.truth:
-            raise
         print(f"photometry and motion are not evaluated: {error}")
         return {}
     return photometry(task, model, config.out, run) | motion(task, model, config.out, run)
@@ -179,6 +191,7 @@ def _table(result: dict[str, Any]) -> str:
             for title, prefix in (("measured", ""), ("mean map", "baseline_"))
         ]
         lines += [text_table([["", *_NAMES], *rows], str.rjust)]
+    lines += [text_table(_plausibility_rows(result))]
     if "photometric" in result:
         lines += [
             f"  reprojection error {result['photometric']:.4f}, of identity reprojection "
@@ -193,3 +206,11 @@ def _table(result: dict[str, Any]) -> str:
             f"{result['straight_error_monodepth2']:.3f} m"
         ]
     return "\n".join([*lines, ""])
+
+
+def _plausibility_rows(result: dict[str, Any]) -> list[list[str]]:
+    """The measures without truth, each with its meaning."""
+    return [
+        ["", name, "-" if result[name] is None else f"{result[name]:.3f}", meaning]
+        for name, meaning in _MEANINGS.items()
+    ]

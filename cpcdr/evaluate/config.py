@@ -83,13 +83,13 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class EvaluateDepthConfig:
-    """Evaluate a depth source against ground truth, and a network's motion and photometry.
+    """Evaluate depth against ground truth, its plausibility, and a network's motion and photometry.
 
     Attributes:
         depth: the evaluated source, as for prepare.
         frames: ``KIND:PATH`` of held-out frames.
         truth: ``ground-truth``, ``velodyne:`` (KITTI raw) or ``precomputed:ROOT`` (such as KITTI's
-            depth PNGs); empty: only photometry and motion are evaluated.
+            depth PNGs); empty: only plausibility, and a network's photometry and motion on video.
         baseline: frames with the same kind of truth whose mean disparity map is the baseline;
             empty: the evaluated frames, the strongest such baseline.
         size: height and width of the frames; 0 0 keeps their own.

@@ -75,6 +75,12 @@ def colour_regions(regions: NDArray[np.integer], image: Image | None = None) -> 
     return np.where(border[..., None], white, colours)
 
 
+def colour_mask(mask: NDArray[np.bool_], image: Image) -> Image:
+    """An image with the pixels of a bool mask [H, W] tinted green."""
+    tinted = _mixed(np.full_like(image, (0, 200, 80)), image, _OPACITY)
+    return np.where(mask[..., None], tinted, image)
+
+
 def region_colours(count: int) -> NDArray[np.uint8]:
     """uint8 [count, 3] RGB: hues a golden angle apart, so that near ids get far colours."""
     ids = np.arange(count)

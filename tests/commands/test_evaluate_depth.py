@@ -33,6 +33,7 @@ def test_exact_depth_has_no_error_and_the_baseline_has(tmp_path: Path) -> None:
     assert result["abs_rel"] < 1e-6 and result["d1"] == 1.0
     assert result["baseline_abs_rel"] > 0.02 and result["baseline_d1"] < 1.0
     assert result["measured_frames"] == 6 and result["rejected"] == 0
+    assert result["ground_inliers"] > 0.6, "plausibility is measured beside the truth"
     assert json.loads((tmp_path / "report.json").read_text())["abs_rel"] == result["abs_rel"]
     assert (tmp_path / "depth.png").stat().st_size > 1000
 
@@ -58,6 +59,33 @@ def test_a_network_is_measured_in_every_way(tmp_path: Path, network: Path) -> No
     for name in ("trajectory_error", "straight_error"):
         assert result[f"{name}_monodepth2"] == pytest.approx(result[name] / 5**0.5)
     assert (tmp_path / "trajectory.png").is_file() and (tmp_path / "photometry.png").is_file()
+
+
+def test_any_depth_is_measured_without_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EvaluateDepthConfig("ground-truth", STREET, "", out=tmp_path, tracking=QUIET)
+    result = evaluate_depth(config)
+    assert "abs_rel" not in result and result["plausibility_frames"] == 6
+    assert result["ground_inliers"] > 0.6 and result["ground_rises"] == 1
+    assert result["sky"] < 0.3 and result["edges"] > 1.2 and result["temporal_error"] < 0.05
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["brightness"] == result["brightness"] < 0.5 and report["two_values"] < 0.6
+    sheet = cv2.imread(str(tmp_path / "depth.png"))
+    assert sheet is not None and sheet.shape[0] > 5 * 180 and sheet.shape[1] > 3 * 360
+    assert "ground_inliers" in capsys.readouterr().out
+
+
+def test_single_frames_with_files_of_depth_are_measured_without_truth(tmp_path: Path) -> None:
+    config = evaluation(tmp_path, truth="")
+    for name in ("001", "003", "005"):
+        (tmp_path / f"images/{name}.jpg").unlink()
+    (tmp_path / "true/images/00000001.png").unlink()  # of the second of three frames
+    result = evaluate_depth(config)
+    assert result["plausibility_frames"] == 2 and result["ground_rises"] == 1
+    assert result["temporal_error"] is None, "no measured frame has a measured next one"
+    with pytest.raises(InputError, match=r"no frame has depth by ground-truth.*no exact depth"):
+        evaluate_depth(replace(config, depth="ground-truth"))
 
 
 def test_eigen_crop_and_bad_input(tmp_path: Path) -> None:
@@ -147,8 +175,8 @@ def test_what_a_network_cannot_be_measured_by_costs_nothing_else(
     result = evaluate_depth(config)
     assert result["measured_frames"] == 3 and "photometric" not in result
     assert "photometry and motion are not evaluated" in capsys.readouterr().out
-    with pytest.raises(InputError, match="no three"):
-        evaluate_depth(replace(config, truth=""))
+    result = evaluate_depth(replace(config, truth=""))
+    assert "photometric" not in result and result["plausibility_frames"] == 3
 
 
 def test_a_drive_goes_around_a_damaged_frame(tmp_path: Path, network: Path) -> None:

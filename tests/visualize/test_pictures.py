@@ -114,3 +114,12 @@ def test_import_does_not_load_matplotlib():
     imports = "import sys, cpcdr.visualize.pictures, cpcdr.visualize.plots"
     code = f"{imports}; assert not {modules} & {{*sys.modules}}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_mask_tints_its_pixels_and_no_others() -> None:
+    image = np.full((4, 6, 3), 100, np.uint8)
+    mask = np.zeros((4, 6), bool)
+    mask[1:3, 2:5] = True
+    tinted = visualize.colour_mask(mask, image)
+    assert (tinted[~mask] == 100).all() and (tinted[mask][:, 1] > 120).all()
+    assert (tinted[mask][:, [0, 2]] < 100).all() and tinted.dtype == np.uint8
