@@ -8,7 +8,7 @@ Examples:
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,11 +82,9 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
         InputError: frames or depth cannot be used.
     """
     start = time.perf_counter()
+    config = replace(config, depth=config.depth or default_depth(config.frames))
     plain = without(config, "tracking", "out")
-    source, depth = (
-        open_frames(config.frames, config.options),
-        open_depth(config.depth or default_depth(config.frames)),
-    )
+    source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     inputs = [frames_digest(source), depth_digest(depth)]
     digest = config_hash({**plain, "inputs": inputs})
     with run_in_folder(config.tracking, "evaluate-regions", digest, plain, config.out) as run:

@@ -58,6 +58,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         InputError: frames or depth cannot be opened, every frame is rejected, or ``out`` holds
             a dataset of another configuration.
     """
+    config = replace(config, depth=config.depth_spec)
     start, identity = time.perf_counter(), _identity(config)
     digest = config_hash(identity)
     with hold(config.out), open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
@@ -95,7 +96,7 @@ def _identity(config: PrepareConfig) -> dict[str, Any]:
     """What decides the content of a dataset: the settings, and ``inputs``, digests of its files."""
     inputs: dict[str, str] = {}
     if config.regroup is None:  # else its manifest names what it was regrouped from
-        source, depth = open_frames(config.frames, config.options), open_depth(config.depth_spec)
+        source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
         inputs = {"frames": frames_digest(source), "depth": depth_digest(depth)}
     if config.region_maps is not None:
         inputs["region_maps"] = files_digest(config.region_maps.rglob("*.png"))
@@ -148,7 +149,7 @@ def _repair(config: PrepareConfig, identity: Mapping[str, Any]) -> bool:
 def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     """Run the pipeline over what is not done yet and publish; the number of frames re-used."""
     source = listed = open_frames(config.frames, config.options)
-    depth = open_depth(config.depth_spec)
+    depth = open_depth(config.depth)
     camera: LearnedCamera | None = getattr(depth, "camera", None)
     if camera is not None:
         source = where_assumed(source, camera, depth.name)
@@ -161,7 +162,10 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
         print(f"warning: {path} is damaged; its frames are prepared again.")
     done = finished_ids(partial)
     pending = [ref for ref in refs if ref.frame_id not in done]
-    print(f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}.")
+    print(
+        f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}; "
+        f"depth by {depth.name}."
+    )
     for note in notes_of(listed):
         print(f"{note}.")
     if done:
