@@ -224,7 +224,8 @@ def test_a_learned_camera_is_taken_where_none_is_known(
     for row in data.rows(range(2), ["intrinsics"]):
         assert row["intrinsics"] == pytest.approx([64, 64, 63.5, 31.5])
     assert data.manifest["intrinsics"].startswith(f"learned by network:{network}: 64.00,64.00,")
-    assert f"intrinsics {data.manifest['intrinsics']}." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"intrinsics {data.manifest['intrinsics']}; depth by network:" in told
 
 
 def test_regroup_reuses_every_graph(tmp_path: Path) -> None:
