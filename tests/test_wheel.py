@@ -58,6 +58,8 @@ def test_the_wheel_alone_is_enough(tmp_path: Path) -> None:
     assert Path(where).is_relative_to(environment)
     assert run(command, "--version", folder=empty) == f"cpcdr {cpcdr.__version__}\n"
     assert "--frames" in run(command, "demo", "--help", folder=empty)
+    opened = "from cpcdr.depth.sources import open_depth; print(open_depth('street').name)"
+    assert run(python, "-c", opened, folder=empty) == "street\n", "its weights are in the wheel"
     street = "synthetic:streets=2,frames=2,height=64,width=128"
     options = ("--out", "d", "--engine", "local", "--tracking", "none")
     told = run(command, "prepare", "--frames", street, *options, folder=empty)
