@@ -1,4 +1,4 @@
-"""Measure depth against the truth, its plausibility, and a network's motion and photometry.
+"""Measure depth: errors against a truth, plausibility without, and motion.
 
 Examples:
   cpcdr evaluate-depth --depth network:runs/depth/checkpoint
