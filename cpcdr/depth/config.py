@@ -1,4 +1,4 @@
-"""Configuration of self-supervised depth training."""
+"""Configuration of both depth trainings, and the source of depth where none is given."""
 
 import re
 from dataclasses import dataclass
@@ -85,8 +85,9 @@ class StreetConfig:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if self.channels < 2:
-            raise InputError("--street.channels must be at least 2.")
+        if self.channels < 16:
+            # With 8, PyTorch 2 on a CPU writes past its memory in the backward pass.
+            raise InputError("--street.channels must be at least 16.")
         if self.batch_size < 1 or self.shots < 2 * self.batch_size:
             raise InputError("--street.shots must fill two batches of --street.batch-size.")
 

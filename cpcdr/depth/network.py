@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from cpcdr.depth.batches import image_batch, infer_by_size
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.config import DepthConfig
 from cpcdr.depth.model import DepthModel
@@ -15,7 +15,7 @@ from cpcdr.depth.source import DepthError, Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
-from cpcdr.runtime.device import default_device, to_unit_float
+from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
 
 
@@ -81,24 +81,20 @@ class Network:
     def __call__(self, frames: list[Frame]) -> list[Disparity]:
         if self._model is None:
             self._model = load_depth_network(self.folder).to(default_device())
-        sizes = [_network_size(frame.image.shape[:2], self._model.config) for frame in frames]
-        maps: dict[int, Disparity] = {}
-        for size in set(sizes):
-            same = [i for i, s in enumerate(sizes) if s == size]
-            maps |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
+        config = self._model.config
+        maps = infer_by_size(
+            frames, lambda frame: _network_size(frame.image.shape[:2], config), self._infer
+        )
         return [
-            _check_network(maps[i], f"{frame.ref.frame_id} in {self.name}")
-            for i, frame in enumerate(frames)
+            _check_network(disparity, f"{frame.ref.frame_id} in {self.name}")
+            for frame, disparity in zip(frames, maps, strict=True)
         ]
 
     @torch.inference_mode()
     def _infer(self, frames: list[Frame], size: tuple[int, int]) -> list[Disparity]:
         assert self._model is not None
-        images = np.stack(
-            [cv2.resize(f.image, size[::-1], interpolation=cv2.INTER_AREA) for f in frames]
-        )
         device = next(self._model.parameters()).device
-        pixels = to_unit_float(torch.from_numpy(images).to(device))
+        pixels = image_batch(frames, size, device)
         # Half precision where it is fast; the network's last step is float32 regardless.
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             disparities = self._model.depth(pixels)[0].float()

@@ -9,12 +9,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from cpcdr.depth.batches import image_batch, infer_by_size
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.depth.street_net import StreetNet
 from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.config import write_atomic
-from cpcdr.runtime.device import default_device, to_unit_float
+from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
 
 PACKAGED = Path(__file__).with_name("street.safetensors")
@@ -84,24 +85,17 @@ class Street:
         if self._network is None:
             network = load_street_network(self.file).to(default_device())
             self._network = network.to(memory_format=torch.channels_last)
-        sizes = [network_size(frame.image.shape) for frame in frames]
-        maps: dict[int, Disparity] = {}
-        for size in set(sizes):
-            same = [i for i, s in enumerate(sizes) if s == size]
-            maps |= zip(same, self._infer([frames[i] for i in same], size), strict=True)
+        maps = infer_by_size(frames, lambda frame: network_size(frame.image.shape), self._infer)
         return [
-            check_disparity(maps[i], f"{frame.ref.frame_id} in {self.name}")
-            for i, frame in enumerate(frames)
+            check_disparity(disparity, f"{frame.ref.frame_id} in {self.name}")
+            for frame, disparity in zip(frames, maps, strict=True)
         ]
 
     @torch.inference_mode()
     def _infer(self, frames: list[Frame], size: tuple[int, int]) -> list[Disparity]:
         assert self._network is not None
-        images = np.stack(
-            [cv2.resize(f.image, size[::-1], interpolation=cv2.INTER_AREA) for f in frames]
-        )
         device = next(self._network.parameters()).device
-        pixels = to_unit_float(torch.from_numpy(images).to(device))
+        pixels = image_batch(frames, size, device)
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             log_size = self._network(pixels)[:, 0]
         # f/z in the image that the network got, over the focal length there.

@@ -61,9 +61,9 @@ def way_forward(name: str) -> str:
     """What to try instead of a poor source of depth, in order, with the flags to give."""
     ways = [
         "--depth street, which needs no training",
-        "the camera's --options.intrinsics or --options.fov",
-        "cpcdr train-depth on more video, with --depth.spacing 1 3 where the camera moves little",
         "another network by --depth hf:NAME",
+        "cpcdr train-depth on more video, with --depth.spacing 1 3 where the camera moves little",
+        "the camera's --options.intrinsics or --options.fov",
     ]
     own = 1 if name.partition(":")[0] == "street" else 0
     return f"try {'; '.join(ways[own:])}"

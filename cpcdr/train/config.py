@@ -1,4 +1,4 @@
-"""How networks are trained: the optimisation, the engine, and each of the three tasks."""
+"""How networks are trained: the optimisation, the engine, and each task."""
 
 from __future__ import annotations
 

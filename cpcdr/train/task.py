@@ -1,4 +1,4 @@
-"""What the one worker loop trains: depth, pre-training and fine-tuning each are a `Task`."""
+"""What the one worker loop trains: each kind of training is a `Task`."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -13,8 +13,8 @@ class Task(Protocol):
     """A picklable description of a training: sent to every worker, which then builds it.
 
     Attributes:
-        kind: ``depth``, ``pretrain`` or ``finetune``; stored in checkpoints so that a checkpoint
-            of another network is refused with a sentence.
+        kind: ``depth``, ``street``, ``pretrain`` or ``finetune``; stored in checkpoints so that a
+            checkpoint of another network is refused with a sentence.
     """
 
     @property

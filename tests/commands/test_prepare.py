@@ -173,7 +173,8 @@ def test_poor_depth_is_refused_unless_allowed(tmp_path: Path) -> None:
         slope[30 + i, 3] += 1
         assert cv2.imwrite(str(path), slope)
     poor = config(tmp_path, depth=f"precomputed:{folder}", engine="local")
-    words = rf"^Depth by {poor.depth} is poor: all.*ignores its images; .*--allow-poor-depth"
+    ways = "try --depth street.*--depth hf:.*train-depth.*--options.fov"
+    words = rf"^Depth by {poor.depth} is poor: all.*ignores its images; {ways}.*--allow-poor-depth"
     with pytest.raises(InputError, match=words):
         prepare(poor)
     assert not (tmp_path / "dataset").exists()

@@ -20,7 +20,7 @@ from cpcdr.train.config import EngineConfig, TrainConfig, TrainStreetConfig
 def test_it_writes_weights_that_prepare_takes_and_resumes(tmp_path: Path) -> None:
     config = TrainStreetConfig(
         out=tmp_path / "street",
-        street=StreetConfig(8, shots=8, batch_size=2),
+        street=StreetConfig(16, shots=8, batch_size=2),
         train=TrainConfig(steps=2, optimizer="adamw", lr=1e-3, log_every=1),
         engine=EngineConfig(engine="local"),
         tracking=TrackingConfig(tracking="none"),

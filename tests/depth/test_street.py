@@ -76,7 +76,7 @@ def test_distortion_moves_image_and_depth_alike_and_invents_nothing(k1: float) -
 
 def test_the_network_starts_far_and_takes_any_size() -> None:
     torch.manual_seed(0)
-    network = StreetNet(8).eval()
+    network = StreetNet(16).eval()
     with torch.no_grad():
         for size in ((64, 96), (96, 160)):
             found = network(torch.rand(2, 3, *size))
@@ -84,7 +84,7 @@ def test_the_network_starts_far_and_takes_any_size() -> None:
 
 
 def test_a_perfect_prediction_has_no_loss_and_a_wrong_scale_has() -> None:
-    module = StreetModule(StreetConfig(8))
+    module = StreetModule(StreetConfig(16))
     depth = 1 + 150 * torch.rand(2, 1, *SIZE)
     batch = {"images": torch.rand(2, 3, *SIZE), "depth": depth, "focal": torch.tensor([80.0, 160])}
     truth = (batch["focal"][:, None, None, None] / depth).log()
@@ -104,7 +104,7 @@ def test_a_perfect_prediction_has_no_loss_and_a_wrong_scale_has() -> None:
 def street(tmp_path: Path) -> Path:
     torch.manual_seed(1)
     path = tmp_path / "street.safetensors"
-    save_street_network(path, StreetNet(8))
+    save_street_network(path, StreetNet(16))
     return path
 
 
@@ -135,12 +135,12 @@ def test_it_travels_without_its_weights_and_refuses_other_files(
 
 def test_other_weights_are_other_inputs(street: Path, tmp_path: Path) -> None:
     own = depth_digest(open_depth(f"street:{street}"))
-    save_street_network(tmp_path / "two.safetensors", StreetNet(8))
+    save_street_network(tmp_path / "two.safetensors", StreetNet(16))
     assert len({own, depth_digest(open_depth(f"street:{tmp_path / 'two.safetensors'}")), ""}) == 3
 
 
 def test_batches_are_of_one_shape_and_a_function_of_seed_and_step() -> None:
-    task = StreetTask(StreetConfig(8, shots=8, batch_size=2), seed=3)
+    task = StreetTask(StreetConfig(16, shots=8, batch_size=2), seed=3)
     assert task.steps_per_epoch(1) == 4 and task.steps_per_epoch(2) == 2
     cpu = torch.device("cpu")
     batches = list(task.batches(1, 0, 0, 1, cpu))
@@ -170,6 +170,11 @@ def test_the_packaged_network_knows_unseen_streets() -> None:
         near = frame.disparity > 1 / 80
         ratio = np.log(disparity[near] / frame.disparity[near])
         assert np.abs(ratio).mean() < 0.3, frame.ref.frame_id
+
+
+def test_too_few_channels_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 16"):
+        StreetConfig(8)
 
 
 def test_pictures_keep_their_aspect_and_budget() -> None:

@@ -16,9 +16,11 @@ from test_finetune_task import STREET
 from test_pretrain_task import data, task
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cpcdr.depth.config import StreetConfig
 from cpcdr.frames import open_frames
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.train.finetune_task import FinetuneTask
+from cpcdr.train.street_task import StreetTask
 from cpcdr.train.task import Task
 
 __all__ = ["data"]  # a fixture
@@ -60,6 +62,10 @@ def test_pretraining(data: Any) -> None:
 def test_depth() -> None:
     drive = open_frames("synthetic:seed=3,streets=1,frames=5,height=64,width=128")
     step(DepthTask(DEPTH, drive))
+
+
+def test_street() -> None:
+    step(StreetTask(StreetConfig(16, shots=4, batch_size=2)))
 
 
 def test_finetuning() -> None:
