@@ -76,11 +76,12 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
     for note in notes_of(source):
         print(f"{note}.")
     folder = _made_folder(config)
-    rates = frame_rates_of(source)
-    writer = LabelFiles(folder) if config.labels else OverlayVideos(config, rates)
+    names = legend(network.names, network.colours)
+    rates, below = frame_rates_of(source), names if config.legend else None
+    output = LabelFiles(folder) if config.labels else OverlayVideos(config, rates, below)
     arguments, workers = (config, checkpoint, source), config.workers
     rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
-    with Progress(total=len(refs), desc="segment", unit="frame") as bar:
+    with output as writer, Progress(total=len(refs), desc="segment", unit="frame") as bar:
         for row in rows:
             first = first or time.perf_counter()
             bar.update()
@@ -90,10 +91,9 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
                 continue
             writer.add(row["sequence"], row["frame_id"], row["picture"])
             done += 1
-    writer.close()
     if not done:
         raise InputError(f"{config.frames}: no frame could be segmented.")
-    save_png(folder / "legend.png", legend(network.names, network.colours))
+    save_png(folder / "legend.png", names)
     elapsed = time.perf_counter()
     return {
         "out": str(config.out),

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.model.config import ModelConfig
@@ -48,9 +49,17 @@ class PrototypeSegmenter:
     @torch.inference_mode()
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Cluster ids [H, W]."""
-        tensor = to_unit_float(torch.from_numpy(image).to(self.device))[None]
-        nearest = self.network.assign(tensor, image.shape[:2])[0]
+        nearest = self.network.assign(self._pixels(image), image.shape[:2])[0]
         return self.clusters[nearest.cpu().numpy()]
+
+    @torch.inference_mode()
+    def scores(self, image: NDArray[np.uint8]) -> Tensor:
+        """float32 [G, H, W]: `segment` takes the cluster whose score is highest."""
+        clusters = torch.from_numpy(self.clusters).to(self.device)
+        return self.network.cluster_scores(self._pixels(image), image.shape[:2], clusters)[0]
+
+    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
+        return to_unit_float(torch.from_numpy(image).to(self.device))[None]
 
 
 def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:

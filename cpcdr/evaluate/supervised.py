@@ -35,14 +35,19 @@ class ClassSegmenter:
     @torch.inference_mode()
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Class ids [H, W] of an image uint8 [H, W, 3]."""
+        return self.scores(image).argmax(0).cpu().numpy()
+
+    @torch.inference_mode()
+    def scores(self, image: NDArray[np.uint8]) -> Tensor:
+        """float32 [K, H, W] of an image uint8 [H, W, 3]: probabilities summed over the flips."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         pixels = to_unit_float(pixels)[None]
-        scores = self.scores(pixels)
+        scores = self._windowed(pixels)
         if self.flip:
-            scores = scores + self.scores(pixels.flip(-1)).flip(-1)
-        return scores[0].argmax(0).cpu().numpy()
+            scores = scores + self._windowed(pixels.flip(-1)).flip(-1)
+        return scores[0]
 
-    def scores(self, pixels: Tensor) -> Tensor:
+    def _windowed(self, pixels: Tensor) -> Tensor:
         """Mean probabilities [1, K, H, W] over the windows that cover each pixel."""
         size = tuple(pixels.shape[-2:])
         total = torch.zeros(())

@@ -4,6 +4,7 @@ Feature pyramid: Lin et al., CVPR 2017. Semantic head: Kirillov et al., "Panopti
 Networks", CVPR 2019. Prototypes: Caron et al., "SwAV", NeurIPS 2020.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,18 +119,42 @@ class SegmentationNetwork(nn.Module):
 
     def nearest(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """As `assign`, from projected features [N, C, h, w]."""
-        return torch.stack([self._nearest(feature, size) for feature in features])
-
-    def _nearest(self, feature: Tensor, size: tuple[int, int]) -> Tensor:
-        """[C, h, w] -> int64 [*size], in strips: scores of a whole frame would take gigabytes."""
-        whole = F.interpolate(feature[None], size=size, mode="bilinear", align_corners=False)[0]
-        rows = max(1, _SCORES // (size[1] * len(self.prototypes)))
-        # Scaling a feature does not change which prototype is nearest: no normalisation needed.
-        strips = [
-            torch.einsum("chw,kc->khw", strip, self.prototypes).argmax(dim=0)
-            for strip in whole.split(rows, dim=1)
+        nearest = [
+            torch.cat([s.argmax(dim=0) for s in _strips(feature, size, self.prototypes)])
+            for feature in features
         ]
-        return torch.cat(strips)
+        return torch.stack(nearest)
+
+    def cluster_scores(self, images: Tensor, size: tuple[int, int], clusters: Tensor) -> Tensor:
+        """Scores [N, G, *size] of clusters at every pixel: each that of its nearest prototype.
+
+        Args:
+            clusters: int64 [K] cluster of each prototype; each of 0..G-1 has one.
+        """
+        prototypes = self.prototypes[clusters.argsort()]  # a cluster's are beside each other
+        counts = clusters.bincount().tolist()
+        scores = [
+            torch.cat(
+                [
+                    torch.stack([group.amax(dim=0) for group in strip.split(counts)])
+                    for strip in _strips(feature, size, prototypes)
+                ],
+                dim=1,
+            )
+            for feature in self(images)
+        ]
+        return torch.stack(scores)
+
+
+def _strips(feature: Tensor, size: tuple[int, int], prototypes: Tensor) -> Iterator[Tensor]:
+    """Scores [K, rows, W] of upsampled [C, h, w], from the top: a frame's would take gigabytes.
+
+    Scaling a feature does not change which prototype is nearest: no normalisation needed.
+    """
+    whole = F.interpolate(feature[None], size=size, mode="bilinear", align_corners=False)[0]
+    rows = max(1, _SCORES // (size[1] * len(prototypes)))
+    for strip in whole.split(rows, dim=1):
+        yield torch.einsum("chw,kc->khw", strip, prototypes)
 
 
 def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:

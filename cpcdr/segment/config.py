@@ -24,6 +24,7 @@ class SegmentConfig:
         out: ``NAME.mp4`` for one overlay video, or a folder for one per sequence.
         labels: write label maps to the folder instead: 8-bit PNG files of ids with a palette.
         clusters: number of clusters of a network trained without labels.
+        legend: draw the names of the colours below the pictures of the video.
         opacity: of the class colours over the frame.
         fps: frames per second of the videos; None: as recorded, 15 if that is unknown.
         workers: actors; 0: one for each GPU, or for each core.
@@ -35,6 +36,7 @@ class SegmentConfig:
     out: Path = Path("runs/segmented.mp4")
     labels: bool = False
     clusters: int = CLUSTERS_WITHOUT_LABELS
+    legend: bool = False
     opacity: float = 0.5
     fps: float | None = None
     workers: int = 0
@@ -49,6 +51,8 @@ class SegmentConfig:
         suffix = self.out.suffix.lower()
         if self.labels and suffix in _MEDIA:
             raise InputError(f"--out {self.out}: give a folder for the label maps.")
+        if self.labels and self.legend:
+            raise InputError("--legend is drawn into videos, and --labels writes none.")
         if suffix in _MEDIA and not self.one_video:
             raise InputError(
                 f"--out {self.out}: {suffix} files are not written; give NAME.mp4 or a folder."

@@ -6,10 +6,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS, cluster_prototypes
-from cpcdr.evaluate.segmenters import PrototypeSegmenter, Segmenter
+from cpcdr.evaluate.segmenters import PrototypeSegmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import IGNORE, PROTOCOLS
 from cpcdr.frames.resize import covering_size
@@ -19,6 +22,8 @@ from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.visualize.pictures import region_colours
 
+_HELD = 2**25
+"""Scores at the size of an image that are held at once: 128 MiB."""
 _SIDE = 2**14
 """Pixels of the longest side that an image is scaled to."""
 
@@ -33,7 +38,7 @@ class LoadedNetwork:
         size: (H, W) that the network was trained at.
     """
 
-    segmenter: Segmenter
+    segmenter: PrototypeSegmenter | ClassSegmenter
     names: tuple[str, ...]
     colours: NDArray[np.uint8]
     size: tuple[int, int]
@@ -41,8 +46,9 @@ class LoadedNetwork:
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class or cluster of every pixel, uint8 [H, W], of an image uint8 [H, W, 3] RGB.
 
-        The image is scaled like training frames, to cover the training size, but not cropped; the
-        result has the image's size.
+        The image is scaled like training frames, to cover the training size, but not cropped. The
+        network's scores are brought to the image's size before the highest is taken, so that edges
+        are as smooth as they are.
 
         Raises:
             InputError: it is not such an image.
@@ -56,14 +62,30 @@ class LoadedNetwork:
         scaled = covering_size((height, width), self.size)
         method = cv2.INTER_AREA if scaled[0] < height else cv2.INTER_LINEAR
         small = cv2.resize(image, scaled[::-1], interpolation=method).astype(np.uint8)
-        ids = self.segmenter.segment(small).astype(np.uint8)
-        result = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return result.astype(np.uint8)
+        return highest(self.segmenter.scores(small), (height, width))
 
     def overlay(self, image: NDArray[np.uint8], opacity: float = 0.5) -> NDArray[np.uint8]:
         """The image under the colours of its classes, uint8 [H, W, 3]."""
         colours = self.colours[self.segment(image)]
         return cv2.addWeighted(colours, opacity, image, 1 - opacity, 0).astype(np.uint8)
+
+
+@torch.inference_mode()
+def highest(scores: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """uint8 [*size]: which of the scores [K, h, w], K up to 256, is highest once they are enlarged.
+
+    Bilinear, with a few of the scores at a time. Of equal scores the first counts.
+    """
+    best = torch.full(size, -torch.inf, device=scores.device)
+    ids = torch.zeros(size, dtype=torch.uint8, device=scores.device)
+    for start in range(0, len(scores), step := max(1, _HELD // (size[0] * size[1]))):
+        part = scores[start : start + step][None]
+        if part.shape[-2:] != size:
+            part = functional.interpolate(part, size, mode="bilinear", align_corners=False)
+        value, index = part[0].max(dim=0)
+        ids = torch.where(value > best, (index + start).to(torch.uint8), ids)
+        best = torch.maximum(best, value)
+    return ids.cpu().numpy()
 
 
 def load_network_for_use(

@@ -2,18 +2,19 @@
 
 import io
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cpcdr.frames.decode import decode_image
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.storage import file_inside
 from cpcdr.segment.config import SegmentConfig
+from cpcdr.segment.mp4 import Mp4
 
 _FPS = 15.0
 """Frames per second of a video whose source has no rate."""
@@ -29,44 +30,61 @@ def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
 
 
 class OverlayVideos:
-    """One mp4 in total, or one per sequence in a folder; files appear only when complete."""
+    """One mp4 in total, or one per sequence in a folder; a file appears when it is complete.
 
-    def __init__(self, config: SegmentConfig, frame_rates: Mapping[str, float]) -> None:
-        self.config, self.frame_rates = config, frame_rates
-        self.writer: cv2.VideoWriter | None = None
-        self.path, self.size = Path(), (0, 0)
+    Leaving the ``with`` block on an error discards the video that is being written.
+
+    Args:
+        legend: uint8 [h, w, 3] to draw below every picture; None draws none.
+    """
+
+    def __init__(
+        self,
+        config: SegmentConfig,
+        frame_rates: Mapping[str, float],
+        legend: NDArray[np.uint8] | None = None,
+    ) -> None:
+        self.config, self.frame_rates, self.legend = config, frame_rates, legend
+        self.video: Mp4 | None = None
 
     def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
         """Append a frame; frames come sequence by sequence."""
         out = self.config.out
         path = out if self.config.one_video else out / f"{sequence.replace('/', '-')}.mp4"
         image = decode_image(picture, frame_id)
-        if path != self.path:
+        if self.legend is not None:
+            image = above(image, self.legend)
+        if self.video is None or path != self.video.path:
             self.close()
-            self._open(path, image, self.config.fps or self.frame_rates.get(sequence) or _FPS)
-        assert self.writer is not None
-        height, width = self.size
-        if image.shape[:2] != self.size:
-            image = cv2.resize(image, (width, height)).astype(np.uint8)
-        self.writer.write(np.ascontiguousarray(image[:height, :width, ::-1]))
-
-    def _open(self, path: Path, image: NDArray[np.uint8], fps: float) -> None:
-        self.path, self.size = path, (image.shape[0], image.shape[1])
-        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        self.writer = cv2.VideoWriter(str(self._partial()), fourcc, fps, self.size[::-1])
-        if not self.writer.isOpened():
-            raise InputError(f"{path}: cannot be written as a video; choose another folder.")
-
-    def _partial(self) -> Path:
-        return self.path.with_name(f".{self.path.stem}.partial.mp4")
+            fps = self.config.fps or self.frame_rates.get(sequence) or _FPS
+            self.video = Mp4(path, (image.shape[0], image.shape[1]), fps)
+        self.video.add(image)
 
     def close(self) -> None:
         """Finish the open video and move it to its final name."""
-        if self.writer is not None:
-            self.writer.release()
-            self.writer = None
-            with suppress(FileNotFoundError):
-                self._partial().replace(self.path)
+        if self.video is not None:
+            self.video.close()
+            self.video = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        elif self.video is not None:
+            self.video.discard()
+
+
+def above(image: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One picture over another, both RGB; the narrower one gets white at its right."""
+    width = max(image.shape[1], below.shape[1])
+    sheet = np.full((image.shape[0] + below.shape[0], width, 3), 255, np.uint8)
+    sheet[: image.shape[0], : image.shape[1]] = image
+    sheet[image.shape[0] :, : below.shape[1]] = below
+    return sheet
 
 
 class LabelFiles:
@@ -77,9 +95,10 @@ class LabelFiles:
 
     def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
         """Write a frame's classes."""
-        path = file_inside(self.out, f"{frame_id}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture)
+        write_atomic(file_inside(self.out, f"{frame_id}.png"), picture, durable=False)
 
-    def close(self) -> None:
-        """Nothing to close."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Every file is whole already."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.frames.frame import IGNORE
+from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,15 +29,14 @@ _OPACITY = 0.6  # of region colours over their image
 
 
 def save_png(path: Path, image: Image) -> None:
-    """Write uint8 [H, W, 3] RGB as PNG and create its folder.
+    """Write uint8 [H, W, 3] RGB as PNG, whole or not at all, and create its folder.
 
     Raises:
         InputError: the file cannot be written.
     """
     encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        write_atomic(path, encoded.tobytes(), durable=False)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error}): choose another folder.") from error
 

@@ -145,6 +145,7 @@ def test_actors_on_ray_write_what_this_process_writes(
         ({"out": Path("a.avi")}, "--out a.avi: .avi files are not written; give NAME.mp4"),
         ({"out": Path("a.PNG")}, "--out a.PNG: .png files are not written"),
         ({"out": Path("a.mp4"), "labels": True}, "--out a.mp4: give a folder for the label maps"),
+        ({"out": Path("a"), "labels": True, "legend": True}, "--legend is drawn into videos"),
     ],
 )
 def test_what_cannot_be_done_is_refused_at_once(arguments: dict[str, Any], words: str) -> None:
@@ -297,6 +298,9 @@ def test_ids_do_not_wrap(tmp_path: Path) -> None:
     network = load_network_for_use(folder, 255)
     image = np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)
     np.testing.assert_array_equal(network.segment(image), network.segmenter.segment(image))
+    few = load_network_for_use(folder, 9)
+    assert len(np.unique(few.segment(image))) > 1
+    np.testing.assert_array_equal(few.segment(image), few.segmenter.segment(image))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +321,7 @@ def test_what_is_no_image_is_said(finetuned: Path, image: np.ndarray) -> None:
 
 
 class Seen:
-    """A segmenter that notes the images it is given."""
+    """A network that notes the images it is given."""
 
     def __init__(self) -> None:
         self.images: list[np.ndarray] = []
@@ -325,9 +329,9 @@ class Seen:
     def load(self) -> None:
         pass
 
-    def segment(self, image: np.ndarray) -> np.ndarray:
+    def scores(self, image: np.ndarray) -> torch.Tensor:
         self.images.append(image)
-        return np.zeros(image.shape[:2], np.int64)
+        return torch.zeros(2, *image.shape[:2])
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (150, 400), (64, 128), (100, 60), (48, 64)])

@@ -1,0 +1,88 @@
+"""Videos that browsers play: VP9 in an mp4 file, whose index comes first.
+
+H.264 plays in more places, but PyAV's wheels encode it by libx264 only, which is under the GPL.
+VP9's encoder, libvpx, is under a BSD licence.
+"""
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from cpcdr.runtime.errors import InputError
+
+_ENCODER = "libvpx-vp9"
+_QUALITY = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "5"}
+_BT709 = 1
+"""BT.709 among FFmpeg's colour spaces, primaries and transfer functions: players guess by the size
+of a video that names none."""
+
+
+class Mp4:
+    """A video that appears under its name when it is closed.
+
+    Args:
+        size: height and width of the pictures. Where one is odd, the last row or column is
+            repeated once: the colours of yuv420p have half the resolution.
+        fps: frames per second.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
+        self.path, self.size = path, size
+        self._partial = path.with_name(f".{path.stem}.partial.mp4")
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._count = 0
+        try:
+            self._container = av.open(str(self._partial), "w", options={"movflags": "+faststart"})
+            self._stream = self._open_stream()
+            self._container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            self._partial.unlink(missing_ok=True)
+            raise InputError(
+                f"{path}: cannot be written as a VP9 video ({error}); choose another folder, and "
+                "install av from its wheels if the encoder is missing."
+            ) from error
+
+    def _open_stream(self) -> Any:
+        stream: Any = self._container.add_stream(_ENCODER, rate=self._rate, options=dict(_QUALITY))
+        stream.height, stream.width = (side + side % 2 for side in self.size)
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.gop_size = max(1, round(2 * self._rate))  # players jump to key frames
+        context.color_range = ColorRange.MPEG
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        return stream
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Append uint8 [H, W, 3] RGB; one of another size is scaled to the first."""
+        height, width = self.size
+        if image.shape[:2] != self.size:
+            image = cv2.resize(image, (width, height)).astype(np.uint8)
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        frame.pts, frame.time_base = self._count, 1 / self._rate
+        self._count += 1
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the video and move it to its name."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        self._partial.replace(self.path)
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        with suppress(av.FFmpegError):
+            self._container.close()
+        self._partial.unlink(missing_ok=True)
