@@ -24,8 +24,8 @@ The stages in the order of the data; an earlier one never imports a later one:
 In a notebook::
 
     network = cpcdr.load("runs/finetune/checkpoint")
-    classes = network.segment(image)          # uint8 [H, W]; names in network.names
-    picture = network.overlay(image)
+    classes = network.segment("frame.jpg")    # uint8 [H, W]; names in network.names
+    picture = network.overlay("frame.jpg")    # or a PIL image, or an array
 """
 
 from __future__ import annotations

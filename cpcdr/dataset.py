@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cpcdr.frames.decode import decode_image, too_large
+from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.storage import location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
@@ -205,10 +206,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     path = f"{location(folder)}/manifest.json"
     content = read_file(folder, "manifest.json")
     if content is None:
-        hint = "its preparation is unfinished: run the same cpcdr prepare command again"
-        partial = Path(f"{folder}.partial").is_dir()
-        other = "make one with cpcdr prepare --out " + str(folder)
-        raise InputError(f"{folder}: is not a prepared dataset; {hint if partial else other}.")
+        raise InputError(f"{folder}: is not a prepared dataset; {_remedy(Path(folder))}.")
     try:
         manifest = parse_object(content)
     except ValueError as error:
@@ -224,6 +222,18 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     if not all(isinstance(n, int) for n in manifest["size"]) or len(manifest["size"]) != 2:
         raise _damaged_manifest(path, "size is not two numbers")
     return manifest
+
+
+def _remedy(folder: Path) -> str:
+    """How to come by a dataset where there is none; what is there is never written over."""
+    if Path(f"{folder}.partial").is_dir():
+        return "its preparation is unfinished: run the same cpcdr prepare command again"
+    if folder.is_file() and folder.suffix.lower() in VIDEO_SUFFIXES:
+        frames = f"--frames video:{folder} --out runs/{folder.stem}"
+        return f"make one of this video with cpcdr prepare {frames}"
+    if folder.exists():
+        return "give the folder that cpcdr prepare wrote, its --out"
+    return f"make one with cpcdr prepare --out {folder}"
 
 
 def _check_kinds(entries: dict[str, Any], kinds: dict[str, Any], path: str) -> None:

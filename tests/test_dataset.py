@@ -246,3 +246,18 @@ def test_a_dataset_of_a_future_format_is_refused(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     with pytest.raises(InputError, match="has format 2, and this version of cpcdr reads up to 1"):
         PreparedDataset(folder)
+
+
+def test_no_advice_writes_over_what_is_there(tmp_path: Path) -> None:
+    video, folder, missing = tmp_path / "drive.MP4", tmp_path / "frames", tmp_path / "data"
+    video.write_bytes(b"a video")
+    folder.mkdir()
+    for path, words in (
+        (video, f"prepare --frames video:{video} --out runs/drive."),
+        (folder, "give the folder that cpcdr prepare wrote, its --out."),
+        (missing, f"make one with cpcdr prepare --out {missing}."),
+    ):
+        with pytest.raises(InputError, match="is not a prepared dataset") as error:
+            PreparedDataset(path)
+        assert str(error.value).endswith(words)
+        assert path is missing or f"--out {path}" not in str(error.value)

@@ -31,7 +31,7 @@ class AblateConfig:
         evaluate: labelled frames to score on, none of those pre-trained on; empty: streets that
             the training has not seen.
         protocol: of the scores, such as cityscapes-27; empty: that of the evaluation frames.
-        size: height and width of the prepared frames.
+        size: height and width of the prepared frames, or WIDTHxHEIGHT.
         variants: some of full, no-copy-paste, slic, felzenszwalb, objects, pixel-only, region-only,
             or several joined by ``+``, such as no-copy-paste+slic.
         seeds: each of weights, data order and every draw together, the same for all variants.

@@ -23,7 +23,7 @@ class DemoConfig:
         depth: as in cpcdr prepare.
         evaluate: frames to score on; empty: held-out streets, or, for your
             own frames, those frames themselves.
-        size: height and width of the prepared frames.
+        size: height and width of the prepared frames, or WIDTHxHEIGHT.
         steps: optimiser steps of the pre-training.
         out: folder of dataset, checkpoint, report and figures.
         seed: of streets, weights, data order and every random draw.

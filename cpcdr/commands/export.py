@@ -19,6 +19,7 @@ from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.runtime.checkpoint import publish_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError, first_line
+from cpcdr.runtime.extras import install_command
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
@@ -78,7 +79,9 @@ def export_onnx(scores: nn.Module, out: Path) -> float:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError("ONNX export needs pip install 'cpcdr[onnx]'.") from error
+        raise InputError(
+            f"ONNX export needs onnx and onnxruntime: {install_command('onnx')}"
+        ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     names = {0: "images", 2: "height", 3: "width"}

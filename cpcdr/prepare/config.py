@@ -25,7 +25,8 @@ class PrepareConfig:
             KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers);
             empty: ``ground-truth`` for the synthetic street, else ``street``.
         out: the dataset folder to make; run the same command again to continue or re-use it.
-        size: height and width of the prepared frames (scaled to cover, then centre-cropped);
+        size: height and width of the prepared frames, or WIDTHxHEIGHT (scaled to cover, then
+            centre-cropped);
             0 0 keeps each frame's own.
         engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
         workers: actors on CPUs; 0: one for each CPU core. Give the number on a

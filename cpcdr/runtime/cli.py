@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, Union
 
 import tyro
 
-from cpcdr.runtime.config import overlay, read_yaml, to_plain
+from cpcdr.runtime.config import overlay, read_yaml, size_of, to_plain
 from cpcdr.runtime.errors import InputError, no_room
 from cpcdr.runtime.help import essential_first
 from cpcdr.runtime.names import readable
@@ -25,6 +25,8 @@ from cpcdr.runtime.stopping import leave_a_closed_pipe, stop_on_signals
 from cpcdr.runtime.strict_json import to_json
 
 T = TypeVar("T")
+
+_SIZE_FLAG = r"--([\w-]+\.)*(evaluate[-_])?size|--window"
 
 
 def parse(
@@ -39,7 +41,7 @@ def parse(
     Raises:
         InputError: a flag or a ``--config`` file that cannot be used.
     """
-    rest = [part for text in argv for part in _split_own(text)]
+    rest = _two_numbers([part for text in argv for part in _split_own(text)])
     default, note = _preset(config_type, rest)
     while "--config" in rest:
         at = rest.index("--config")
@@ -93,6 +95,17 @@ def _split_own(text: str) -> list[str]:
     text = readable(text) if re.match(r"(--[\w.-]+=)?[a-z-]+:", text) else text
     name, equals, value = text.partition("=")
     return [name, value] if equals and name in ("--config", "--preset") else [text]
+
+
+def _two_numbers(arguments: list[str]) -> list[str]:
+    """``--size 512x288``, width by height, as ``--size 288 512``, height and width."""
+    result: list[str] = []
+    for text in arguments:
+        name, equals, value = text.partition("=")
+        flag, given = (name, value) if equals else (result[-1] if result else "", text)
+        size = size_of(given) if re.fullmatch(_SIZE_FLAG, flag) else None
+        result += [*([name] if equals else []), *map(str, size)] if size else [text]
+    return result
 
 
 def _preset(config_type: type[T], rest: list[str]) -> tuple[T, str]:

@@ -161,6 +161,8 @@ def shown(value: Any) -> str:
 
 
 def _converted_tuple(old: tuple[Any, ...], value: Any, hint: Any, where: str) -> tuple[Any, ...]:
+    if isinstance(value, str) and hint == tuple[int, int]:
+        value = size_of(value) or value
     any_length = Ellipsis in typing.get_args(hint)
     if not isinstance(value, list | tuple) or (len(value) != len(old) and not any_length):
         raise InputError(f"{where} must be a list of {len(old)} values, not {shown(value)}.")
@@ -198,6 +200,16 @@ def write_atomic(path: Path, content: str | bytes, durable: bool = True) -> None
     else:
         temporary.write_bytes(data)
         temporary.replace(path)
+
+
+def size_of(text: str) -> tuple[int, int] | None:
+    """Height and width of a size written as ``WIDTHxHEIGHT``; None if it is not.
+
+    >>> size_of("512x288"), size_of("512")
+    ((288, 512), None)
+    """
+    match = re.fullmatch(r"(\d{1,9})[xX×](\d{1,9})", text)
+    return (int(match[2]), int(match[1])) if match else None
 
 
 def write_yaml(path: Path, config: Any) -> None:

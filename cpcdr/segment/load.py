@@ -20,6 +20,7 @@ from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.segment.image import ImageLike, pixels_of
 from cpcdr.visualize.pictures import region_colours
 
 _HELD = 2**25
@@ -43,31 +44,31 @@ class LoadedNetwork:
     colours: NDArray[np.uint8]
     size: tuple[int, int]
 
-    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class or cluster of every pixel, uint8 [H, W], of an image uint8 [H, W, 3] RGB.
+    def segment(self, image: ImageLike) -> NDArray[np.uint8]:
+        """Class or cluster of every pixel of an image, uint8 [H, W].
 
-        The image is scaled like training frames, to cover the training size, but not cropped. The
+        Args:
+            image: a path, a PIL image, or an array uint8 [H, W, 3] RGB.
+
+        It is scaled like training frames, to cover the training size, but not cropped. The
         network's scores are brought to the image's size before the highest is taken, so that edges
         are as smooth as they are.
 
         Raises:
             InputError: it is not such an image.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(
-                f"An image must be uint8 [H, W, 3] RGB, not {image.dtype} {list(image.shape)}: "
-                "bring grey, RGBA and float images into this form first."
-            )
-        height, width = image.shape[:2]
+        pixels = pixels_of(image)
+        height, width = pixels.shape[:2]
         scaled = covering_size((height, width), self.size)
         method = cv2.INTER_AREA if scaled[0] < height else cv2.INTER_LINEAR
-        small = cv2.resize(image, scaled[::-1], interpolation=method).astype(np.uint8)
+        small = cv2.resize(pixels, scaled[::-1], interpolation=method).astype(np.uint8)
         return highest(self.segmenter.scores(small), (height, width))
 
-    def overlay(self, image: NDArray[np.uint8], opacity: float = 0.5) -> NDArray[np.uint8]:
-        """The image under the colours of its classes, uint8 [H, W, 3]."""
-        colours = self.colours[self.segment(image)]
-        return cv2.addWeighted(colours, opacity, image, 1 - opacity, 0).astype(np.uint8)
+    def overlay(self, image: ImageLike, opacity: float = 0.5) -> NDArray[np.uint8]:
+        """The image, as for `segment`, under the colours of its classes, uint8 [H, W, 3]."""
+        pixels = pixels_of(image)
+        colours = self.colours[self.segment(pixels)]
+        return cv2.addWeighted(colours, opacity, pixels, 1 - opacity, 0).astype(np.uint8)
 
 
 @torch.inference_mode()

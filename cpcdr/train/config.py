@@ -219,7 +219,7 @@ class FinetuneSettings:
         model: sizes of the network where ``network`` does not bring them.
         fraction: of the labelled frames that is used, 1/30 to 1; a smaller subset is part of
             every larger one.
-        size: height and width of the training crops.
+        size: height and width of the training crops, or WIDTHxHEIGHT.
         scales: range of random magnification of the frames before the crop.
         batch_size: crops a worker and step.
         balanced: weigh classes by 1 / log(1.02 + frequency) (Paszke et al. 2016).
@@ -337,8 +337,8 @@ class FinetuneConfig:
         evaluate: labelled frames of the same protocol to score on; empty: no score.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
         out: run folder; run the same command again to continue.
-        evaluate_size: height and width of evaluation; 0 0: those of the training crops. Protocol
-            cityscapes-27 is of 320×320 pixels and takes no other.
+        evaluate_size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: those of the
+            training crops. Protocol cityscapes-27 is of 320×320 pixels and takes no other.
         window: height and width of sliding windows in evaluation; 0 0: the whole frame at once.
         flip: average the scores of a frame and its mirror image.
         seed: of weights, order and augmentation.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,9 @@ def test_three_lines_in_a_notebook(finetuned: Path, pretrained: Path) -> None:
     assert ids.dtype == np.uint8 and ids.shape == (150, 260) and network.names == PROTOCOL.classes
     assert ids.max() < len(network.names)
     assert network.overlay(image).shape == image.shape
+    picture = Image.fromarray(image)
+    np.testing.assert_array_equal(network.segment(picture), ids)
+    np.testing.assert_array_equal(network.overlay(picture), network.overlay(image))
     assert cpcdr.load(pretrained).names[3] == "cluster 3"
     few = cpcdr.load(pretrained, clusters=4)
     assert len(few.names) == 4 and few.segment(image).max() < 4
@@ -228,6 +232,14 @@ def test_the_registry_brings_it_back(
     files = {p for p in tmp_path.rglob("models/*/artifacts/**/*") if p.is_file()}
     assert {"MLmodel", "config.yaml", "model.safetensors"} <= {p.name for p in files}
     assert {p.suffix for p in files} == {"", ".yaml", ".txt", ".safetensors"}, "no pickle, no code"
+
+
+def test_export_without_onnx_says_what_to_install(
+    tmp_path: Path, finetuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"needs onnx and onnxruntime: .*-m pip install '"):
+        export(ExportConfig(str(finetuned), tmp_path / "m.onnx"))
 
 
 def test_names_that_no_registry_takes_are_refused_before_anything_is_written() -> None:

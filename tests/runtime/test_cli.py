@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from cpcdr.evaluate.config import EvaluateConfig
+from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.cli import overlay_sections, parse
 from cpcdr.runtime.errors import InputError
+from cpcdr.train.config import FinetuneConfig
 
 SCRIPT = '''"""Adds numbers."""
 import time
@@ -221,3 +224,33 @@ class Rates:
 def test_numbers_that_are_none_are_refused(argument: str, reason: str) -> None:
     with pytest.raises(InputError, match=f"command line: {reason}"):
         parse(Rates, "", argument.split())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--size", "288", "512"],
+        ["--size", "512x288"],
+        ["--size=512x288"],
+        ["--size", "512×288"],
+        ["--frames", "images:a", "--size", "512X288", "--out", "b"],
+    ],
+)
+def test_a_size_is_height_and_width_or_width_x_height(argv: list[str]) -> None:
+    assert parse(PrepareConfig, "", argv).size == (288, 512)
+
+
+def test_sizes_of_all_commands_may_be_written_so(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--finetune.size", "768x384", "--evaluate-size", "640x192", "--window=320x160"]
+    config = parse(FinetuneConfig, "", argv)
+    assert config.finetune.size == (384, 768) and config.evaluate_size == (192, 640)
+    assert config.window == (160, 320)
+    out = parse(PrepareConfig, "", ["--out", "512x288"]).out
+    assert out == Path("512x288"), "a folder may have any name"
+    for text in ("512x", "512x288x3"):
+        with pytest.raises(InputError, match="--size"):
+            parse(PrepareConfig, "", ["--size", text])
+    for kind in (PrepareConfig, EvaluateConfig):
+        with pytest.raises(SystemExit):
+            parse(kind, "", ["--help"])
+        assert "WIDTHxHEIGHT" in capsys.readouterr().out

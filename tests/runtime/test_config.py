@@ -45,6 +45,13 @@ def test_a_part_of_a_nested_configuration_changes_alone() -> None:
     assert overlay(Outer(), {}, "f") == Outer()
 
 
+def test_a_file_may_write_a_size_as_people_do() -> None:
+    for text in ("512x288", "512X288", "512×288"):
+        assert overlay(PrepareConfig(), {"size": text}, "f").size == (288, 512)
+    with pytest.raises(InputError, match=r"f: size must be a list of 2 values, not '512'"):
+        overlay(PrepareConfig(), {"size": "512"}, "f")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -141,6 +141,50 @@ def test_the_status_says_how_it_ended(uri, error, status):
         assert found.data.tags["cpcdr.last_error"] == "RuntimeError: boom"
 
 
+def runs_of(uri):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(CONFIG.experiment)
+    return client.search_runs([experiment.experiment_id])
+
+
+@pytest.mark.slow
+def test_a_refused_command_leaves_the_store_as_it_was(uri):
+    refusal = InputError("--data: is not a dataset; make one.")
+    with pytest.raises(InputError), open_run(CONFIG, "pretrain", "new", {"lr": 1}) as run:
+        run.tags({"cpcdr.dataset": "x"})
+        run.figure("mosaic", np.zeros((4, 5, 3), np.uint8))
+        raise refusal
+    assert not runs_of(uri)
+    with open_run(CONFIG, "pretrain", "old", {}) as run:
+        run.metrics({"loss": 1.0}, 0)
+    with pytest.raises(InputError), open_run(CONFIG, "pretrain", "old", {}):
+        raise refusal
+    assert [found.info.status for found in runs_of(uri)] == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_a_command_that_was_refused_in_the_midst_of_its_work_is_recorded(uri):
+    for key, work in {
+        "measured": lambda run: run.metrics({"loss": 9.0}, 5),
+        "copied": lambda run: log_elsewhere(run),
+        "parent": lambda run: open_run(TrackingConfig(parent=run.run_id), "trial", "t", {}).close(),
+    }.items():
+        with pytest.raises(InputError), open_run(CONFIG, "pretrain", key, {}) as run:
+            work(run)
+            raise InputError("the loss is no number; lower --train.lr.")
+        assert stored(run).info.status == "FAILED"
+        assert stored(run).info.lifecycle_stage == "active"
+        assert "lower --train.lr" in stored(run).data.tags["cpcdr.last_error"]
+
+
+def log_elsewhere(run):
+    copy = pickle.loads(pickle.dumps(run))
+    copy.metrics({"loss": 9.0}, 5)
+    assert copy.flush()
+
+
 @pytest.mark.slow
 def test_a_pickled_copy_logs_into_the_same_run(uri):
     with open_run(CONFIG, "depth", "k", {"lr": 1}) as run:

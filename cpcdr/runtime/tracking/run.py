@@ -113,6 +113,8 @@ class Run:
         self._key = key.replace("'", "’")  # MLflow's filters cannot escape a quote
         self._outbox = Outbox(fallback, key)
         self._client: MlflowClient | None = None
+        self._status: str | None = None  # that the run had when this session first opened it
+        self._metrics: dict[str, float] = {}  # and its last metrics then
         self._known: set[str] = set()  # metrics that a re-opened run has already
         self._logged: dict[str, int] = {}  # last step of each metric
         self._sent: list[Entry] = []  # for a new store, should this one be deleted
@@ -216,9 +218,19 @@ class Run:
             self.close("FINISHED")
         elif isinstance(error, KeyboardInterrupt):
             self.close("KILLED")
-        else:
+        elif not (isinstance(error, InputError) and self._taken_back()):
             self.tags({"cpcdr.last_error": f"{type(error).__name__}: {error}"[:1000]})
             self.close("FAILED")
+
+    def _taken_back(self) -> bool:
+        """Leave no trace of a command that was refused before it measured anything, if it was."""
+        if self._client is None or self._status is None or not self.flush():
+            return False
+        try:
+            return store.take_back(self._client, self.run_id, self._status, self._metrics)
+        except Exception as failure:  # whatever the server has against it, the run stays as FAILED
+            _log.warning("The run of a refused command stays (%s).", _first_line(failure, self.uri))
+            return False
 
     def _add(self, **entry: Any) -> None:
         if self.uri:
@@ -244,7 +256,9 @@ class Run:
             if self._config.parent:
                 tags["mlflow.parentRunId"] = self._config.parent
             name = self._config.run_name or self._kind
-            client, run = store.connect(self.uri, self._config.experiment, self._key, name, tags)
+            client, run, status = store.connect(
+                self.uri, self._config.experiment, self._key, name, tags
+            )
             if self.run_id and self.run_id != run.info.run_id:
                 _log.warning(
                     "%s was deleted: all but figures and texts is sent to a new one.",
@@ -252,6 +266,8 @@ class Run:
                 )
                 self._outbox.put_back(self._sent)
                 self._sent = []
+            if self._status is None:
+                self._status, self._metrics = status, dict(run.data.metrics)
             self.run_id, self._file = run.info.run_id, store.file_of(self.uri)
             self._known, self._logged = set(run.data.metrics), {}
             store.log_params(client, run, self._params)

@@ -14,7 +14,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -73,8 +73,11 @@ def without_secrets(text: str, uri: str) -> str:
 
 def connect(
     uri: str, experiment: str, key: str, name: str, tags: dict[str, str]
-) -> tuple[MlflowClient, MlflowRun]:
+) -> tuple[MlflowClient, MlflowRun, str]:
     """Open the store, and in it the run whose tag ``cpcdr.run_key`` is ``key``.
+
+    Returns:
+        the client, the run, and the status that the run had; "" of a new run.
 
     On SQLite a file lock makes this one process at a time: two that migrate a new database at once
     break it (``duplicate column name``), two that look for a run at once create it twice.
@@ -93,8 +96,31 @@ def connect(
         _make_database(uri)
         client = mlflow.MlflowClient(uri)
         experiment_id = _experiment_id(client, experiment, uri)
-        run = _find_or_create(client, experiment_id, key, name, _environment() | tags)
-    return client, run
+        run, status = _find_or_create(client, experiment_id, key, name, _environment() | tags)
+    return client, run, status
+
+
+def take_back(client: MlflowClient, run_id: str, status: str, metrics: Mapping[str, float]) -> bool:
+    """Leave a run as it was before a command that has been refused: a new one is deleted.
+
+    Args:
+        status: as `connect` returned it.
+        metrics: the run's last metrics then.
+
+    Returns:
+        False, and nothing is changed, if the command has measured something or has child runs.
+    """
+    run = client.get_run(run_id)
+    parent = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    if run.data.metrics != dict(metrics) or (
+        not status and client.search_runs([run.info.experiment_id], parent, max_results=1)
+    ):
+        return False
+    if status:
+        client.update_run(run_id, status=status)
+    else:
+        client.delete_run(run_id)
+    return True
 
 
 def log_params(client: MlflowClient, run: MlflowRun, params: dict[str, str]) -> None:
@@ -222,17 +248,17 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
 
 def _find_or_create(
     client: MlflowClient, experiment_id: str, key: str, name: str, tags: dict[str, str]
-) -> MlflowRun:
+) -> tuple[MlflowRun, str]:
     from mlflow.entities import RunTag
 
     runs = client.search_runs([experiment_id], f"tags.`cpcdr.run_key` = '{key}'", max_results=1)
     if not runs:
         tags["cpcdr.run_key"] = key
-        return client.create_run(experiment_id, run_name=name, tags=tags)
-    run_id = runs[0].info.run_id
+        return client.create_run(experiment_id, run_name=name, tags=tags), ""
+    run_id, status = runs[0].info.run_id, runs[0].info.status
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-    return client.get_run(run_id)
+    return client.get_run(run_id), status
 
 
 def _environment() -> dict[str, str]:
