@@ -33,8 +33,9 @@ from cpcdr.evaluate.segmenters import (
 )
 from cpcdr.frames import FrameSource, Protocol, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.frames.pick import spread_frames
+from cpcdr.frames.pick import spread_frames, usual_size, whole_size
 from cpcdr.frames.protocols import evaluation_size
+from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.errors import InputError
@@ -62,7 +63,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     protocol = get_protocol(source.protocol) if source.protocol else None
     if protocol:
         _refuse_without_label_maps(source)
-    size = evaluation_size(protocol, config.size, trained_size)
+    size = evaluation_size(protocol, config.size, whole_size(source, trained_size))
+    print(f"{source.spec}: {fit_note(usual_size(source), size)}.")
     identity = without(config, "tracking", "out", "engine")
     inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
     digest = config_hash({**identity, "training": values["config"], "inputs": inputs})

@@ -60,8 +60,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """Write the ONNX file, check it against PyTorch at two sizes, register the network.
 
     Returns:
-        ``onnx``, ``difference`` (largest, of scores relative to their range), ``version`` and
-        ``uri`` in the registry.
+        ``onnx``, ``difference`` (largest, of scores relative to their range), ``size`` (height and
+        width of the training), ``version`` and ``uri`` in the registry.
 
     Raises:
         InputError: the model cannot be used, a package is missing, ONNX disagrees, or MLflow
@@ -69,14 +69,26 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     folder = find_checkpoint(config.network)
     network = load_network_for_use(folder, config.clusters)
-    difference = export_onnx(ScoringNetwork(network).cpu().eval(), config.out)
+    height, width = network.size
+    about = {"height": str(height), "width": str(width), "names": "\n".join(network.names)}
+    difference = export_onnx(ScoringNetwork(network).cpu().eval(), config.out, about)
+    print(
+        f"{config.out}: scale images until they cover {width}×{height} pixels, as they were in the "
+        "training; its metadata has the size and the names."
+    )
     result: dict[str, Any] = {"onnx": str(config.out), "difference": difference}
+    result["size"] = [height, width]
     return result | (register(config, folder, network) if config.register else {})
 
 
-def export_onnx(scores: nn.Module, out: Path) -> float:
-    """Write ONNX with free batch, height and width; the largest difference to PyTorch."""
+def export_onnx(scores: nn.Module, out: Path, about: dict[str, str]) -> float:
+    """Write ONNX with free batch, height and width; the largest difference to PyTorch.
+
+    Args:
+        about: metadata of the file.
+    """
     try:
+        import onnx
         import onnxruntime
     except ImportError as error:
         raise InputError(
@@ -95,6 +107,9 @@ def export_onnx(scores: nn.Module, out: Path) -> float:
         opset_version=17,
         dynamo=False,
     )
+    model = onnx.load(str(partial))
+    onnx.helper.set_model_props(model, about)
+    onnx.save(model, str(partial))
     session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
     worst = 0.0
     for size in ((1, 3, 96, 192), (2, 3, 64, 160)):

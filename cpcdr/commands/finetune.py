@@ -23,8 +23,9 @@ from cpcdr.evaluate.report import label_remarks
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import Frame, FrameSource, Protocol, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.frames.pick import spread_frames
+from cpcdr.frames.pick import spread_frames, usual_size, whole_size
 from cpcdr.frames.protocols import evaluation_size
+from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
@@ -55,6 +56,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     if task.rejected:
         first = next(iter(task.rejected.values()))
         print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
+    print(f"{source.spec}: {fit_note(usual_size(source), config.finetune.size)}.")
     settings = config.train
     inputs = {
         "options": to_plain(config.options),
@@ -104,14 +106,14 @@ def _scored(config: FinetuneConfig, protocol: str) -> FrameSource:
             f"{config.evaluate}: has labels of protocol {source.protocol}, but {config.frames} of "
             f"{protocol}; evaluate on labels of the protocol that is trained on."
         )
-    _evaluation_size(config, get_protocol(protocol))
     require_labels(source)
+    _evaluation_size(config, source)
     return source
 
 
-def _evaluation_size(config: FinetuneConfig, protocol: Protocol) -> tuple[int, int]:
-    asked, trained = config.evaluate_size, config.finetune.size
-    return evaluation_size(protocol, asked, trained, "--evaluate-size")
+def _evaluation_size(config: FinetuneConfig, source: FrameSource) -> tuple[int, int]:
+    protocol, whole = get_protocol(source.protocol), whole_size(source, config.finetune.size)
+    return evaluation_size(protocol, config.evaluate_size, whole, "--evaluate-size")
 
 
 def _score(
@@ -119,7 +121,8 @@ def _score(
 ) -> dict[str, Any]:
     """Scores of the network on the frames of ``source``, with figures, as part of the result."""
     protocol = get_protocol(source.protocol)
-    size = _evaluation_size(config, protocol)
+    size = _evaluation_size(config, source)
+    print(f"{source.spec}: {fit_note(usual_size(source), size)}.")
     segmenter = ClassSegmenter(checkpoint, config.window, config.flip)
     engine = "local" if config.engine.engine == "local" else "ray"
     totals = count_all(engine, source, size, {NETWORK: segmenter}, len(protocol.classes))

@@ -3,7 +3,7 @@
 Examples:
   cpcdr prepare
   cpcdr prepare --frames video:drive.mp4 --depth network:runs/depth/checkpoint \\
-      --size 384 768 --out runs/drive
+      --preset paper --out runs/drive
   cpcdr prepare --regroup runs/drive --regions.separation 0.3 --out runs/drive-0.3
 """
 
@@ -25,7 +25,8 @@ from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.digest import files_digest, frames_digest
-from cpcdr.frames.pick import spread
+from cpcdr.frames.pick import spread, usual_size
+from cpcdr.frames.resize import fit_note, picture_size
 from cpcdr.prepare.checks import check_depth, check_regions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.parts import damaged_files, drop_damaged, finish, finished_ids, publish, reopen
@@ -51,15 +52,16 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     """Make or complete the dataset.
 
     Returns:
-        ``dataset``, ``hash``, ``frames``, ``rejected``, ``regions_per_frame``, ``reused_frames``,
-        ``seconds``, ``run_id``.
+        ``dataset``, ``hash``, ``size``, ``frames``, ``rejected``, ``regions_per_frame``,
+        ``reused_frames``, ``seconds``, ``run_id``.
 
     Raises:
         InputError: frames or depth cannot be opened, every frame is rejected, or ``out`` holds
             a dataset of another configuration.
     """
-    config = replace(config, depth=config.depth_spec)
-    start, identity = time.perf_counter(), _identity(config)
+    start = time.perf_counter()
+    config = _sized(replace(config, depth=config.depth_spec))
+    identity = _identity(config)
     digest = config_hash(identity)
     with hold(config.out), open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
         reused = 0
@@ -81,6 +83,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         result = {
             "dataset": config.publish or str(config.out),
             "hash": manifest["hash"],
+            "size": manifest["size"],
             "frames": manifest["frames"],
             "rejected": manifest["rejected"],
             "regions_per_frame": manifest["regions_per_frame"],
@@ -90,6 +93,14 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         }
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
         return result
+
+
+def _sized(config: PrepareConfig) -> PrepareConfig:
+    """With the size that is chosen where none is given."""
+    if min(config.size) > 0 or config.regroup is not None or config.region_maps is not None:
+        return config
+    shape = usual_size(open_frames(config.frames, config.options))
+    return replace(config, size=picture_size(shape, config.pixels))
 
 
 def _identity(config: PrepareConfig) -> dict[str, Any]:
@@ -166,7 +177,8 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
         f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}; "
         f"depth by {depth.name}."
     )
-    for note in notes_of(listed):
+    picture = fit_note(usual_size(listed), config.size)
+    for note in (picture, *notes_of(listed)):
         print(f"{note}.")
     if done:
         print(f"{len(refs) - len(pending)} frames are done already; resuming.")
@@ -181,7 +193,8 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     if not index.num_rows:
         reason = rejected["reason"][0].as_py() if rejected.num_rows else "no frame was read"
         raise InputError(f"{config.frames}: no frame can be used; first error: {reason}")
-    _write_manifest(config, identity, (source, listed), depth.name, partial, index, rejected)
+    about = {"depth": depth.name, "picture": picture}
+    _write_manifest(config, identity, (source, listed), about, partial, index, rejected)
     publish(partial, config.out.absolute())
     check_regions(PreparedDataset(config.out), run, alarms)
     if rejected.num_rows:
@@ -209,7 +222,7 @@ def _write_manifest(
     config: PrepareConfig,
     identity: Mapping[str, Any],
     sources: tuple[FrameSource, FrameSource],
-    depth: str,
+    about: Mapping[str, str],
     partial: Path,
     index: pa.Table,
     rejected: pa.Table,
@@ -235,7 +248,7 @@ def _write_manifest(
         "intrinsics": source.intrinsics_note,
         "notes": notes_of(listed),
         "frame_rates": frame_rates_of(listed),
-        "depth": depth,
+        **about,
         "versions": {n: version(n) for n in _VERSIONS},
     }
     write_json(partial / "manifest.json", manifest)

@@ -18,7 +18,9 @@ from cpcdr.evaluate.probes import NetworkProbes, grid_labels
 from cpcdr.evaluate.segmenters import open_network, trained_with
 from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
+from cpcdr.frames.pick import usual_size, whole_size
 from cpcdr.frames.protocols import evaluation_size
+from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.errors import FrameError, InputError
@@ -48,7 +50,10 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
             f"'{scored.protocol}'; probes need labels of one protocol."
         )
     trained_size, _ = trained_with(config.network, values)
-    size = evaluation_size(get_protocol(fitted.protocol), config.size, trained_size)
+    whole = whole_size(fitted, trained_size)
+    size = evaluation_size(get_protocol(fitted.protocol), config.size, whole)
+    for source in (fitted, scored):
+        print(f"{source.spec}: {fit_note(usual_size(source), size)}.")
     plain = without(config, "tracking", "out")
     inputs = [weights_digest(config.network), frames_digest(fitted), frames_digest(scored)]
     digest = config_hash({**plain, "training": values["config"], "inputs": inputs})

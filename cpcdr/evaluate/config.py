@@ -23,8 +23,8 @@ class EvaluateConfig:
         network: checkpoint folder written by cpcdr pretrain, ``OUT/checkpoint``.
         frames: ``KIND:PATH`` of held-out frames.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
-        size: height and width of evaluation, or WIDTHxHEIGHT; 0 0 for the training
-            size. Protocol cityscapes-27 requires 320×320.
+        size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: whole frames at the
+            scale of the training. Protocol cityscapes-27 requires 320×320.
         clustering: of the prototypes, for the full report: average, ward, kmeans or spherical;
             the mIoU is reported for all four.
         out: folder for report.json and figures; empty: ``evaluation`` beside the checkpoint.
@@ -62,7 +62,7 @@ class ProbeConfig:
         network: checkpoint folder written by cpcdr pretrain.
         frames: labelled frames to fit the probes on.
         evaluate: labelled frames of the same protocol to score them on.
-        size: height and width, or WIDTHxHEIGHT; 0 0 for the training size.
+        size: height and width, or WIDTHxHEIGHT; 0 0: whole frames at the scale of the training.
         out: folder for probes.json and ``probe``, the linear probe as a checkpoint for cpcdr
             segment; empty: beside the checkpoint.
         seed: of pixel sampling and SGD.

@@ -1,10 +1,15 @@
 """Frames picked evenly from a source."""
 
+from collections import Counter
+
 import numpy as np
 
 from cpcdr.frames.frame import Frame, FrameSource
-from cpcdr.frames.resize import fit
+from cpcdr.frames.resize import covering_size, fit
 from cpcdr.runtime.errors import FrameError, InputError
+
+_SIZED = 5
+"""Frames that are read to know the usual size."""
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -33,3 +38,26 @@ def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list
     if not frames:
         raise InputError(f"{source.spec}: no frame can be read; first error: {first}")
     return frames
+
+
+def usual_size(source: FrameSource) -> tuple[int, int]:
+    """The height and width that most of some frames have, spread over the source.
+
+    Raises:
+        InputError: none of them can be read.
+    """
+    shapes = [frame.image.shape[:2] for frame in spread_frames(source, (0, 0), _SIZED)]
+    height, width = Counter(shapes).most_common(1)[0][0]
+    return height, width
+
+
+def whole_size(source: FrameSource, trained: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a source's whole frames at the scale of a training.
+
+    Args:
+        trained: height and width of the frames that the network was trained on.
+
+    Raises:
+        InputError: no frame can be read.
+    """
+    return covering_size(usual_size(source), trained)

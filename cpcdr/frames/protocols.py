@@ -198,7 +198,7 @@ def evaluation_size(
     Args:
         protocol: None without labels.
         asked: what the user gave; 0 0 = nothing.
-        trained: the size of the frames that the network was trained on.
+        trained: the size of whole frames at the scale of the training.
 
     Raises:
         InputError: another size than the protocol's own is asked for.

@@ -1,5 +1,10 @@
-"""Frames of any size to the size that a stage works at, with intrinsics that follow exactly."""
+"""Frames of any size to the size that a stage works at, with intrinsics that follow exactly.
 
+`covering_size` is the scale of the picture in every stage: a network meets things as large as those
+that it was trained on.
+"""
+
+import math
 from dataclasses import replace
 
 import cv2
@@ -9,9 +14,67 @@ from numpy.typing import NDArray
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame
 
+_MULTIPLE = 32
+"""Of which the sides of a chosen size are multiples: the networks' largest stride."""
+_STRETCH = 0.05
+"""Difference of aspects, as a logarithm, that is stretched away instead of cropped."""
+
+
+def picture_size(shape: tuple[int, ...], pixels: int) -> tuple[int, int]:
+    """Height and width that show all of a picture with at most ``pixels``, in multiples of 32.
+
+    The aspect counts ten times as much as the use of the pixels. A picture that has no more of them
+    keeps its size.
+
+    Args:
+        shape: of the picture, (H, W, ...).
+        pixels: at least 32 × 32.
+
+    >>> picture_size((720, 1280), 288 * 512), picture_size((375, 1242), 288 * 512)
+    ((288, 512), (192, 640))
+    """
+    height, width = shape[:2]
+    if height * width <= pixels:
+        return height, width
+
+    def cost(size: tuple[int, int]) -> float:
+        unused = math.log(pixels / (size[0] * size[1]))
+        return abs(math.log(size[1] * height / (size[0] * width))) + 0.1 * unused
+
+    sizes = []
+    for h in range(_MULTIPLE, pixels // _MULTIPLE + 1, _MULTIPLE):
+        most = pixels // h // _MULTIPLE
+        units = h * width / height / _MULTIPLE
+        for n in {math.floor(units), math.ceil(units)}:
+            sizes.append((h, _MULTIPLE * min(max(n, 1), most)))
+    return min(sizes, key=cost)
+
+
+def kept(shape: tuple[int, ...], size: tuple[int, int]) -> float:
+    """The fraction of a picture that `fit` keeps."""
+    scaled = covering_size(shape, size)
+    return size[0] * size[1] / (scaled[0] * scaled[1])
+
+
+def fit_note(shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    """What `fit` does to a picture, in words, width by height as people write it; ``size`` may be
+    0 0.
+
+    >>> fit_note((720, 1280), (288, 512))
+    '1280×720 -> 512×288, all of the picture'
+    >>> fit_note((720, 1280), (192, 640))
+    '1280×720 -> 640×192, the middle 53 % of the picture'
+    """
+    size = size if min(size) > 0 else (shape[0], shape[1])
+    part = kept(shape, size)
+    what = "all" if part > 0.995 else f"the middle {100 * part:.0f} %"
+    return f"{shape[1]}×{shape[0]} -> {size[1]}×{size[0]}, {what} of the picture"
+
 
 def fit(frame: Frame, size: tuple[int, int]) -> Frame:
     """The frame at ``size``: scaled to cover it, then cropped about the centre.
+
+    Where the aspects differ by less than 5 %, the frame is stretched and nothing is cropped.
 
     Image: area average when made smaller, bilinear when made larger, then encoded once as JPEG,
     quality 95. Labels and disparity: nearest. Disparity keeps its values (it is 1/z, in no pixel
@@ -97,6 +160,8 @@ def _cover(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """The smallest scaled (H, W) covering ``new_size``, and the crop's (top, left) in it."""
     (height, width), (new_height, new_width) = size[:2], new_size
+    if abs(math.log(new_width * height / (new_height * width))) < _STRETCH:
+        return new_size, (0, 0)
     scale = max(new_height / height, new_width / width)
     scaled_h = max(new_height, round(height * scale))
     scaled_w = max(new_width, round(width * scale))

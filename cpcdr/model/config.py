@@ -39,9 +39,7 @@ class ModelConfig:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
-def check_size(
-    size: tuple[int, int], option: str = "--size", zeros: str = "those of the training"
-) -> None:
+def check_size(size: tuple[int, int], option: str = "--size", zeros: str = "whole frames") -> None:
     """Refuse a size that is too small for the network; 0 0 means ``zeros``.
 
     Raises:

@@ -11,6 +11,9 @@ from cpcdr.runtime.config import Engine, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 
+_FEWEST = 64 * 64
+"""Pixels of the smallest size that may be chosen."""
+
 
 @dataclass(frozen=True)
 class PrepareConfig:
@@ -25,9 +28,10 @@ class PrepareConfig:
             KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers);
             empty: ``ground-truth`` for the synthetic street, else ``street``.
         out: the dataset folder to make; run the same command again to continue or re-use it.
-        size: height and width of the prepared frames, or WIDTHxHEIGHT (scaled to cover, then
-            centre-cropped);
-            0 0 keeps each frame's own.
+        size: height and width of the prepared frames, or WIDTHxHEIGHT: scaled to cover it, then
+            centre-cropped; 0 0: chosen to show all of the picture (with ``region_maps``: each
+            frame's own).
+        pixels: the most that a chosen size has; frames with fewer keep their size.
         engine: ``ray``, or ``local``: one frame after the other in this process, without Ray.
         workers: actors on CPUs; 0: one for each CPU core. Give the number on a
             cluster that starts its machines on demand.
@@ -52,6 +56,7 @@ class PrepareConfig:
     depth: str = ""
     out: Path = Path("runs/dataset")
     size: tuple[int, int] = (0, 0)
+    pixels: int = 288 * 512
     engine: Engine = "ray"
     workers: int = 0
     gpus: int = -1
@@ -68,6 +73,13 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         if not 0 < self.gpus_per_actor <= 1:
             raise InputError("--gpus-per-actor must be more than 0 and at most 1.")
+        if self.pixels < _FEWEST:
+            raise InputError(f"--pixels {self.pixels} is too few: give at least {_FEWEST}.")
+
+    @staticmethod
+    def presets() -> dict[str, "PrepareConfig"]:
+        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        return {"small": PrepareConfig(), "paper": PrepareConfig(pixels=384 * 768)}
 
     @property
     def depth_spec(self) -> str:

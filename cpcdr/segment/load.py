@@ -36,7 +36,7 @@ class LoadedNetwork:
     Attributes:
         names: of the K classes, or ``cluster 0`` .. for a network trained without labels.
         colours: uint8 [K, 3] RGB.
-        size: (H, W) that the network was trained at.
+        size: (H, W) of the frames or crops that the network was trained on.
     """
 
     segmenter: PrototypeSegmenter | ClassSegmenter

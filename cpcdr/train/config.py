@@ -337,8 +337,8 @@ class FinetuneConfig:
         evaluate: labelled frames of the same protocol to score on; empty: no score.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
         out: run folder; run the same command again to continue.
-        evaluate_size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: those of the
-            training crops. Protocol cityscapes-27 is of 320×320 pixels and takes no other.
+        evaluate_size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: whole frames at the
+            scale of the training. Protocol cityscapes-27 is of 320×320 pixels and takes no other.
         window: height and width of sliding windows in evaluation; 0 0: the whole frame at once.
         flip: average the scores of a frame and its mirror image.
         seed: of weights, order and augmentation.
@@ -365,7 +365,7 @@ class FinetuneConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        check_size(self.evaluate_size, "--evaluate-size", "those of the training crops")
+        check_size(self.evaluate_size, "--evaluate-size", "whole frames")
         if any(side and side < SMALLEST_SIDE for side in self.window):
             raise InputError(
                 f"--window {self.window[0]} {self.window[1]} is too small: give a height and a "

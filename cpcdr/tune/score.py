@@ -27,7 +27,7 @@ from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.matching import matched_scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
-from cpcdr.frames.pick import spread, spread_frames
+from cpcdr.frames.pick import spread, spread_frames, whole_size
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.device import default_device, to_unit_float
@@ -46,7 +46,8 @@ def held_out(
     """
     source = open_frames(spec, options)
     protocol = get_protocol(source.protocol) if source.protocol else None
-    return spread_frames(source, evaluation_size(protocol, (0, 0), size), count), source.protocol
+    whole = evaluation_size(protocol, (0, 0), whole_size(source, size))
+    return spread_frames(source, whole, count), source.protocol
 
 
 @lru_cache(maxsize=2)

@@ -229,6 +229,30 @@ def test_a_learned_camera_is_taken_where_none_is_known(
     assert f"intrinsics {data.manifest['intrinsics']}; depth by network:" in told
 
 
+def test_the_size_is_chosen_and_what_is_kept_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drive").mkdir()
+    street = open_frames("synthetic:streets=1,frames=2,height=360,width=640")
+    for i, ref in enumerate(street.refs()):
+        (tmp_path / "drive" / f"{i}.jpg").write_bytes(street.read(ref).encoded)
+    spec = {"frames": f"images:{tmp_path / 'drive'}", "allow_poor_depth": True, "engine": "local"}
+    for out, size, chosen, words in (
+        ("all", (0, 0), [288, 512], "640×360 -> 512×288, all of the picture"),
+        ("crop", (64, 192), [64, 192], "640×360 -> 192×64, the middle 59 % of the picture"),
+    ):
+        given = replace(config(tmp_path), out=tmp_path / out, size=size, **spec)
+        assert prepare(given)["size"] == chosen
+        assert f"{words}.\n" in capsys.readouterr().out
+        data = PreparedDataset(tmp_path / out)
+        assert data.manifest["picture"] == words and data.manifest["size"] == chosen
+        assert data.samples([0])[0].image.shape == (*chosen, 3)
+        assert prepare(given)["reused_frames"] == 2
+    few = replace(config(tmp_path), out=tmp_path / "few", pixels=160 * 288, **spec)
+    assert prepare(few)["size"] == [160, 288]
+    assert PrepareConfig.presets()["paper"].pixels == 384 * 768
+
+
 def test_regroup_reuses_every_graph(tmp_path: Path) -> None:
     prepare(config(tmp_path, engine="local"))
     again = PrepareConfig(
@@ -368,7 +392,7 @@ def test_changed_input_files_are_noticed_and_named(tmp_path: Path) -> None:
         assert cv2.imwrite(str(maps / "frames" / f"{i:08d}.png"), disparity)
     given = replace(
         config(tmp_path), frames=f"images:{frames}", depth=f"precomputed:{maps}", engine="local",
-        allow_poor_depth=True,
+        allow_poor_depth=True, size=(64, 128),
     )  # fmt: skip
     identity = _identity(given)
     assert identity["inputs"].keys() == {"frames", "depth"} and identity == _identity(given)

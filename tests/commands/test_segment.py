@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import Frame, FrameRef, get_protocol, open_frames
 from cpcdr.frames.decode import encode_jpeg, read_label_map
+from cpcdr.frames.pick import whole_size
 from cpcdr.frames.resize import fit
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule, load_finetuned
+from cpcdr.prepare.draft import Draft
+from cpcdr.prepare.stages import ReadFrames
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
@@ -196,11 +199,14 @@ def test_a_probe_is_a_network_with_named_classes(tmp_path: Path, pretrained: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["finetuned", "pretrained"])
 def test_onnx_agrees(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
-    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
     folder = request.getfixturevalue(kind)
     result = export(ExportConfig(str(folder), tmp_path / "model.onnx"))
-    assert result["difference"] < 1e-3
+    assert result["difference"] < 1e-3 and result["size"] == [64, 128]
+    about = onnxruntime.InferenceSession(result["onnx"]).get_modelmeta().custom_metadata_map
+    names = cpcdr.load(folder).names
+    assert about == {"height": "64", "width": "128", "names": "\n".join(names)}
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".onnx"] == ["model.onnx"]
 
 
@@ -346,11 +352,30 @@ class Seen:
         return torch.zeros(2, *image.shape[:2])
 
 
-@pytest.mark.parametrize("shape", [(480, 640), (150, 400), (64, 128), (100, 60), (48, 64)])
+@dataclass(frozen=True)
+class OneFrame:
+    """A source of one frame."""
+
+    frame: Frame
+    spec: str = "one:"
+    protocol: str = ""
+    intrinsics_note: str = ""
+
+    def refs(self) -> list[FrameRef]:
+        return [self.frame.ref]
+
+    def read(self, ref: FrameRef) -> Frame:
+        return self.frame
+
+
+@pytest.mark.parametrize(
+    "shape", [(480, 640), (150, 400), (64, 128), (100, 60), (48, 64), (100, 205)]
+)
 def test_images_are_seen_at_the_scale_of_the_training(
     finetuned: Path, shape: tuple[int, int]
 ) -> None:
-    """What `fit` crops for the training is, pixel by pixel, the middle of what `segment` sees."""
+    """What `prepare` crops for the training is, pixel by pixel, the middle of what is segmented, by
+    `segment`, by the registered model, and in evaluation."""
     rows, columns = np.indices(shape)
     waves = np.sin(rows * 20 / shape[0]) * np.cos(columns * 30 / shape[1])
     image = np.repeat((127 + 100 * waves)[..., None], 3, axis=2).astype(np.uint8)
@@ -360,8 +385,11 @@ def test_images_are_seen_at_the_scale_of_the_training(
     ref = FrameRef("s", 0)
     frame = Frame(ref, b"", image, np.ones(4, np.float32), "")
     trained = fit(frame, (64, 128)).image.astype(int)
-    assert len(seen.images) == 2
-    for whole in seen.images:
+    evaluated = fit(frame, whole_size(OneFrame(frame), (64, 128))).image
+    (prepared,) = ReadFrames(OneFrame(frame), (64, 128))([Draft(ref)])
+    np.testing.assert_array_equal(prepared.frame.image, fit(frame, (64, 128)).image)
+    assert len(seen.images) == 2 and evaluated.shape == seen.images[0].shape
+    for whole in (*seen.images, evaluated):
         top, left = ((have - want) // 2 for have, want in zip(whole.shape, (64, 128), strict=False))
         middle = whole[top : top + 64, left : left + 128].astype(int)
         assert middle.shape == trained.shape

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from cpcdr.frames import open_frames
-from cpcdr.frames.pick import spread, spread_frames
+from cpcdr.frames.pick import spread, spread_frames, usual_size, whole_size
 from cpcdr.runtime.errors import InputError
 
 
@@ -42,3 +44,14 @@ def test_no_readable_frame_is_one_sentence(tmp_path: Path) -> None:
     source = open_frames(f"images:{folder_of(tmp_path, readable=0, broken=2)}")
     with pytest.raises(InputError, match=r"no frame can be read; first error: .*b000\.png"):
         spread_frames(source, (0, 0), 9)
+
+
+def test_the_usual_size_is_that_of_most_frames(tmp_path: Path) -> None:
+    for i, (height, width) in enumerate([(40, 60), (30, 90), (30, 90), (30, 90), (40, 60)]):
+        path = tmp_path / "drive" / str(i // 3) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.full((height, width, 3), 9, np.uint8))
+    source = open_frames(f"images:{tmp_path}")
+    assert usual_size(source) == (30, 90)
+    assert whole_size(source, (60, 90)) == (60, 180), "covers the training's size, and all is kept"
+    assert whole_size(source, (15, 45)) == (15, 45)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameRef
-from cpcdr.frames.resize import fit, fit_intrinsics, unfit_intrinsics
+from cpcdr.frames.resize import (
+    fit,
+    fit_intrinsics,
+    fit_note,
+    kept,
+    picture_size,
+    unfit_intrinsics,
+)
 
 
 def make_frame(image, intrinsics, labels=None, disparity=None):
@@ -124,3 +131,34 @@ def test_fitted_intrinsics_come_back(size, new_size):
     camera = np.array([120.0, 110.0, size[1] * 0.45, size[0] * 0.55])
     fitted = fit_intrinsics(camera, size, new_size)
     np.testing.assert_allclose(unfit_intrinsics(fitted, size, new_size), camera, rtol=1e-5)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    height=st.integers(400, 2200),
+    aspect=st.floats(0.5, 4.0),
+    pixels=st.sampled_from([288 * 512, 384 * 768]),
+)
+def test_a_chosen_size_shows_all_of_the_picture_with_its_pixels(height, aspect, pixels):
+    shape = (height, round(height * aspect))
+    size = picture_size(shape, pixels)
+    assert kept(shape, size) == 1, "nothing is cropped"
+    if height * shape[1] <= pixels:
+        assert size == shape
+    else:
+        assert 0.6 * pixels < size[0] * size[1] <= pixels and not size[0] % 32 + size[1] % 32
+    centre = [100, 100, (shape[1] - 1) / 2, (height - 1) / 2]
+    cx, cy = fit_intrinsics(np.array(centre), shape, size)[2:]
+    assert (cx, cy) == pytest.approx(((size[1] - 1) / 2, (size[0] - 1) / 2), abs=1e-3)
+
+
+def test_extreme_pictures_have_a_size_too():
+    for shape in [(32, 100_000), (100_000, 40), (3, 70_000)]:
+        height, width = picture_size(shape, 288 * 512)
+        assert min(height, width) >= 32 and height * width <= 288 * 512
+
+
+def test_what_is_cropped_is_said():
+    assert fit_note((540, 960), (192, 640)).endswith("the middle 53 % of the picture")
+    assert fit_note((375, 1242), (128, 416)) == "1242×375 -> 416×128, all of the picture"
+    assert fit_note((64, 128), (0, 0)) == "128×64 -> 128×64, all of the picture"
