@@ -15,7 +15,7 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainSettings
+from cpcdr.train.config import SMALL, PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class AblateConfig:
     out: Path = Path("runs/ablate")
     options: FrameOptions = field(default_factory=FrameOptions)
     evaluate_options: FrameOptions = field(default_factory=FrameOptions)
-    regions: RegionConfig = field(default_factory=lambda: SMALL_REGIONS)
+    regions: RegionConfig = field(default_factory=RegionConfig)
     pretrain: PretrainSettings = field(default_factory=SMALL.settings)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -86,7 +86,7 @@ class AblateConfig:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
         small = AblateConfig()
         large = replace(small, size=(384, 768), steps=2000)
-        paper = replace(large, regions=RegionConfig(), pretrain=PretrainSettings())
+        paper = replace(large, pretrain=PretrainSettings())
         return {"small": small, "paper": paper}
 
     def _check_data(self) -> None:

@@ -11,7 +11,7 @@ from cpcdr.frames.frame import FrameOptions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, SMALL_REGIONS, PretrainConfig
+from cpcdr.train.config import SMALL, PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DemoConfig:
     out: Path = Path("runs/demo")
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
-    regions: RegionConfig = field(default_factory=lambda: SMALL_REGIONS)
+    regions: RegionConfig = field(default_factory=RegionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def stages(self) -> tuple[PrepareConfig, PretrainConfig, EvaluateConfig]:

@@ -4,7 +4,7 @@ Examples:
   cpcdr prepare
   cpcdr prepare --frames video:drive.mp4 --depth network:runs/depth/checkpoint \\
       --preset paper --out runs/drive
-  cpcdr prepare --regroup runs/drive --regions.separation 0.3 --out runs/drive-0.3
+  cpcdr prepare --regroup runs/drive --regions.separation 0.05 --out runs/drive-0.05
 """
 
 import time

@@ -42,8 +42,8 @@ class PrepareConfig:
         region_maps: a folder of region maps in 16-bit PNG files (the released code's ``region/``)
             that are taken instead of grouping.
         regroup: a prepared dataset whose cached graphs are grouped again with the thresholds of
-            ``regions`` (gain, bias, separation, preferred-modules); no frame, depth or superpixel
-            is computed, and ``frames`` and ``depth`` are not used.
+            ``regions`` (gain, bias, separation, min-superpixels, preferred-modules); no frame,
+            depth or superpixel is computed, and ``frames`` and ``depth`` are not used.
         publish: where the finished dataset is copied, such as ``s3://bucket/dataset``; readers see
             it only when it is whole.
         allow_poor_depth: continue even if the depth check fails.

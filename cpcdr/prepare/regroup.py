@@ -14,7 +14,7 @@ from cpcdr.runtime.config import config_hash, overlay, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.run_folder import refuse_other
 
-IN_GRAPH = ("superpixels", "compactness", "sigma", "colour_weight", "plane_weight")
+IN_GRAPH = ("superpixels", "compactness", "sigma", "plane_weight", "colour_weight", "centre_weight")
 """Settings that are in the graph already: others than the dataset's need a new preparation."""
 
 
@@ -22,7 +22,8 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
     """Make ``out`` from ``data`` with other thresholds; a finished ``out`` of them is re-used.
 
     Args:
-        regions: new ``gain``, ``bias``, ``separation``, ``preferred_modules`` or ``seed``.
+        regions: new ``gain``, ``bias``, ``separation``, ``min_superpixels``,
+            ``preferred_modules`` or ``seed``.
 
     Returns:
         the manifest of ``out``.

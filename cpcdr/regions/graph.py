@@ -1,4 +1,4 @@
-"""The superpixel adjacency graph of a frame, with edge dissimilarities from depth."""
+"""The superpixel adjacency graph of a frame, with edge dissimilarities from depth and colour."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,15 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.superpixels import superpixels
 from cpcdr.runtime.errors import FrameError
 
-_FARTHEST_DISPARITY = 0.005  # z = 1 / max(disparity, this): the limit of depth
-_LEAST_RANGE = 1e-4  # of disparity: below it a map is flat; 16-bit PNG has steps of 1.5e-5
+_FARTHEST_DISPARITY = 0.005  # of the paper's term: z = 1 / max(disparity, this)
+_LEAST_RANGE = 1e-3  # of disparity, relative to the largest: below it a map is flat
+# Standard deviation of disparity: a part of its value, and a part of the frame's near disparity,
+# which is the error of parallax and leaves the far plane one surface.
+_RELATIVE_ERROR, _PARALLAX_ERROR = 0.05, 0.02
+_NEAR = 90.0  # percentile of disparity that is the frame's scale: the road before the camera
+_LEAST_SPREAD = 0.3  # px²: slopes of disparity over the smallest superpixels are damped
+_COLOUR = 10.0  # CIELAB difference that counts as one
+_ON_ONE_SURFACE = 25.0  # percentile of the frame's neighbours whose difference is noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +30,8 @@ class SuperpixelGraph:
     Attributes:
         superpixels: uint16 [H, W] ids 0..P-1, all in use.
         edges: int32 [E, 2] pairs i < j that share a border (4-neighbourhood), sorted.
-        distance: float32 [E] dissimilarity d >= 0 before the sigmoid, colour and plane terms
-            included where their weights are not 0.
+        distance: float32 [E] dissimilarity d >= 0 before the sigmoid: the weighted sum of the
+            terms.
     """
 
     superpixels: NDArray[np.uint16]
@@ -38,16 +45,25 @@ def superpixel_graph(
     intrinsics: NDArray[np.float32],
     config: RegionConfig,
 ) -> SuperpixelGraph:
-    """Superpixels of the image and how far apart neighbours lie in 3D.
+    """Superpixels of the image and how much neighbours differ in depth and colour.
 
-    Pixels are back-projected (x right, y up, z forward) and each axis is divided by its standard
-    deviation over the image; then d = |c1 - c2| / (z1 + z2) between superpixel centres c. Distance
-    relative to depth grows neither with the unknown scale of depth nor with range.
+    Of each pair, d is the weighted sum of
+
+    - *plane*: how far the disparity of each centre lies off the plane through the other
+      superpixel, in units of disparity's uncertainty. A plane in space is a plane in (column, row,
+      disparity), so road and walls have distance 0 at any range, and so has everything whose
+      parallax is below the uncertainty. A common factor of all disparity changes nothing.
+    - *colour*: the CIELAB distance of mean colours, in units of 10.
+
+    both above the first quartile of the frame, the noise between neighbours on one surface; and
+
+    - *centre*: the paper's |c1 - c2| / (z1 + z2) of centres in space, each axis divided by its
+      standard deviation over the image.
 
     Args:
         image: uint8 [H, W, 3] RGB.
-        disparity: float32 [H, W], z = 1 / max(disparity, 0.005); pixels that are 0, negative or not
-            finite take the value of the nearest valid pixel.
+        disparity: float32 [H, W]; pixels that are 0, negative or not finite take the value of the
+            nearest valid pixel.
         intrinsics: [4] fx, fy, cx, cy in pixels.
 
     Raises:
@@ -56,23 +72,16 @@ def superpixel_graph(
     """
     _check(image, disparity, intrinsics)
     disparity = _fill_holes(disparity.astype(np.float32))
-    depth = 1.0 / np.maximum(disparity, _FARTHEST_DISPARITY)
     count = config.superpixel_count(*disparity.shape)
     ids = superpixels(image, count, config.compactness, config.sigma)
     edges = border_pairs(ids)
-    centre, spread = _centres(ids, depth, intrinsics.astype(np.float64))
-    first, second = edges.T
-    step = centre[second] - centre[first]
-    range_ = centre[first, 2] + centre[second, 2]
-    distance = np.linalg.norm(step, axis=1) / range_
+    distance = np.zeros(len(edges))
     if config.plane_weight:
-        normal = np.linalg.eigh(spread)[1][:, :, 0]  # of the least-squares plane through its pixels
-        off = np.abs((normal[first] * step).sum(1)) + np.abs((normal[second] * step).sum(1))
-        distance += config.plane_weight * off / range_
+        distance += config.plane_weight * _above_noise(_plane_distance(ids, disparity, edges))
     if config.colour_weight:
-        colour = _mean_colours(image, ids)
-        off = np.linalg.norm(colour[second] - colour[first], axis=1)
-        distance += config.colour_weight * off / 100.0
+        distance += config.colour_weight * _above_noise(_colour_distance(ids, image, edges))
+    if config.centre_weight:
+        distance += config.centre_weight * _centre_distance(ids, disparity, intrinsics, edges)
     return SuperpixelGraph(ids, edges, distance.astype(np.float32))
 
 
@@ -106,7 +115,7 @@ def _fill_holes(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
     if not valid.all():
         rows, columns = distance_transform_edt(~valid, return_distances=False, return_indices=True)
         disparity = disparity[rows, columns]
-    if np.ptp(np.maximum(disparity, _FARTHEST_DISPARITY)) < _LEAST_RANGE:
+    if np.ptp(disparity) < _LEAST_RANGE * disparity.max():
         raise FrameError(
             f"The disparity map is flat ({float(disparity.flat[0]):.4g} everywhere), so no regions "
             "can be separated: train the depth network longer or check the depth source.",
@@ -128,47 +137,113 @@ def _ordered_keys(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> NDArray[np.ui
     return np.left_shift(low, 16, dtype=np.uint32) | high
 
 
+def _above_noise(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What exceeds the noise of the frame, [E]."""
+    if not len(distance):
+        return distance
+    return np.maximum(distance - np.percentile(distance, _ON_ONE_SURFACE), 0.0)
+
+
+def _plane_distance(
+    ids: NDArray[np.uint16], disparity: NDArray[np.float32], edges: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Disparity off each other's plane over its uncertainty, mean of both directions, [E]."""
+    u, v, d, slope_u, slope_v, residual = _planes(ids, disparity, _LEAST_SPREAD).T
+    i, j = edges.T
+    right, down, nearer = u[j] - u[i], v[j] - v[i], d[j] - d[i]
+    off = np.abs(nearer - slope_u[i] * right - slope_v[i] * down)
+    off += np.abs(nearer - slope_u[j] * right - slope_v[j] * down)
+    expected = _RELATIVE_ERROR * np.maximum(d[i], d[j]) + _PARALLAX_ERROR * np.percentile(d, _NEAR)
+    variance = expected**2 + (residual[i] + residual[j]) / 2
+    return np.asarray(off / 2 / np.sqrt(variance))
+
+
+@njit(cache=True, nogil=True)
+def _planes(ids, disparity, least_spread):
+    """Each superpixel's mean column, row and disparity, the slopes of the least-squares plane
+    through its disparity, and the mean square distance from that plane: [P, 6]."""
+    total = np.zeros((int(ids.max()) + 1, 10))
+    for row in range(ids.shape[0]):
+        for column in range(ids.shape[1]):
+            one, u, v, d = (
+                total[ids[row, column]],
+                float(column),
+                float(row),
+                disparity[row, column],
+            )
+            one[0] += 1
+            one[1] += u
+            one[2] += v
+            one[3] += d
+            one[4] += u * u
+            one[5] += u * v
+            one[6] += v * v
+            one[7] += d * u
+            one[8] += d * v
+            one[9] += d * d
+    planes = np.empty((len(total), 6))
+    for i in range(len(total)):
+        mean = total[i] / total[i, 0]
+        u, v, d = mean[1], mean[2], mean[3]
+        uu, uv, vv = mean[4] - u * u + least_spread, mean[5] - u * v, mean[6] - v * v + least_spread
+        du, dv = mean[7] - d * u, mean[8] - d * v
+        slope_u = (vv * du - uv * dv) / (uu * vv - uv * uv)
+        slope_v = (uu * dv - uv * du) / (uu * vv - uv * uv)
+        residual = mean[9] - d * d - slope_u * du - slope_v * dv
+        planes[i] = u, v, d, slope_u, slope_v, max(residual, 0.0)
+    return planes
+
+
+def _colour_distance(
+    ids: NDArray[np.uint16], image: NDArray[np.uint8], edges: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """CIELAB distance of mean colours in units of 10, [E]."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
+    colour = _mean_colours(ids, lab)
+    return np.asarray(np.linalg.norm(colour[edges[:, 1]] - colour[edges[:, 0]], axis=1) / _COLOUR)
+
+
+@njit(cache=True, nogil=True)
+def _mean_colours(ids, lab):
+    """Mean CIELAB colour of each superpixel [P, 3], L in 0..100."""
+    total, size = np.zeros((int(ids.max()) + 1, 3)), np.zeros((int(ids.max()) + 1, 1))
+    for row in range(ids.shape[0]):
+        for column in range(ids.shape[1]):
+            i = ids[row, column]
+            size[i, 0] += 1
+            for c in range(3):
+                total[i, c] += lab[row, column, c]
+    return total / size
+
+
+def _centre_distance(
+    ids: NDArray[np.uint16],
+    disparity: NDArray[np.float32],
+    intrinsics: NDArray[np.float32],
+    edges: NDArray[np.int32],
+) -> NDArray[np.float64]:
+    """Distance of centres in space relative to their depth, [E]: x right, y up, z forward."""
+    depth = 1.0 / np.maximum(disparity, _FARTHEST_DISPARITY)
+    centre = _centres(ids, depth, intrinsics.astype(np.float64))
+    a, b = centre[edges[:, 0]], centre[edges[:, 1]]
+    return np.asarray(np.linalg.norm(b - a, axis=1) / (a[:, 2] + b[:, 2]))
+
+
 @njit(cache=True, nogil=True)
 def _centres(ids, depth, intrinsics):
-    """Mean position [P, 3] and covariance [P, 3, 3] of each superpixel, axes in units of the
-    image's standard deviation."""
+    """Mean position [P, 3] of each superpixel, axes in units of the image's standard deviation."""
     count = int(ids.max()) + 1
-    size = np.zeros(count)
-    total = np.zeros((count, 3))
-    product = np.zeros((count, 3, 3))
+    size, centre = np.zeros((count, 1)), np.zeros((count, 3))
+    total, square = np.zeros(3), np.zeros(3)
     fx, fy, cx, cy = intrinsics
     point = np.empty(3)
     for row in range(ids.shape[0]):
         for column in range(ids.shape[1]):
             z = depth[row, column]
             point[0], point[1], point[2] = (column - cx) / fx * z, (cy - row) / fy * z, z
-            i = ids[row, column]
-            size[i] += 1
-            for a in range(3):
-                total[i, a] += point[a]
-                for b in range(a, 3):
-                    product[i, a, b] += point[a] * point[b]
-    deviation = np.empty(3)
-    for a in range(3):
-        variance = product[:, a, a].sum() / ids.size - (total[:, a].sum() / ids.size) ** 2
-        deviation[a] = np.sqrt(variance) if variance > 1e-12 else 1.0
-    centre = np.empty((count, 3))
-    for i in range(count):
-        for a in range(3):
-            centre[i, a] = total[i, a] / size[i]
-        for a in range(3):
-            for b in range(a, 3):
-                spread = product[i, a, b] / size[i] - centre[i, a] * centre[i, b]
-                spread /= deviation[a] * deviation[b]
-                product[i, a, b] = product[i, b, a] = spread
-        for a in range(3):
-            centre[i, a] /= deviation[a]
-    return centre, product
-
-
-def _mean_colours(image: NDArray[np.uint8], ids: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """Mean CIELAB colour [P, 3], L in 0..100."""
-    lab = cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
-    flat = ids.ravel()
-    size = np.bincount(flat)
-    return np.stack([np.bincount(flat, lab[..., c].ravel()) / size for c in range(3)], axis=1)
+            size[ids[row, column], 0] += 1
+            centre[ids[row, column]] += point
+            total += point
+            square += point * point
+    variance = square / ids.size - (total / ids.size) ** 2
+    return centre / size / np.sqrt(np.where(variance > 1e-12, variance, 1.0))

@@ -1,16 +1,20 @@
 """Bottom-up grouping of superpixels into coherent depth regions.
 
 Source: the released code of Zeng et al. 2022 (arXiv 2211.14074), reimplemented from a description
-of its behaviour. Two differences: by default, clustering follows the map equation without a
-preferred number of communities (`RegionConfig.preferred_modules`), and grouping ends when nothing
-merges, where the released code recurses endlessly on planar depth.
+of its behaviour. Three differences: by default, clustering follows the map equation without a
+preferred number of communities (`RegionConfig.preferred_modules`), grouping ends when nothing
+merges, where the released code recurses endlessly on planar depth, and regions of few superpixels
+then join a neighbour (`RegionConfig.min_superpixels`).
 """
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from cpcdr.regions.config import RegionConfig
+from cpcdr.regions.flow_graph import renumber
 from cpcdr.regions.graph import SuperpixelGraph, superpixel_graph
 from cpcdr.regions.map_equation import cluster
 
@@ -34,13 +38,15 @@ def regions_of_frame(
 def group(graph: SuperpixelGraph, config: RegionConfig) -> NDArray[np.uint16]:
     """Regions uint16 [H, W] that cover the frame, ids 0..R-1 in order of first appearance.
 
-    Reads only ``gain``, ``bias``, ``separation``, ``preferred_modules`` and ``seed`` of ``config``.
+    Reads only ``gain``, ``bias``, ``separation``, ``min_superpixels``, ``preferred_modules`` and
+    ``seed`` of ``config``.
     Each region is connected in the superpixel graph, hence in the image.
     """
     count = int(graph.superpixels.max()) + 1
     dissimilarity = expit(config.gain * graph.distance.astype(np.float64) - config.bias)
     dissimilarity = np.maximum(dissimilarity, _LEAST_DISSIMILARITY)
     region = group_nodes(graph.edges, dissimilarity, count, config)
+    region = absorb_small(graph.edges, dissimilarity, region, config.min_superpixels)
     return region.astype(np.uint16)[graph.superpixels]
 
 
@@ -81,6 +87,44 @@ def group_nodes(
         kept = active[a] & active[b]
         edges, dissimilarity = edges[kept], dissimilarity[kept]
     return _compacted(region, nodes)[1]
+
+
+def absorb_small(
+    edges: NDArray[np.int32],
+    dissimilarity: NDArray[np.float64],
+    region: NDArray[np.int32],
+    least: int,
+) -> NDArray[np.int32]:
+    """Every region of fewer than ``least`` superpixels joins a neighbour, until none is left.
+
+    It joins the neighbour with the smallest mean dissimilarity along their border.
+
+    Args:
+        edges: [E, 2] pairs of superpixels.
+        dissimilarity: [E].
+        region: int32 [P] region of each superpixel, ids 0..R-1.
+
+    Returns:
+        int32 [P], ids 0..R-1 in order of first appearance.
+    """
+    while True:
+        size = np.bincount(region)
+        pairs, mean = _border_means(
+            region[edges[:, 0]], region[edges[:, 1]], dissimilarity, len(size)
+        )
+        small, neighbour = np.concatenate([pairs, pairs[:, ::-1]]).T
+        mean = np.concatenate([mean, mean])
+        joining = size[small] < least
+        if not joining.any():
+            return region
+        small, neighbour, mean = small[joining], neighbour[joining], mean[joining]
+        order = np.lexsort((mean, small))
+        small, first = np.unique(small[order], return_index=True)
+        links = coo_array(
+            (np.ones(len(small), bool), (small, neighbour[order][first])), (len(size), len(size))
+        )
+        region = connected_components(links, directed=False)[1][region].astype(np.int32)
+        renumber(region)
 
 
 def _compacted(

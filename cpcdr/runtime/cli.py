@@ -43,6 +43,8 @@ def parse(
     """
     rest = _two_numbers([part for text in argv for part in _split_own(text)])
     default, note = _preset(config_type, rest)
+    default, notes = _section_presets(default, rest)
+    note += notes
     while "--config" in rest:
         at = rest.index("--config")
         if at + 1 >= len(rest):
@@ -94,7 +96,8 @@ def _split_own(text: str) -> list[str]:
     """
     text = readable(text) if re.match(r"(--[\w.-]+=)?[a-z-]+:", text) else text
     name, equals, value = text.partition("=")
-    return [name, value] if equals and name in ("--config", "--preset") else [text]
+    own = name == "--config" or name.endswith("preset")
+    return [name, value] if equals and own else [text]
 
 
 def _two_numbers(arguments: list[str]) -> list[str]:
@@ -116,15 +119,36 @@ def _preset(config_type: type[T], rest: list[str]) -> tuple[T, str]:
     presets: dict[str, T] = getattr(config_type, "presets", dict)()
     if not presets:
         return config_type(), ""
-    name = next(iter(presets))
-    if "--preset" in rest:
-        at = rest.index("--preset")
-        given = rest[at + 1] if at + 1 < len(rest) else ""
-        if given not in presets:
-            raise InputError(f"--preset '{given}' is unknown; choose {' or '.join(presets)}.")
-        name = given
-        del rest[at : at + 2]
+    name = _take("--preset", presets, rest) or next(iter(presets))
     return presets[name], f"\n--preset {'|'.join(presets)}: where the defaults come from ({name})."
+
+
+def _section_presets(default: T, rest: list[str]) -> tuple[T, str]:
+    """`_preset` for sections that have presets: ``--SECTION.preset NAME``."""
+    note = ""
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+        kind = type(getattr(default, field.name))
+        presets: dict[str, Any] = getattr(kind, "presets", dict)()
+        if presets:
+            flag = f"--{field.name}.preset"
+            note += f"\n{flag} {'|'.join(presets)}: values of all --{field.name} options."
+            name = _take(flag, presets, rest)
+            if name:
+                change: dict[str, Any] = {field.name: presets[name]}
+                default = dataclasses.replace(default, **change)  # type: ignore[type-var]
+    return default, note
+
+
+def _take(flag: str, presets: Mapping[str, Any], rest: list[str]) -> str:
+    """Take ``FLAG NAME`` out of the arguments: the name of a preset, ``""`` where none is given."""
+    if flag not in rest:
+        return ""
+    at = rest.index(flag)
+    name = rest[at + 1] if at + 1 < len(rest) else ""
+    if name not in presets:
+        raise InputError(f"{flag} '{name}' is unknown; choose {' or '.join(presets)}.")
+    del rest[at : at + 2]
+    return name
 
 
 def overlay_sections(default: T, values: Mapping[str, Any], where: str) -> T:

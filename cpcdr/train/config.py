@@ -13,7 +13,6 @@ from cpcdr.depth.config import TINY, DepthConfig, StreetConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import SMALLEST_SIDE, ModelConfig, check_size
-from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import Engine
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -184,10 +183,6 @@ SMALL = PretrainConfig(
         steps=160, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
     ),
 )
-
-
-SMALL_REGIONS = RegionConfig(superpixels=40000, plane_weight=1.0)
-"""Frames 200 pixels wide need finer superpixels for objects that are a few pixels wide."""
 
 
 _NO_FLAG = tyro.conf.Suppress[tyro.conf.Fixed[int]]

@@ -9,6 +9,7 @@ class.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from cpcdr.regions.graph import SuperpixelGraph, superpixel_graph
 from cpcdr.regions.grouping import group
 from cpcdr.regions.quality import label_segments, overlap
 
+TERMS = ("plane_weight", "colour_weight", "centre_weight")
 POINTS = 5000  # sampled pixels of a frame, on a regular grid
 
 
@@ -28,8 +30,8 @@ class FrameGraph:
 
     Attributes:
         edges: int32 [E, 2], pairs of neighbouring superpixels.
-        terms: float32 [3, E], distance in space, off each other's plane, and in colour; the edge
-            distance is the first plus the weighted others.
+        terms: float32 [3, E], the terms of the edge distance in the order of `TERMS`, their
+            weights.
         grid: int64 [S] the superpixel under each sampled pixel.
     """
 
@@ -46,15 +48,13 @@ def frame_graph(
 ) -> FrameGraph:
     """Superpixels and the three terms of their graph; arguments as for `superpixel_graph`.
 
-    Ignores the two weights in ``config``.
+    Ignores the weights in ``config``.
     """
-    bare = replace(config, plane_weight=0.0, colour_weight=0.0)
+    none: dict[str, Any] = dict.fromkeys(TERMS, 0.0)
     frame = (image, disparity, intrinsics)
-    graph = superpixel_graph(*frame, bare)
-    plane = superpixel_graph(*frame, replace(bare, plane_weight=1.0)).distance - graph.distance
-    colour = superpixel_graph(*frame, replace(bare, colour_weight=1.0)).distance - graph.distance
-    terms = np.stack([graph.distance, plane, colour])
-    return FrameGraph(graph.edges, terms, on_grid(graph.superpixels).astype(np.int64))
+    graphs = [superpixel_graph(*frame, replace(config, **none | {name: 1.0})) for name in TERMS]
+    terms = np.stack([graph.distance for graph in graphs])
+    return FrameGraph(graphs[0].edges, terms, on_grid(graphs[0].superpixels).astype(np.int64))
 
 
 def on_grid(values: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -65,7 +65,7 @@ def on_grid(values: NDArray[np.integer]) -> NDArray[np.integer]:
 
 def partition(graph: FrameGraph, config: RegionConfig) -> NDArray[np.uint16]:
     """The region of each sampled pixel, uint16 [S]."""
-    weights = np.array([1.0, config.plane_weight, config.colour_weight])
+    weights = np.array([getattr(config, name) for name in TERMS])
     distance = (weights @ graph.terms).astype(np.float32)
     nodes = np.arange(int(graph.edges.max(initial=0)) + 1, dtype=np.uint16)[None]
     return group(SuperpixelGraph(nodes, graph.edges, distance), config)[0][graph.grid]

@@ -11,14 +11,16 @@ from reference_grouping import reference_group
 from scipy.ndimage import label as components
 from sklearn.metrics import adjusted_rand_score
 
+from cpcdr.dataset import stored_disparity
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.graph import superpixel_graph
 from cpcdr.regions.grouping import group, group_nodes, regions_of_frame
 
+PAPER = RegionConfig.presets()["paper"]
 CLIP = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
 
 
-def scene(height=192, width=384):
+def scene(height=192, width=384, grain=6.0):
     """A ground plane, far background, and boxes well in front of both, with the object map."""
     v, u = np.mgrid[:height, :width]
     disparity = np.maximum((v - 0.42 * height) / height * 0.8, 0.01)
@@ -29,7 +31,7 @@ def scene(height=192, width=384):
         box = (u >= left) & (u < right) & (v < foot) & (v > foot - 0.8 * (right - left))
         disparity[box], objects[box] = near, k
         image[box] = (60 * k % 256, 40, 200 - 30 * k)
-    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3))
+    noise = np.random.default_rng(0).normal(0, grain, (height, width, 3))
     intrinsics = np.array([300.0, 300.0, width / 2, height / 2], np.float32)
     return np.clip(image + noise, 0, 255).astype(np.uint8), disparity, intrinsics, objects
 
@@ -72,7 +74,7 @@ def agreement(image, disparity, intrinsics):
     """Mean adjusted Rand index of ours with the reference, and of the reference with itself over
     random seeds: both searches reach different optima of nearly equal code length."""
     pytest.importorskip("infomap", reason="the oracle is not installed")
-    config = RegionConfig()
+    config = PAPER
     graph = superpixel_graph(image, disparity, intrinsics, config)
     ids, nodes = graph.superpixels, int(graph.superpixels.max()) + 1
     plain = [
@@ -108,6 +110,32 @@ def test_regions_keep_to_camvid_objects():
     assert 30 < len(table) < 400
 
 
+def test_grain_does_not_split_a_wall():
+    """A grey wall behind a road, with the noise of a small sensor."""
+    v, _ = np.mgrid[:288, :384]
+    disparity = np.where(v < 160, 0.05, 0.05 + 0.001 * (v - 160)).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 3, (288, 384, 3))
+    image = np.clip(np.where(v < 160, 150, 60)[..., None] + noise, 0, 255).astype(np.uint8)
+    intrinsics = np.array([300, 300, 192, 144], np.float32)
+    regions, _ = regions_of_frame(image, disparity, intrinsics, RegionConfig())
+    for part in (regions[:150], regions[170:]):
+        assert np.bincount(part.ravel()).max() > 0.8 * part.size
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 2.0, 3.0])
+def test_a_factor_of_all_disparity_changes_no_region(factor):
+    """The factors that keep a disparity of 0.3 within (0, 1]; stored in 16 bits, as in a dataset,
+    the far plane loses digits and a few superpixels may change sides."""
+    image, disparity, intrinsics, _ = scene(grain=1.0)
+    disparity = (0.3 * disparity / disparity.max()).astype(np.float32)
+    plain, _ = regions_of_frame(image, disparity, intrinsics, RegionConfig())
+    scaled, _ = regions_of_frame(image, disparity * np.float32(factor), intrinsics, RegionConfig())
+    assert np.array_equal(plain, scaled)
+    stored = stored_disparity(disparity * np.float32(factor))
+    rounded, _ = regions_of_frame(image, stored, intrinsics, RegionConfig())
+    assert adjusted_rand_score(plain.ravel(), rounded.ravel()) > 0.9
+
+
 def test_regions_are_contiguous_connected_and_cover_the_frame():
     image, disparity, intrinsics, _ = scene()
     regions, _ = regions_of_frame(image, disparity, intrinsics, RegionConfig())
@@ -137,7 +165,7 @@ def test_a_smooth_plane_ends_and_is_one_region():
 
 def test_preferring_ten_modules_leaves_at_most_ten_regions():
     image, disparity, intrinsics, _ = scene()
-    config = RegionConfig(preferred_modules=10)
+    config = replace(PAPER, preferred_modules=10)
     regions, _ = regions_of_frame(image, disparity, intrinsics, config)
     assert regions.max() + 1 <= 10
 

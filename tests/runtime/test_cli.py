@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.prepare.config import PrepareConfig
+from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.cli import overlay_sections, parse
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.config import FinetuneConfig
@@ -254,3 +255,14 @@ def test_sizes_of_all_commands_may_be_written_so(capsys: pytest.CaptureFixture[s
         with pytest.raises(SystemExit):
             parse(kind, "", ["--help"])
         assert "WIDTHxHEIGHT" in capsys.readouterr().out
+
+
+def test_a_preset_of_a_section_is_where_its_defaults_come_from() -> None:
+    paper = RegionConfig.presets()["paper"]
+    config = parse(PrepareConfig, "", ["--regions.preset=paper", "--regions.gain", "40"])
+    assert config.regions == replace(paper, gain=40.0)
+    assert parse(PrepareConfig, "", []).regions == RegionConfig() != paper
+    with pytest.raises(InputError, match="'papr' is unknown; choose default or paper"):
+        parse(PrepareConfig, "", ["--regions.preset", "papr"])
+    with pytest.raises(InputError, match="choose default or paper"):
+        parse(PrepareConfig, "", ["--regions.preset"])

@@ -16,7 +16,7 @@ from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.tune.datasets import dataset_with
 
 STREET = "synthetic:seed=3,streets=2,frames=3,height=64,width=128"
-BASE = RegionConfig(superpixels=4000)
+BASE = RegionConfig(superpixels=1000)
 
 
 def make(out: Path, regions: RegionConfig) -> Path:
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_rows_are_those_of_prepare(data: Path, tmp_path: Path) -> None:
-    wanted = replace(BASE, superpixels=8000, plane_weight=1.0, colour_weight=0.2, gain=60.0)
+    wanted = replace(BASE, superpixels=3000, plane_weight=0.5, colour_weight=0.2, gain=3.0)
     made = dataset_with(data, wanted, tmp_path / "datasets")
     assert rows(made) == rows(make(tmp_path / "prepared", wanted))
     assert region_settings(made) == wanted
@@ -48,8 +48,8 @@ def test_the_rows_are_those_of_prepare(data: Path, tmp_path: Path) -> None:
 def test_what_is_there_is_shared(data: Path, tmp_path: Path) -> None:
     root = tmp_path / "datasets"
     assert dataset_with(data, BASE, root) == data and not root.exists()
-    graph = replace(BASE, plane_weight=1.0)
-    settings = [replace(graph, gain=gain) for gain in (16.0, 140.0)]
+    graph = replace(BASE, plane_weight=2.0)
+    settings = [replace(graph, gain=gain) for gain in (1.0, 4.0)]
     made = [dataset_with(data, one, root) for one in settings]
     assert made[0] != made[1]
     built = list(root.glob("graph-*"))

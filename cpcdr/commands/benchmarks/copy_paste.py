@@ -1,5 +1,6 @@
 """The compositor: from 8 frames to 16 mixed images."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from cpcdr.frames import FrameOptions, fit, open_frames
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.grouping import regions_of_frame
 
-FINE = RegionConfig(separation=0.085, gain=80.0)
+FINE = replace(RegionConfig.presets()["paper"], separation=0.085, gain=80.0)
 """Thresholds that leave about 1 800 regions in eight synthetic streets of 384x768."""
 
 

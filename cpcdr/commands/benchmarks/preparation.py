@@ -18,7 +18,6 @@ from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunStages, Stage
-from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.map_frames import blocks_of
 from cpcdr.runtime.repeat import repeated
 from cpcdr.runtime.session import ray_session
@@ -68,7 +67,7 @@ def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stag
     """A preparation of synthetic frames, its stages, and the folder of its parts in ``out``."""
     spec = f"synthetic:streets={frames // _FRAMES_A_STREET},frames={_FRAMES_A_STREET}"
     config = PrepareConfig(frames=f"{spec},height=96,width=192", frames_per_part=_PART)
-    config = replace(config, workers=workers, regions=RegionConfig(superpixels=20000))
+    config = replace(config, workers=workers)
     (out / "data").mkdir(parents=True)
     stages: list[Stage] = [
         ReadFrames(open_frames(config.frames), (0, 0)),
