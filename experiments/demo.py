@@ -1,6 +1,6 @@
 """``cpcdr demo`` from a checkout; ``--help`` describes it."""
 
-from cpcdr.commands import run
+from cpcdr.commands import run_command
 
 if __name__ == "__main__":
-    run("demo")
+    run_command("demo")

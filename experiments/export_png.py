@@ -1,6 +1,6 @@
 """``cpcdr export-png`` from a checkout; ``--help`` describes it."""
 
-from cpcdr.commands import run
+from cpcdr.commands import run_command
 
 if __name__ == "__main__":
-    run("export_png")
+    run_command("export_png")

@@ -1,6 +1,6 @@
 """``cpcdr train-depth`` from a checkout; ``--help`` describes it."""
 
-from cpcdr.commands import run
+from cpcdr.commands import run_command
 
 if __name__ == "__main__":
-    run("train_depth")
+    run_command("train_depth")

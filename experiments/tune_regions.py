@@ -1,6 +1,6 @@
 """``cpcdr tune-regions`` from a checkout; ``--help`` describes it."""
 
-from cpcdr.commands import run
+from cpcdr.commands import run_command
 
 if __name__ == "__main__":
-    run("tune_regions")
+    run_command("tune_regions")

@@ -17,6 +17,7 @@ import cpcdr
 from cpcdr.runtime import cli
 
 COMMANDS = {
+    "run": "commands.config.RunConfig",
     "demo": "commands.config.DemoConfig",
     "train_street": "train.config.TrainStreetConfig",
     "train_depth": "train.config.TrainDepthConfig",
@@ -56,7 +57,7 @@ def description_of(name: str) -> str:
     return ast.get_docstring(ast.parse(source)) or ""
 
 
-def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
+def run_command(name: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse the arguments of a command and run it; never returns.
 
     Args:
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     first = given[0] if given else "--help"
     name = first.replace("-", "_")
     if name in COMMANDS:
-        run(name, given[1:])
+        run_command(name, given[1:])
     if first in ("-h", "--help"):
         cli.leave(overview(), 0)
     if first == "--version":

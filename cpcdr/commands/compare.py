@@ -10,7 +10,6 @@ Examples:
 
 from __future__ import annotations
 
-import base64
 import html
 import math
 from collections import Counter
@@ -24,19 +23,11 @@ from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
+from cpcdr.visualize.page import STYLE, embedded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-_STYLE = """
-body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1200px;color:#222}
-table{border-collapse:collapse;margin:.6rem 0 1.6rem}td,th{padding:.25rem .7rem;text-align:left;
-border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600}td.n{text-align:right;
-font-variant-numeric:tabular-nums}.best{background:#e8f1e4}img{max-width:100%;border:1px solid #ddd}
-.figures{display:flex;gap:1rem;flex-wrap:wrap}.figures figure{margin:0;flex:1 1 30%}
-figcaption{color:#666}h2{margin-top:2rem}
-"""
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
@@ -147,7 +138,7 @@ def _page(
 ) -> Iterator[str]:
     winners = {run.info.run_id for run in best.values()}
     yield f"<!doctype html><meta charset=utf-8><title>{html.escape(config.experiment)}</title>"
-    yield f"<style>{_STYLE}</style><h1>{html.escape(config.experiment)}: {len(runs)} runs</h1>"
+    yield f"<style>{STYLE}</style><h1>{html.escape(config.experiment)}: {len(runs)} runs</h1>"
     for protocol, run in best.items():
         score = 100 * run.data.metrics["miou"]
         name = html.escape(str(run.info.run_name))
@@ -171,12 +162,8 @@ def _figures(client: MlflowClient, runs: Sequence[Run], names: Sequence[str]) ->
             if f"figures/{name}.png" in files:
                 with TemporaryDirectory() as folder:
                     path = client.download_artifacts(run.info.run_id, f"figures/{name}.png", folder)
-                    data = base64.b64encode(Path(path).read_bytes()).decode()
-                shown.append((run.info.run_name, data))
+                    shown.append(embedded(Path(path).read_bytes(), str(run.info.run_name)))
         if shown:
             yield f"<h2>{html.escape(name)}</h2><div class=figures>"
-            for title, data in shown:
-                caption = html.escape(str(title))
-                yield f'<figure><img src="data:image/png;base64,{data}"><figcaption>{caption}'
-                yield "</figcaption></figure>"
+            yield from shown
             yield "</div>"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -10,8 +10,46 @@ from cpcdr.evaluate.config import UNSEEN_STREETS, EvaluateConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
+from cpcdr.runtime.config import Engine
+from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import SMALL, PretrainConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that is made of a video, in a given time.
+
+    Attributes:
+        video: a file, a folder of videos or images, or ``KIND:PATH`` as in cpcdr prepare.
+        out: folder of the dataset, the network, segmented.mp4 and report.html; run the same
+            command again to continue.
+        hours: for all of it; the training is as long as the machine's speed leaves time for.
+        depth: as in cpcdr prepare; empty: the network in this package.
+        labels: ``KIND:PATH`` of labelled frames to score the clusters on; empty: no scores.
+        clusters: into which the video is segmented.
+        engine: ``local``, or ``ray``.
+        seed: of weights, data order and every random draw.
+        allow_poor_depth: continue even if the depth check fails.
+        options: how the video is read.
+    """
+
+    essential: ClassVar[str] = "out hours depth labels clusters engine tracking options.fov"
+    video: tyro.conf.Positional[str] = "synthetic:streets=6,frames=16,height=192,width=384"
+    out: Path = Path("runs/run")
+    hours: float = 1.0
+    depth: str = ""
+    labels: str = ""
+    clusters: int = 8
+    engine: Engine = "local"
+    seed: int = 0
+    allow_poor_depth: bool = False
+    options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hours < 10_000:
+            raise InputError(f"--hours {self.hours:g} must be positive, and below 10000.")
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,16 @@ def trajectory_figure(paths: Mapping[str, NDArray[np.floating]], title: str = ""
     return finished(figure, axes, title)
 
 
+def curve_figure(steps: Sequence[int], values: NDArray[np.floating], name: str, unit: str) -> Image:
+    """A line of values float [N] over steps; what is not finite leaves a gap."""
+    figure = new_figure(6.4, 2.8)
+    axes = figure.add_subplot()
+    axes.plot(steps, values, color=_ACCENT, linewidth=1.6)
+    axes.set_xlabel(unit, fontsize=9)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    return finished(figure, axes, name)
+
+
 def new_figure(width: float, height: float) -> Figure:
     """A figure without pyplot's global state; size in inches."""
     from matplotlib.figure import Figure

@@ -47,5 +47,5 @@ def test_most_important_flags_come_first(name: str, capsys: pytest.CaptureFixtur
     known = {"engine", "tracking"} & {flag for _, flags in rest for flag in flags}
     assert name not in ("pretrain", "finetune", "prepare", "train_depth") or not known
     flags = [flag for flags in told.values() for flag in flags]
-    positional = name == "benchmark"
+    positional = name in ("benchmark", "run")
     assert len(set(flags)) == len(flags) == 1 + fields(config_of(name)()) - positional

@@ -1,0 +1,1 @@
+"""The parts of ``cpcdr run``: its stages, its plan and its report."""

@@ -1,0 +1,129 @@
+"""The page at the end of ``cpcdr run``: one file with pictures, which opens without a server."""
+
+import html
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cpcdr.commands.prepare import dataset_sheet
+from cpcdr.commands.pretrain import mosaic_sheet
+from cpcdr.commands.running.plan import Plan, duration
+from cpcdr.commands.running.stages import Stages
+from cpcdr.dataset import PreparedDataset
+from cpcdr.frames import open_frames
+from cpcdr.frames.pick import spread_frames
+from cpcdr.runtime.config import write_atomic
+from cpcdr.segment.load import load_network_for_use
+from cpcdr.train.history import read_history
+from cpcdr.train.pretrain_task import task_of
+from cpcdr.visualize.page import STYLE, picture
+from cpcdr.visualize.pictures import Image, contact_sheet, legend
+from cpcdr.visualize.plots import curve_figure
+
+_REASONS = 10
+"""Rejected frames that are listed."""
+
+
+def write_report(
+    path: Path, stages: Stages, plan: Plan, seconds: Mapping[str, float], results: Mapping[str, Any]
+) -> None:
+    """Write the page.
+
+    Args:
+        seconds: that each stage took.
+        results: what each stage returned.
+    """
+    write_atomic(path, "".join(_page(stages, plan, seconds, results)))
+
+
+def _page(
+    stages: Stages, plan: Plan, seconds: Mapping[str, float], results: Mapping[str, Any]
+) -> Iterator[str]:
+    source = html.escape(stages.prepare.frames)
+    yield f"<!doctype html><meta charset=utf-8><title>{source}</title><style>{STYLE}</style>"
+    yield f"<h1>{source}</h1>"
+    yield "<video src=segmented.mp4 controls muted style='max-width:100%'></video>"
+    yield "<p>The video under its clusters: kinds of surface that the network tells apart, without "
+    yield "names, as it has seen no label.</p>"
+    yield from _times(plan, seconds)
+    yield "<h2>Clusters</h2>" + picture(cluster_sheet(stages), "frames, and their clusters")
+    data = PreparedDataset(stages.prepare.out)
+    about = f"{data.manifest['picture']}; depth by {data.manifest['depth']}; camera "
+    about += f"{data.manifest['intrinsics']}; {data.manifest['regions_per_frame']:.0f} regions a "
+    yield f"<h2>Frames, disparity, regions</h2><p>{html.escape(about)}frame.</p>"
+    yield picture(dataset_sheet(data), "bright is near; a colour is a region")
+    yield "<h2>What the network is trained on</h2>"
+    yield picture(mosaic_sheet(task_of(stages.pretrain)), "regions pasted into other frames")
+    yield "<h2>Training</h2>" + picture(_curve(stages), "1 is chance level: nothing learned")
+    if "evaluate" in results:
+        yield from _scores(results["evaluate"])
+    yield from _skipped(stages, plan)
+    yield f"<h2>Next</h2><pre>{html.escape(next_commands(stages))}</pre>"
+
+
+def _times(plan: Plan, seconds: Mapping[str, float]) -> Iterator[str]:
+    yield "<h2>Time</h2><table><tr><th>stage<th>done<th>planned<th>taken</tr>"
+    for name, planned in plan.seconds.items():
+        yield f"<tr><td>{name}<td>{plan.amounts[name]}<td>{duration(planned)}"
+        yield f"<td>{duration(seconds[name])}</tr>"
+    yield "</table>"
+
+
+def cluster_sheet(stages: Stages, frames: int = 4) -> Image:
+    """Frames beside their clusters, over the legend: uint8 [H, W, 3]."""
+    network = load_network_for_use(stages.segment.network, stages.segment.clusters)
+    source = open_frames(stages.segment.frames, stages.segment.options)
+    images = [frame.image for frame in spread_frames(source, (0, 0), frames)]
+    sheet = contact_sheet([[image, network.overlay(image)] for image in images])
+    names = legend(network.names, network.colours, sheet.shape[1])
+    width = max(sheet.shape[1], names.shape[1])
+    padded = [
+        np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255)
+        for part in (sheet, names)
+    ]
+    return np.concatenate(padded)
+
+
+def _curve(stages: Stages) -> Image:
+    rows = read_history(stages.pretrain.out / "history.jsonl")
+    steps, values = [r["step"] for r in rows], [r["loss_over_lnK"] for r in rows]
+    return curve_figure(steps, np.array(values, float), "loss / ln K", "step")
+
+
+def _scores(result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<h2>Scores</h2><p>{html.escape(str(result['protocol']))}, {result['frames']} frames; "
+    yield "clusters matched to classes.</p><table><tr><th>what<th>mIoU, %</tr>"
+    for name, key in (
+        ("this network", "miou"),
+        ("the untrained network", "untrained_miou"),
+        ("k-means on colour and position", "colour_miou"),
+    ):
+        if result.get(key) is not None:
+            yield f"<tr><td>{name}<td class=n>{100 * result[key]:.1f}</tr>"
+    yield "</table>"
+
+
+def _skipped(stages: Stages, plan: Plan) -> Iterator[str]:
+    rejected = pq.read_table(stages.prepare.out / "rejected.parquet").to_pylist()
+    yield "<h2>What was left out</h2><ul>"
+    yield f"<li>{plan.frames - plan.prepared} of {plan.frames} frames were not prepared, "
+    yield f"and {plan.frames - plan.segmented} not segmented, to keep to the time.</li>"
+    yield f"<li>{len(rejected)} frames were rejected.</li>"
+    for row in rejected[:_REASONS]:
+        yield f"<li>{html.escape(row['frame_id'])}: {html.escape(row['reason'])}</li>"
+    yield "</ul>"
+
+
+def next_commands(stages: Stages) -> str:
+    """What to run after this."""
+    network, out = shlex.quote(stages.segment.network), stages.prepare.out.parent
+    again = f"{shlex.quote(stages.prepare.frames)} --hours 8 --out {shlex.quote(str(out))}-8h"
+    return (
+        f"cpcdr run {again}\n"
+        f"cpcdr finetune --network {network} --frames camvid:LABELLED --evaluate camvid:OTHERS\n"
+        f"cpcdr export --network {network} --out model.onnx"
+    )
