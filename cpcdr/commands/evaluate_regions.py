@@ -51,8 +51,7 @@ class _Measures:
         self.frames += 1
         for method, ids in cuts.items():
             self.rows.setdefault(method, []).append(_measure(ids, disparity, frame))
-        for warning in shape_quality(cuts[OURS]).warnings():
-            kind = "giant region" if warning.startswith("one region") else "dust"
+        for kind in shape_quality(cuts[OURS]).problems():
             self.warnings[kind] = self.warnings.get(kind, 0) + 1
         area = np.bincount(cuts[OURS].ravel().astype(np.int64))
         power = np.clip(np.log2(np.maximum(area, 1)) / 2, 0, 11).astype(int)

@@ -27,7 +27,7 @@ from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_f
 from cpcdr.frames.digest import files_digest, frames_digest
 from cpcdr.frames.pick import spread, usual_size
 from cpcdr.frames.resize import fit_note, picture_size
-from cpcdr.prepare.checks import check_depth, check_regions
+from cpcdr.prepare.checks import check_depth, check_regions, refuse_hopeless
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.parts import damaged_files, drop_damaged, finish, finished_ids, publish, reopen
 from cpcdr.prepare.pipeline import stream
@@ -165,6 +165,7 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     if camera is not None:
         source = where_assumed(source, camera, depth.name)
     alarms = check_depth(depth, source, config.size, config.allow_poor_depth, run)
+    refuse_hopeless(config, depth, source)
     refs = source.refs()
     partial = _partial(config)
     claim(partial, "config.yaml", identity, "an unfinished dataset")

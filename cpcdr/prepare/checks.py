@@ -9,8 +9,10 @@ from cpcdr.depth.health import measure_health, training_warnings
 from cpcdr.depth.source import DepthSource
 from cpcdr.frames import FrameSource
 from cpcdr.frames.pick import spread, spread_frames
-from cpcdr.regions.quality import GIANT, shape_quality
-from cpcdr.runtime.errors import InputError
+from cpcdr.prepare.config import PrepareConfig
+from cpcdr.regions.grouping import regions_of_frame
+from cpcdr.regions.quality import LIMITS, ShapeQuality, shape_quality
+from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.tracking.run import Run
 
 CHECKED_FRAMES = 8
@@ -69,17 +71,66 @@ def way_forward(name: str) -> str:
     return f"try {'; '.join(ways[own:])}"
 
 
-def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = ()) -> None:
-    """Warn and tag the run, with ``earlier`` warnings, if one region covers most frames checked."""
-    indices = spread(len(dataset), CHECKED_FRAMES)
-    largest = [shape_quality(sample.regions).largest for sample in dataset.samples(indices)]
-    giants = [fraction for fraction in largest if fraction > GIANT]
-    if 2 * len(giants) <= len(largest):
+REMEDIES = {
+    "giant region": "see in the run's figure whether their depth is flat, or lower "
+    "--regions.separation",
+    "dust": "raise --regions.separation or --regions.min-superpixels",
+    "stripes": "see in the run's figure whether disparity has steps from row to row, and leave "
+    "--regions.preset paper out, which cuts distant surfaces so",
+    "rows": "see in the run's figure whether disparity shows objects, or only the height in the "
+    "image; if so, take another --depth",
+}
+"""What to do about each problem of regions (`cpcdr.regions.quality.LIMITS`)."""
+
+
+def refuse_hopeless(config: PrepareConfig, depth: DepthSource, source: FrameSource) -> None:
+    """Group some frames before hours are spent on all.
+
+    Raises:
+        InputError: nothing can be learned from the regions of most of them, and
+            ``config.allow_poor_depth`` is not set, or no frame can be read.
+    """
+    if config.allow_poor_depth or config.region_maps is not None:
         return
-    warning = (
-        f"one region covers {100 * np.mean(giants):.0f} % of the image in {len(giants)} of "
-        f"{len(largest)} checked frames: see in the run's figure whether their depth is flat, or "
-        "lower --regions.separation"
-    )
-    print(f"warning: {warning}.")
-    run.tags({"cpcdr.alarm": "; ".join([*earlier, warning])})
+    qualities = []
+    for frame in spread_frames(source, config.size, CHECKED_FRAMES):
+        try:
+            (disparity,) = depth([frame])
+            regions, _ = regions_of_frame(frame.image, disparity, frame.intrinsics, config.regions)
+        except FrameError:  # the pipeline counts it and says why
+            continue
+        qualities.append(shape_quality(regions))
+    for name, values in _common(qualities).items():
+        if np.mean(values) > LIMITS[name].hopeless:
+            raise InputError(
+                f"Regions from {depth.name} are hopeless: {_sentence(name, values, qualities)}, "
+                "or continue with --allow-poor-depth."
+            )
+
+
+def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = ()) -> None:
+    """Warn of problems in most of some frames, and record them and ``earlier`` warnings."""
+    indices = spread(len(dataset), CHECKED_FRAMES)
+    qualities = [shape_quality(sample.regions) for sample in dataset.samples(indices)]
+    measures = [limit.measure for limit in LIMITS.values()]
+    means = {name: float(np.mean([getattr(q, name) for q in qualities])) for name in measures}
+    run.metrics({"checked_regions": means}, step=0)
+    warnings = [_sentence(*problem, qualities) for problem in _common(qualities).items()]
+    for warning in warnings:
+        print(f"warning: {warning}.")
+    if warnings:
+        run.tags({"cpcdr.alarm": "; ".join([*earlier, *warnings])})
+
+
+def _common(qualities: Sequence[ShapeQuality]) -> dict[str, list[float]]:
+    """The problems of most frames, with their measures in the frames that have them."""
+    found: dict[str, list[float]] = {}
+    for quality in qualities:
+        for name, value in quality.problems().items():
+            found.setdefault(name, []).append(value)
+    return {name: values for name, values in found.items() if 2 * len(values) > len(qualities)}
+
+
+def _sentence(name: str, values: Sequence[float], qualities: Sequence[ShapeQuality]) -> str:
+    what = LIMITS[name].sentence.format(100 * np.mean(values))
+    return f"{what} in {len(values)} of {len(qualities)} checked frames: {REMEDIES[name]}"

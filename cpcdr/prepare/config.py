@@ -46,7 +46,7 @@ class PrepareConfig:
             depth or superpixel is computed, and ``frames`` and ``depth`` are not used.
         publish: where the finished dataset is copied, such as ``s3://bucket/dataset``; readers see
             it only when it is whole.
-        allow_poor_depth: continue even if the depth check fails.
+        allow_poor_depth: continue even if the check of depth or of regions on some frames fails.
     """
 
     essential: ClassVar[str] = (

@@ -5,6 +5,7 @@ state of the art" (CVIU 166). Label segments are the connected components of one
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,10 +13,31 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.frame import IGNORE
 
-GIANT = 0.5
-"""Fraction of the image above which a single region has absorbed the scene."""
-DUST = 0.5
-"""Fraction of the image above which too much of it is too small to be pasted."""
+
+class Limit(NamedTuple):
+    """When a measure of `ShapeQuality` tells of bad regions.
+
+    Attributes:
+        measure: its name.
+        most: good frames of any camera stay below this.
+        hopeless: above this, nothing can be learned from the regions.
+        sentence: what is wrong, with the percentage.
+    """
+
+    measure: str
+    most: float
+    hopeless: float
+    sentence: str
+
+
+LIMITS = {
+    "giant region": Limit("largest", 0.5, 0.9, "one region covers {:.0f} % of the image"),
+    "dust": Limit("dust", 0.5, 0.9, "{:.0f} % of the image is too small to be pasted"),
+    "stripes": Limit("stripes", 0.15, 0.5, "stripes along image rows cover {:.0f} % of the image"),
+    "rows": Limit("rows", 0.75, 1.0, "{:.0f} % of what separates regions is the image row alone"),
+}
+"""Problems by name."""
+_STRIPE = 0.05  # of the image's height: what is thinner and lies along rows is a stripe
 _STEP = 0.10  # relative change of disparity between neighbours that counts as a discontinuity
 
 
@@ -47,6 +69,9 @@ class ShapeQuality:
     Attributes:
         largest: fraction of the image in the largest.
         dust: fraction of the image in regions that are too small to be pasted.
+        stripes: fraction of the image in stripes along image rows (`stripes`).
+        rows: how much more often regions change down a column than along a row, 0..1: 1 where they
+            are bands of image rows.
         discontinuities: fraction of depth discontinuities on a region border; NaN without any.
         planarity: root mean square distance of disparity from the plane through its region,
             relative to disparity: 0 where every region is a plane.
@@ -55,17 +80,15 @@ class ShapeQuality:
     regions: int
     largest: float
     dust: float
+    stripes: float
+    rows: float
     discontinuities: float
     planarity: float
 
-    def warnings(self) -> list[str]:
-        """One sentence per problem."""
-        warnings = []
-        if self.largest > GIANT:
-            warnings.append(f"one region covers {100 * self.largest:.0f} % of the image")
-        if self.dust > DUST:
-            warnings.append(f"{100 * self.dust:.0f} % of the image is too small to be pasted")
-        return warnings
+    def problems(self) -> dict[str, float]:
+        """The names of `LIMITS` that are exceeded, and the measures."""
+        values = {name: float(getattr(self, limit.measure)) for name, limit in LIMITS.items()}
+        return {name: value for name, value in values.items() if value > LIMITS[name].most}
 
 
 def label_quality(regions: NDArray[np.integer], labels: NDArray[np.uint8]) -> LabelQuality:
@@ -113,6 +136,8 @@ def shape_quality(
         regions=len(sizes),
         largest=float(sizes.max() / regions.size),
         dust=float(counts[small].sum() / regions.size),
+        stripes=float(counts[stripes(regions)].sum() / regions.size),
+        rows=row_dependence(regions),
         discontinuities=float("nan")
         if disparity is None
         else discontinuity_recall(regions, disparity),
@@ -126,14 +151,42 @@ def too_small(regions: NDArray[np.integer]) -> NDArray[np.bool_]:
     In a frame of 384 rows: h < 16, w < 6, or both below 32; other sizes in proportion.
     """
     scale = regions.shape[0] / 384
+    height, width = _boxes(regions)
+    both = (height < 32 * scale) & (width < 32 * scale)
+    return (height < 16 * scale) | (width < 6 * scale) | both
+
+
+def stripes(regions: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Bool [R]: the region is a stripe along image rows.
+
+    It is more than ten times as wide as it is thick (its area by its width), no thicker than 5 % of
+    the image's height, and not slanted: no higher than three times its thickness.
+    """
+    height, width = _boxes(regions)
+    thickness = np.bincount(regions.ravel(), minlength=len(width)) / np.maximum(width, 1)
+    thin = (width > 10 * thickness) & (thickness <= _STRIPE * regions.shape[0])
+    return thin & (height <= 3 * thickness)
+
+
+def row_dependence(regions: NDArray[np.integer]) -> float:
+    """1 - P(regions differ along a row) / P(regions differ down a column), at least 0.
+
+    Between pixels 5 % of the image's height apart.
+    """
+    step = max(1, round(_STRIPE * regions.shape[0]))
+    along = (regions[:, step:] != regions[:, :-step]).mean()
+    down = (regions[step:] != regions[:-step]).mean()
+    return float(max(0.0, 1.0 - along / down)) if down > 0 else 0.0
+
+
+def _boxes(regions: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Heights and widths of the regions' bounding boxes, [2, R]."""
     count = int(regions.max()) + 1
     lows, highs = np.full((2, count), 1 << 30), np.full((2, count), -1)
     for axis, index in enumerate(np.indices(regions.shape)):
         np.minimum.at(lows[axis], regions.ravel(), index.ravel())
         np.maximum.at(highs[axis], regions.ravel(), index.ravel())
-    height, width = highs - lows + 1
-    both = (height < 32 * scale) & (width < 32 * scale)
-    return (height < 16 * scale) | (width < 6 * scale) | both
+    return np.asarray(highs - lows + 1)
 
 
 def discontinuity_recall(regions: NDArray[np.integer], disparity: NDArray[np.floating]) -> float:

@@ -40,9 +40,7 @@ def test_one_region_for_everything() -> None:
     assert quality.accuracy == pytest.approx(0.5) == quality.purity
     assert quality.boundary_recall == 0.0
     assert quality.undersegmentation == pytest.approx(1.0), "each half leaks into the other"
-    assert shape_quality(np.zeros((H, W), int)).warnings() == [
-        "one region covers 100 % of the image"
-    ]
+    assert shape_quality(np.zeros((H, W), int)).problems() == {"giant region": 1.0}
 
 
 @settings(max_examples=30, deadline=None)
@@ -112,3 +110,18 @@ def test_baselines_yield_about_the_requested_number(count: int) -> None:
         assert ids.shape == (H, W)
         assert np.array_equal(np.unique(ids), np.arange(ids.max() + 1))
         assert count / 2.5 <= ids.max() + 1 <= 2.5 * count
+
+
+def test_stripes_and_rows_are_told_from_thin_objects() -> None:
+    rows, columns = np.indices((H, W))
+    bands = rows // 4
+    quality = shape_quality(bands)
+    assert quality.stripes == 1.0 and quality.rows == 1.0
+    assert set(quality.problems()) == {"stripes", "rows"}
+    broad = shape_quality(rows // 24)
+    assert broad.stripes == 0.0 and set(broad.problems()) == {"rows"}
+    assert shape_quality(columns // 4).stripes == shape_quality(columns // 4).rows == 0.0, "poles"
+    line = np.abs(rows - columns / 2) < 2  # a lane marking
+    assert shape_quality(line.astype(int)).stripes == 0.0
+    squares = shape_quality(rows // 24 * 8 + columns // 24)
+    assert squares.rows < 0.1 and not squares.problems()
