@@ -81,7 +81,7 @@ class StreetConfig:
     """
 
     channels: int = 24
-    shots: int = 8000
+    shots: int = 12000
     batch_size: int = 8
 
     def __post_init__(self) -> None:

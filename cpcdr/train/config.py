@@ -308,7 +308,7 @@ class TrainStreetConfig:
     street: StreetConfig = field(default_factory=StreetConfig)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4000,
+            steps=9000,
             optimizer="adamw",
             lr=2e-3,
             warmup=0.05,

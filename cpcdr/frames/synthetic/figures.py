@@ -70,6 +70,25 @@ def car(rng: np.random.Generator) -> Parts:
     return parts
 
 
+def lorry(rng: np.random.Generator) -> Parts:
+    """A lorry or a coach, driving to +z: a box on wheels, some with a lower cab before it."""
+    colour, trim = paint(rng, 0.05, 0.9, 0.8), paint(rng, 0.02, 0.6, 0.6)
+    half = (1.22, float(rng.uniform(1.0, 1.6)), float(rng.uniform(2.5, 6.0)))
+    bottom = float(rng.uniform(0.5, 1.1))
+    cab = (1.15, 1.1, 0.9)
+    parts = [
+        Part(BOX, PLAIN, (0.0, -bottom - half[1], 0.0), half, colour, trim),
+        Part(BOX, PLAIN, (0.0, -0.6, 0.0), (1.0, 0.25, half[2]), (0.01, 0.01, 0.01)),
+    ]
+    if rng.random() < 0.7:
+        parts.append(Part(BOX, CABIN, (0.0, -1.6, half[2] + 1.1), cab, trim))
+    for z in (-0.8 * half[2], -0.5 * half[2], 0.8 * half[2]):
+        for x in (-1.05, 1.05):
+            centre, wheel = (x, -0.5, float(z)), (0.5, 0.15, 0.5)
+            parts.append(Part(CYLINDER, TYRE, centre, wheel, RUBBER, trim, rotation=AXLE))
+    return parts
+
+
 def _torso(rng: np.random.Generator, height: float, lean: float) -> Parts:
     """Upper body, head and hair of a person whose hips are at the origin; lean in radians."""
     shirt, hair = paint(rng, 0.02, 0.75, 0.9), paint(rng, 0.01, 0.35, 0.6)

@@ -50,6 +50,12 @@ def leaf_paint(rng: np.random.Generator) -> Vector:
     return (r, g, b)
 
 
+def dry_paint(rng: np.random.Generator) -> Vector:
+    """Dry grass and bare earth: straw to brown, often brighter than the road."""
+    r, g, b = colorsys.hsv_to_rgb(rng.uniform(0.06, 0.15), *rng.uniform((0.2, 0.2), (0.65, 0.75)))
+    return (r, g, b)
+
+
 def building(rng: np.random.Generator, width: float, depth: float, height: float) -> Parts:
     """A house front along x at z = -depth/2 .. depth/2, with floors, windows and a roof."""
     colour, accent = paint(rng, 0.08, 0.7, 0.75), paint(rng, 0.05, 0.9, 0.5)
@@ -115,6 +121,16 @@ def guard_rail(rng: np.random.Generator, length: float) -> Parts:
         for x in np.arange(-length / 2 + 1.0, length / 2, 2.0)
     ]
     return [rail, *posts]
+
+
+def overpass(rng: np.random.Generator, length: float) -> Parts:
+    """A bridge of ``length`` along x on a wall or pillars at each end."""
+    colour, clear = paint(rng, 0.2, 0.6, 0.15), float(rng.uniform(4.8, 7.0))
+    wide, thick = float(rng.uniform(2.0, 7.0)), float(rng.uniform(0.4, 1.0))
+    deck = Part(BOX, PLAIN, (0.0, -clear - thick, 0.0), (length / 2 + 8.0, thick, wide), colour)
+    pier = (float(rng.uniform(0.4, 4.0)), clear / 2, 0.9 * wide)
+    ends = (-length / 2, length / 2)
+    return [deck, *(Part(BOX, MASONRY, (x, -clear / 2, 0.0), pier, colour) for x in ends)]
 
 
 def hedge(rng: np.random.Generator, length: float) -> Parts:

@@ -217,6 +217,16 @@ class Furnisher:
                         self.put(parts, WALL, x, z, heading + side * math.pi / 2)
                 along = stretch
 
+    def overpasses(self, axis: Axis, begin: float, end: float) -> None:
+        """Bridges across the road, on some roads."""
+        if self.rng.random() < 0.6:
+            return
+        span = 2.0 * axis.half_width + float(self.rng.uniform(3.0, 14.0))
+        for along in scattered(self.rng, begin + 25.0, end, 0.012):
+            x, z, heading = axis.place(along, 0.0)
+            heading += float(self.rng.normal(0.0, 0.1))
+            self.put(objects.overpass(self.rng, span), WALL, x, z, heading)
+
     def parked_cars(self, axis: Axis, begin: float, end: float) -> None:
         """Cars at the kerbs of roads that are wide enough, in rows with gaps."""
         rng = self.rng
@@ -260,7 +270,7 @@ def scenery(
     Args:
         start, length: z of the drive's first frame and metres driven.
         turning: the drive turns into the first crossing road, which is then furnished further.
-        blocks: `TOWN` or `OPEN`; open roads have guard rails.
+        blocks: `TOWN` or `OPEN`; open roads have guard rails and bridges.
     """
     site = Furnisher(rng, ground, blocks)
     begin, end = start - 12.0, start + length + AHEAD
@@ -269,6 +279,7 @@ def scenery(
         site.side(main, side, begin, end)
     if blocks is OPEN:
         site.guard_rails(main, begin, end)
+        site.overpasses(main, begin, end)
     else:
         site.parked_cars(main, begin, end)
     for z in crossings(ground, begin, end):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cpcdr.frames.synthetic import casting, labels, shading
 from cpcdr.frames.synthetic.casting import Camera
 from cpcdr.frames.synthetic.ground import Ground, centre_line
-from cpcdr.frames.synthetic.objects import leaf_paint, paint
+from cpcdr.frames.synthetic.objects import dry_paint, leaf_paint, paint
 from cpcdr.frames.synthetic.primitives import Primitives, Vector, joined, pack
 from cpcdr.frames.synthetic.scenery import OPEN, PARKING_WIDTH, scenery
 from cpcdr.frames.synthetic.shading import Light, Surface
@@ -75,9 +75,10 @@ def build_open_road(seed: int, number: int, frames: int) -> Street:
     length = frames * drive.step
     still = scenery(rngs[2], ground, drive.start, length, turning=False, blocks=OPEN)
     moving = open_road_traffic(rngs[3], ground, drive.start, length, drive.step)
-    return Street(
-        ground, draw_surface(rngs[0]), draw_light(rngs[4]), drive, pack(*still), tuple(moving)
-    )
+    surface = draw_surface(rngs[0])
+    if rngs[0].random() < 0.4:
+        surface = surface._replace(turf=dry_paint(rngs[0]), soil=dry_paint(rngs[0]))
+    return Street(ground, surface, draw_light(rngs[4]), drive, pack(*still), tuple(moving))
 
 
 @lru_cache(maxsize=64)

@@ -47,8 +47,8 @@ class Mover:
         heading += math.atan2(self.drift, self.speed) if self.drift or self.speed else 0.0
         height = ground.kerb if road_distance(ground, x, z) >= 0.0 else 0.0
         travelled = math.hypot(self.speed, self.drift) * frame
-        if self.kind == "car":
-            return Placed(_figure("car", self.seed, 0), CAR, x, z, heading, height)
+        if self.kind in ("car", "lorry"):
+            return Placed(_figure(self.kind, self.seed, 0), CAR, x, z, heading, height)
         rider = self.kind == "cyclist"
         cycles = (2.2 if rider else 4.0) * travelled / (2.0 * math.pi)
         pose = int(GAIT * (self.seed % 7 / 7 + cycles)) % GAIT
@@ -61,8 +61,8 @@ def _figure(kind: str, seed: int, pose: int) -> Parts:
     """A mover's parts in one of the ``GAIT`` poses of a stride or pedal cycle."""
     rng = np.random.Generator(np.random.Philox(seed))
     phase = 2.0 * math.pi * pose / GAIT
-    if kind == "car":
-        return figures.car(rng)
+    if kind in ("car", "lorry"):
+        return figures.car(rng) if kind == "car" else figures.lorry(rng)
     return figures.cyclist(rng, phase) if kind == "cyclist" else figures.person(rng, phase)
 
 
@@ -105,12 +105,14 @@ def movers(
 def open_road_traffic(
     rng: np.random.Generator, ground: Ground, start: float, length: float, step: float
 ) -> list[Mover]:
-    """Cars in every lane of an open road; the left half drives towards the camera."""
+    """Cars and lorries in every lane of an open road; the left half drives towards the camera."""
     result = []
+    busy, lorries = float(rng.uniform(0.005, 0.06)), float(rng.uniform(0.0, 0.3))
     lanes = np.arange(1.8, ground.half_width - 0.9, 3.6)
     for across in (*lanes, *-lanes):
-        for along in scattered(rng, start + 6.0, start + length + 90.0, 0.03):
+        for along in scattered(rng, start + 6.0, start + length + 90.0, busy):
             speed = step * float(rng.uniform(0.8, 1.2)) * (1.0 if across > 0 else -1.0)
             seed = int(rng.integers(0, 1 << 20))
-            result.append(Mover("car", seed, along, float(across), speed))
+            kind = "lorry" if rng.random() < lorries else "car"
+            result.append(Mover(kind, seed, along, float(across), speed))
     return result
