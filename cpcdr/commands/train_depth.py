@@ -1,11 +1,16 @@
 """Train depth and pose networks self-supervised on your own video.
 
+Depth starts from the network in this package and stays near it where the video says nothing. On
+frames that were held out, the trained network is compared with it, and the better one is kept.
+
 Examples:
   cpcdr train-depth
   cpcdr train-depth --frames video:drive.mp4 --out runs/drive-depth
+  cpcdr train-depth --frames video:drive.mp4 --depth.start scratch --depth.prior 0
   cpcdr train-depth --preset paper --frames video:a.mp4,video:b.mp4
 """
 
+import shutil
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,17 +22,21 @@ import torch
 from numpy.typing import NDArray
 
 from cpcdr.depth.camera import LearnedCamera
+from cpcdr.depth.config import DepthConfig
 from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.network import Network, load_depth_network
+from cpcdr.depth.sources import depth_digest
+from cpcdr.depth.street import Street, load_street_network, street_file
 from cpcdr.depth.triplets import refuse_single_frames
 from cpcdr.frames import FrameSource, notes_of, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.prepare.checks import depth_warnings, way_forward
+from cpcdr.runtime.checkpoint import publish_checkpoint, read_checkpoint, write_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.config import TrainDepthConfig
-from cpcdr.train.depth_task import DepthTask
+from cpcdr.train.depth_task import DepthTask, with_size
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
 from cpcdr.visualize.pictures import as_pictures, colour_disparity, contact_sheet
@@ -41,8 +50,10 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
 
     Returns:
         ``checkpoint``, ``photometric`` and ``identity`` (the loss of identity reprojection),
-        ``triplets``, ``steps``, ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is
-        learned, ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
+        ``held_out``, the error on held-out frames relative to that of the network it started from
+        (with a prior), and ``kept``: ``trained`` or ``start``; ``triplets``, ``steps``,
+        ``seconds``, ``config_hash``, ``run_id`` ...; where the camera is learned,
+        ``learned_intrinsics`` as ``--options.intrinsics`` takes them, ``learned_fov``, and
         ``turning``, the fraction of triplets with rotation in the second half of training.
 
     Raises:
@@ -55,10 +66,12 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     for note in notes_of(source):
         print(f"{note}.")
     refuse_single_frames(source, config.depth.spacing)
+    network = _start_digest(config.depth)
     settings = config.train
     with ray_session() if config.engine.engine == "ray" else nullcontext():
         task = _task(config, source)
         inputs = {"options": to_plain(config.options), "frames": frames_digest(source)}
+        inputs |= {"start": network} if network else {}
         identity = {"task": task.config(), "train": to_plain(settings), "inputs": inputs}
         digest = config_hash(identity)
         return {
@@ -68,12 +81,24 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
         }
 
 
+def _start_digest(depth: DepthConfig) -> str:
+    """Of the weights that training starts from or is held to; ``""`` where there are none."""
+    if not depth.prior and depth.start == "scratch":
+        return ""
+    return depth_digest(Street(depth.start, street_file(depth.start)))
+
+
 def _task(config: TrainDepthConfig, source: FrameSource) -> DepthTask:
-    depth = config.depth
+    depth = with_size(config.depth, source)
     size = (depth.height, depth.width)
     motions = measure_on_ray(source, size) if config.engine.engine == "ray" else None
     task = DepthTask(depth, source, motions, config.seed)
-    print(task.scan.summary())
+    print(f"{task.scan.summary()} Trained at {size[1]}×{size[0]} pixels.")
+    for name, still in task.still.items():
+        print(
+            f"{name}: {still.mean():.0%} of the picture never changes, such as a bonnet or an "
+            "overlay, and tells nothing of the camera's motion."
+        )
     return task
 
 
@@ -85,6 +110,7 @@ def _train(
     with run_in_folder(config.tracking, "depth", key, to_plain(config), config.out) as run:
         run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
         checkpoint = train(task, config.train, config.engine, config.out, run.metrics, inputs)
+        better = _keep_the_better(task, checkpoint)
         sheet = depth_sheet(task, checkpoint)
         run.figure("depth", sheet, config.out)
         run.artifact(checkpoint / "config.yaml", "checkpoint")
@@ -96,6 +122,7 @@ def _train(
         return {
             "checkpoint": str(checkpoint),
             "frames": source.spec,
+            **better,
             **_report_camera(task, depth.camera, rows, run),
             "triplets": len(task.scan.triplets),
             "steps": last["step"],
@@ -105,6 +132,29 @@ def _train(
             "data_wait_fraction": last["data_wait_fraction"],
             "run_id": run.run_id,
         }
+
+
+def _keep_the_better(task: DepthTask, checkpoint: Path) -> dict[str, Any]:
+    """Put the network that training started from into the checkpoint if it is no worse."""
+    values, weights = read_checkpoint(checkpoint, "depth")
+    held_out = values["metrics"].get("held_out")
+    if task.settings.start == "scratch" or held_out is None:
+        return {}
+    row = values["metrics"]
+    errors = f"{row['held_out_error']:.4f} against {row['held_out_prior']:.4f}"
+    if held_out < 1:
+        print(f"On held-out frames it is better than what it started from ({errors}).")
+        return {"held_out": held_out, "kept": "trained"}
+    print(
+        f"On held-out frames the network it started from is no worse ({errors}): {checkpoint} "
+        "holds that one."
+    )
+    start = load_street_network(street_file(task.settings.start)).state_dict()
+    weights |= {f"depth.{name}": value for name, value in start.items()}
+    folder = write_checkpoint(checkpoint.parent / "kept", values["step"], values, weights, {})
+    publish_checkpoint(folder, checkpoint)
+    shutil.rmtree(folder.parent)
+    return {"held_out": 1.0, "kept": "start"}
 
 
 def _check_network(task: DepthTask, depth: Network, run: Run) -> None:

@@ -58,6 +58,7 @@ def align(
     intrinsics: Tensor,
     steps: int = 3,
     compiles: bool = False,
+    still: Tensor | None = None,
 ) -> Tensor:
     """Refine poses so that the sources, warped to the target, match it; without gradients.
 
@@ -69,6 +70,7 @@ def align(
         intrinsics: [B, 4].
         steps: Gauss-Newton steps at each pyramid level.
         compiles: use ``torch.compile`` where no custom kernel exists.
+        still: bool [B, H, W], pixels that are fixed to the camera and tell nothing of its motion.
 
     Returns:
         [F, B, 4, 4]. A level at which no step improves a pose leaves it unchanged.
@@ -76,6 +78,7 @@ def align(
     # Detach: torch.compile recompiles for inputs that require gradients.
     disparity, poses, intrinsics = disparity.detach(), poses.detach(), intrinsics.detach()
     grey_target, grey_sources = _grey(target), _grey(sources.flatten(0, 1))
+    counts = torch.ones_like(disparity) if still is None else 1.0 - still.float()
     for factor in pyramid_factors(target.shape[2]):
         camera = torch.cat(
             [intrinsics[:, :2] / factor, (intrinsics[:, 2:] + 0.5) / factor - 0.5], dim=1
@@ -84,6 +87,7 @@ def align(
             functional.avg_pool2d(grey_target, factor),
             functional.avg_pool2d(grey_sources, factor),
             functional.avg_pool2d(disparity[:, None], factor)[:, 0],
+            functional.avg_pool2d(counts[:, None], factor),
             camera,
             compiles,
         )
@@ -118,22 +122,30 @@ class _Level:
         target: [B, 1, H, W].
         sources: [F · B, 1, H, W].
         disparity: [B, H, W].
+        counts: [B, 1, H, W] in [0, 1], how much a pixel tells of the motion.
         camera: intrinsics [B, 4].
     """
 
     def __init__(
-        self, target: Tensor, sources: Tensor, disparity: Tensor, camera: Tensor, compiles: bool
+        self,
+        target: Tensor,
+        sources: Tensor,
+        disparity: Tensor,
+        counts: Tensor,
+        camera: Tensor,
+        compiles: bool,
     ) -> None:
         self.target, self.sources = target[:, 0], sources
         self.disparity, self.camera = disparity, camera
         self.has_kernels = target.device.type == "cpu" and target.dtype == torch.float32
         self.compiles = compiles and not self.has_kernels
-        self.jacobian = compiled(_jacobian, self.compiles)(target, disparity, camera)
+        jacobian = compiled(_jacobian, self.compiles)(target, disparity, camera)
+        self.jacobian = jacobian * counts
 
     def align(self, poses: Tensor, steps: int) -> Tensor:
         """The best of the given poses [F, B, 4, 4] and those after each step."""
         # Fixed: with variances that follow the poses, costs could not be compared.
-        shifts = (poses[..., :3, :3].transpose(-1, -2) @ poses[..., :3, 3:])[..., 0]
+        shifts = _shifts(poses)
         equations = self.linearise(poses, shifts)
         best, least = poses, equations.cost
         for _ in range(steps):
@@ -200,6 +212,20 @@ def normal_equations(
         gradient=(weighted @ residuals.flatten(2)[..., None])[..., 0],
         cost=cost.masked_fill(seen < target[0].numel() / 4, torch.inf),
     )
+
+
+def depth_slopes(target: Tensor, disparity: Tensor, poses: Tensor, camera: Tensor) -> Tensor:
+    """Change of the grey values in each source per unit of a pixel's log depth: [F, B, H, W].
+
+    Arguments as of `align`.
+    """
+    jacobian = _jacobian(_grey(target), disparity, camera)
+    return torch.einsum("fbc,bchw->fbhw", _shifts(poses), jacobian[:, 3:6])
+
+
+def _shifts(poses: Tensor) -> Tensor:
+    """Translations [F, B, 3] in the target's coordinates."""
+    return (poses[..., :3, :3].transpose(-1, -2) @ poses[..., :3, 3:])[..., 0]
 
 
 def _step(poses: Tensor, equations: NormalEquations) -> Tensor:

@@ -34,3 +34,9 @@ def image_batch(frames: Sequence[Frame], size: Size, device: torch.device) -> Te
         [cv2.resize(f.image, size[::-1], interpolation=cv2.INTER_AREA) for f in frames]
     )
     return to_unit_float(torch.from_numpy(images).to(device))
+
+
+def focal_lengths(frames: Sequence[Frame], size: Size, device: torch.device) -> Tensor:
+    """Their focal lengths in pixels of images scaled to (H, W): float32 [B] on the device."""
+    focal = [float(f.intrinsics[0]) * size[1] / f.image.shape[1] for f in frames]
+    return torch.tensor(focal, device=device)

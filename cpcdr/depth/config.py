@@ -1,7 +1,8 @@
 """Configuration of both depth trainings, and the source of depth where none is given."""
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cpcdr.model.config import Backbone
@@ -13,10 +14,17 @@ class DepthConfig:
     """Self-supervised depth training.
 
     Attributes:
-        backbone: the depth encoder.
-        channels: channels of both networks' first layers; 64 is the published network.
+        start: what the depth network starts from: ``street`` (the network in this package),
+            ``street:FILE`` (weights by cpcdr train-street), or ``scratch`` (random weights of
+            ``backbone`` and ``channels``).
+        prior: weight of staying near the network of ``start`` (``street`` for ``scratch``) where
+            the video does not determine depth; 0 for the photometric loss alone, with which depth
+            may collapse on video of little texture.
+        backbone: the depth encoder, from scratch.
+        channels: channels of the pose network's first layer, and of the depth encoder's from
+            scratch; 64 is the published network.
         height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
-            cropped about the centre.
+            cropped about the centre. 0 0 takes about 61 000 pixels at the video's own aspect.
         batch_size: triplets per step on each GPU (or process).
         intrinsics: ``known`` uses the frames' own; ``learn`` trains one focal length and principal
             point for all frames with the networks.
@@ -27,37 +35,48 @@ class DepthConfig:
         jitter: fraction of triplets with colour jitter on the network inputs.
         spacing: frames between neighbours of a triplet; several values yield triplets of each. Far
             points need a wide baseline, near points leave the image under one: if the camera moves
-            little per frame (slow, or well above ten frames per second), use ``1 2`` or ``1 3``.
-            Repeating a spacing weights it.
+            little per frame (slow, or well above ten frames per second), they should lie further
+            apart. Repeating a spacing weights it. Without any, it follows from the video's motion.
         min_motion: triplets with less mean optical flow, as a fraction of the image width, are
             skipped.
         cache_mib: memory for decoded frames per process, in MiB.
         readers: reader threads.
     """
 
+    start: str = "street"
+    prior: float = 0.05
     backbone: Backbone = "resnet18"
     channels: int = 64
-    height: int = 192
-    width: int = 640
+    height: int = 0
+    width: int = 0
     batch_size: int = 12
     intrinsics: Literal["known", "learn"] = "known"
     alignment_steps: int = 3
     smoothness: float = 1e-3
     jitter: float = 0.5
-    spacing: tuple[int, ...] = (1,)
+    spacing: tuple[int, ...] = ()
     min_motion: float = 0.001
     cache_mib: int = 2048
     readers: int = 4
 
     def __post_init__(self) -> None:
+        kind, _, file = self.start.partition(":")
+        if kind not in ("street", "scratch") or (kind == "scratch" and file):
+            raise InputError(
+                f"--depth.start {self.start} is unknown: give street, street:FILE or scratch."
+            )
+        if not 0 <= self.prior < math.inf:
+            raise InputError("--depth.prior must be at least 0.")
         sides = (self.height, self.width)
-        if min(sides) < 64 or max(sides) > 8192 or self.height % 32 or self.width % 32:
+        if sides == (0, 0):
+            pass
+        elif min(sides) < 64 or max(sides) > 8192 or self.height % 32 or self.width % 32:
             raise InputError(
                 f"A depth training size of {self.height}×{self.width} is not supported: "
-                "give multiples of 32 in 64..8192."
+                "give multiples of 32 in 64..8192, or 0 0 for one from the video's."
             )
-        if not self.spacing or min(self.spacing) < 1:
-            raise InputError("--depth.spacing takes one or more numbers, each at least 1.")
+        if min(self.spacing, default=1) < 1:
+            raise InputError("--depth.spacing takes numbers of at least 1.")
         counts = ("channels", "batch_size", "cache_mib", "readers")
         if min(getattr(self, name) for name in counts) < 1:
             named = [f"--depth.{name.replace('_', '-')}" for name in counts]
@@ -66,8 +85,12 @@ class DepthConfig:
             raise InputError("--depth.alignment-steps must be 0 or more.")
 
 
-TINY = DepthConfig(channels=16, height=96, width=192, batch_size=8)
-"""A network that learns a synthetic street in minutes on two CPU cores."""
+PUBLISHED = DepthConfig("scratch", 0.0, height=192, width=640, spacing=(1,))
+"""Monodepth2's: random weights and the photometric loss alone."""
+TINY = replace(PUBLISHED, channels=16, height=96, width=192, batch_size=8)
+"""A narrow one that learns a synthetic street in minutes on two CPU cores."""
+SMALL = DepthConfig(channels=16, batch_size=4)
+"""From the network in this package, in minutes on two CPU cores."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ for every image, it predicts infinite depth where cars move with the camera, or 
 the motion.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.depth.plausibility import plausibility
 from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.runtime.errors import FrameError
@@ -21,6 +23,8 @@ FAR = 0.0055
 """Disparity up to which a pixel is practically at the far limit (0.005: 200 units away)."""
 MAX_HOLES = 0.10
 """Largest fraction of far pixels in the lower image, where a car's camera sees road and cars."""
+_TWO_VALUES, _GROUND_RISES, _BRIGHTNESS = 0.9, 0.5, 0.85
+"""Limits of the means of `plausibility` over frames, beyond which depth has collapsed."""
 MIN_DIFFERENCE = 0.02
 """Least mean relative difference of a frame's map from the mean map of all frames."""
 
@@ -75,6 +79,31 @@ def depth_health(maps: Sequence[Disparity], failed: int = 0, reason: str = "") -
         stacked = np.stack([_small(m) for m in comparable])
         difference = float(np.abs(stacked / stacked.mean(axis=0) - 1).mean())
     return DepthHealth(len(maps) + failed, holes / max(1, valid), difference, failed, reason)
+
+
+def collapse(images: Sequence[NDArray[np.uint8]], maps: Sequence[Disparity]) -> str:
+    """How the disparity of some frames has collapsed; ``""`` if it has not.
+
+    Args:
+        images: uint8 [H, W, 3] RGB, of frames that look ahead from a car.
+        maps: their disparity [H, W].
+    """
+    if not all(np.isfinite(disparity).all() for disparity in maps):
+        return "disparity is not finite"
+    measures = [plausibility(*pair) for pair in zip(images, maps, strict=True)]
+
+    def mean(name: str) -> float:
+        values = [m[name] for m in measures if np.isfinite(m[name])]
+        return float(np.mean(values)) if values else math.nan
+
+    if mean("two_values") > _TWO_VALUES:
+        return f"{mean('two_values'):.0%} of the pixels have one of two values"
+    if mean("ground_rises") < _GROUND_RISES:
+        return "the road does not come nearer towards the bottom of the image"
+    if mean("brightness") > _BRIGHTNESS:
+        return f"disparity follows brightness (correlation {mean('brightness'):.2f})"
+    holes = depth_health(maps).holes
+    return f"{holes:.0%} of the lower image is infinitely far" if holes > MAX_HOLES else ""
 
 
 def _small(disparity: Disparity) -> NDArray[np.float64]:

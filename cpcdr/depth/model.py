@@ -1,7 +1,7 @@
 """The depth model: depth and pose networks, intrinsics, and the loss that trains them."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,41 +13,80 @@ from cpcdr.depth.learned_intrinsics import ASSUMED, LearnedIntrinsics
 from cpcdr.depth.networks import DepthNet, empty_street
 from cpcdr.depth.photometric import Photometric, photometric_loss, smoothness
 from cpcdr.depth.pose import PoseNet
+from cpcdr.depth.prior import ambiguity, prior_loss
+from cpcdr.depth.street_net import StreetNet
 from cpcdr.geometry import invert_pose, pose_matrix
 
 _GAP_WEIGHT, _UNIT_WEIGHT, _CENTRE_WEIGHT = 0.2, 0.1, 0.5
 """Weights of three loss terms: distance of predicted from aligned motions, drift of the depth
 scale, and squared offset of a learned principal point in image sizes, which rotation and lateral
 translation could otherwise compensate."""
+_ADVANCE = 0.6
+"""Forward motion from frame to frame at the start of training, in units of depth."""
 
 
 class Reconstruction(NamedTuple):
     """A batch's current frames, reconstructed from their neighbours.
 
     Attributes:
-        disparities: [B, 1, H/2^s, W/2^s] for s = 0..3.
+        disparities: [B, 1, H/2^s, W/2^s] for s = 0..3, or for s = 0 alone.
+        camera: intrinsics [B, 4].
         gap: distance of the predicted motions from the ones used, a scalar.
         poses: [2, B, 4, 4], the motions used, to the previous and to the next frame.
     """
 
     disparities: list[Tensor]
+    camera: Tensor
     photometric: Photometric
     gap: Tensor
     poses: Tensor
 
 
 class DepthModel(nn.Module):
-    """Depth and pose networks, trained on triplets of frames."""
+    """Depth and pose networks, trained on triplets of frames.
 
-    def __init__(self, config: DepthConfig) -> None:
+    Args:
+        street_channels: of the network that ``config.start`` names, unless it is ``scratch``.
+
+    Attributes:
+        prior: a network that knows depth already, in a tuple: it is neither trained nor stored.
+    """
+
+    def __init__(self, config: DepthConfig, street_channels: int = StreetNet.CHANNELS) -> None:
         super().__init__()
         self.config = config
         self.compiles = False
-        self.depth = DepthNet(config.backbone, config.channels)
-        self.pose = PoseNet(
-            config.channels, advance=0.6 * sum(config.spacing) / len(config.spacing)
-        )
+        if config.start == "scratch":
+            self.depth: nn.Module = DepthNet(config.backbone, config.channels)
+        else:
+            self.depth = StreetNet(street_channels)
+        spacing = config.spacing or (1,)
+        self.pose = PoseNet(config.channels, advance=_ADVANCE * sum(spacing) / len(spacing))
         self.intrinsics = LearnedIntrinsics() if config.intrinsics == "learn" else None
+        self.prior: tuple[StreetNet, ...] = ()
+        if config.prior:
+            self.register_buffer("prior_weight", torch.tensor(config.prior))
+
+    def start_from(self, network: StreetNet) -> None:
+        """Take a network as the prior, and its weights unless ``config.start`` is ``scratch``."""
+        if isinstance(self.depth, StreetNet):
+            self.depth.load_state_dict(network.state_dict())
+        frozen = network.eval().requires_grad_(False)
+        self.prior = (frozen.to(memory_format=torch.channels_last),)
+
+    def raise_prior(self, factor: float) -> None:
+        """Multiply the prior's weight."""
+        self._prior_weight().mul_(factor)
+
+    def _prior_weight(self) -> Tensor:
+        return self.get_buffer("prior_weight")
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but a network that was trained before keeps its normalisation."""
+        super().train(mode)
+        if isinstance(self.depth, StreetNet):
+            self.depth.eval()
+        return self
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """``torch.compile`` the networks and, separately, the parts of the loss.
@@ -67,19 +106,18 @@ class DepthModel(nn.Module):
 
         Returns:
             ``loss``; ``photometric`` (mean reprojection error) and ``identity`` (error of identity
-            reprojection); ``smoothness``; ``automask_share`` (fraction of pixels explained best by
-            motion); ``mean_disparity`` and ``disparity_spread`` (standard deviation / mean, near 0
-            after a collapse); with alignment, ``motion_gap`` of the pose network; with learned
+            reprojection); ``smoothness``; with a prior, ``prior``, the weighted distance from it,
+            and ``ambiguity``, the mean weight; ``automask_share`` (fraction of pixels explained
+            best by motion); ``mean_disparity`` and ``disparity_spread`` (standard deviation /
+            mean, near 0 after a collapse); with alignment, ``motion_gap`` of the pose network;
+            with learned
             intrinsics, ``focal`` in image widths and ``turning``, the fraction of triplets with
             enough rotation to constrain it.
         """
-        disparities, photometric, gap, poses = self.reconstruct(batch)
-        current = batch["images"][:, 1]
-        smooth = current.new_zeros(())
-        for scale, disparity in enumerate(disparities):
-            image = functional.interpolate(current, size=disparity.shape[2:], mode="area")
-            smooth = smooth + smoothness(disparity, image) / 2**scale
-        smooth = smooth / len(disparities)
+        made = self.reconstruct(batch)
+        disparities, photometric = made.disparities, made.photometric
+        known = self.known_disparity(batch["images"][:, 1], batch["intrinsics"][:, 0])
+        smooth = _roughness(disparities, batch["images"][:, 1], known)
         finest = disparities[0].detach()
         loss = photometric.loss + self.config.smoothness * smooth
         metrics = {
@@ -91,18 +129,32 @@ class DepthModel(nn.Module):
             "mean_disparity": finest.mean(),
             "disparity_spread": (finest.std(dim=(2, 3)) / finest.mean(dim=(2, 3))).mean(),
         }
+        if known is not None:
+            weight = ambiguity(batch["images"][:, 1], finest[:, 0], made.poses, made.camera)
+            weight = torch.where(photometric.mask, weight, 1.0)
+            distance, drift = prior_loss(disparities[0][:, 0], known[:, 0], weight)
+            metrics["loss"] = loss + self._prior_weight() * distance + _UNIT_WEIGHT * drift
+            metrics |= {"prior": distance.detach(), "ambiguity": weight.mean()}
+        elif self.config.alignment_steps:
+            metrics["loss"] = loss + _UNIT_WEIGHT * _drift(disparities[0])
         if self.config.alignment_steps:
-            metrics["loss"] = loss + _GAP_WEIGHT * gap + _UNIT_WEIGHT * _drift(disparities[0])
-            metrics["motion_gap"] = gap.detach()
+            metrics["loss"] = metrics["loss"] + _GAP_WEIGHT * made.gap
+            metrics["motion_gap"] = made.gap.detach()
         if self.intrinsics is not None:
             metrics["loss"] = metrics["loss"] + _CENTRE_WEIGHT * self.intrinsics.off_centre()
             metrics["focal"] = self.intrinsics.log_focal.detach().exp()
-            metrics["turning"] = self.intrinsics.rotating(poses).float().mean()
+            metrics["turning"] = self.intrinsics.rotating(made.poses).float().mean()
         return metrics
 
     def reconstruct(self, batch: dict[str, Any], aligned: bool = True) -> Reconstruction:
         """The current frames from their neighbours, by predicted or by ``aligned`` motions."""
-        disparities = self.depth(batch["jittered"][:, 1])
+        disparities = self.disparities(batch["jittered"][:, 1], batch["intrinsics"][:, 0])
+        return self.reconstruct_by(disparities, batch, aligned)
+
+    def reconstruct_by(
+        self, disparities: list[Tensor], batch: dict[str, Any], aligned: bool = True
+    ) -> Reconstruction:
+        """`reconstruct` with given disparities."""
         poses = self._predicted_poses(batch["jittered"])
         # Half precision would shift reprojected points by whole pixels.
         with torch.autocast(poses.device.type, enabled=False):
@@ -112,12 +164,39 @@ class DepthModel(nn.Module):
             gap = poses.new_zeros(())
             if aligned and self.config.alignment_steps:
                 steps = self.config.alignment_steps
-                fitted = align(target, sources, full[:, 0], poses, camera, steps, self.compiles)
+                fitted = align(
+                    target, sources, full[:, 0], poses, camera, steps, self.compiles,
+                    batch.get("still"),
+                )  # fmt: skip
                 gap, poses = motion_gap(poses, fitted), fitted
                 if self.intrinsics is not None:
                     poses, camera = self.intrinsics.gate_gradients(fitted, camera)
             photometric = photometric_loss(target, sources, full, poses, camera, self.compiles)
-        return Reconstruction(disparities, photometric, gap, poses.detach())
+        return Reconstruction(disparities, camera, photometric, gap, poses.detach())
+
+    def disparities(self, images: Tensor, focal: Tensor) -> list[Tensor]:
+        """Disparities of images [B, 3, H, W], at four scales or at one: see `Reconstruction`.
+
+        Args:
+            focal: focal lengths [B] in pixels of these images.
+        """
+        if isinstance(self.depth, StreetNet):
+            return [self._metric(self.depth, images, focal)]
+        return list(self.depth(images))
+
+    def known_disparity(self, images: Tensor, focal: Tensor) -> Tensor | None:
+        """What the prior predicts, [B, 1, H, W], arguments as of `disparities`; None without it."""
+        if not self.prior:
+            return None
+        with torch.no_grad():
+            return self._metric(self.prior[0].to(images.device), images, focal)
+
+    def _metric(self, network: StreetNet, images: Tensor, focal: Tensor) -> Tensor:
+        """Disparity in 1/m; with learned intrinsics for the focal length that they start from."""
+        log_size = network(images).float()
+        if self.intrinsics is not None:
+            return log_size.exp() / (ASSUMED * images.shape[-1])
+        return log_size.exp() / focal[:, None, None, None]
 
     def sequence_motions(self, images: Tensor, intrinsics: Tensor) -> Tensor:
         """Motions from each of consecutive frames to the next, aligned by ``alignment_steps``.
@@ -138,7 +217,7 @@ class DepthModel(nn.Module):
                 "flipped": torch.zeros(len(first), dtype=torch.bool, device=images.device),
             }
         )
-        disparity = self.depth(first)[0][:, 0]
+        disparity = self.disparities(first, intrinsics[:-1, 0])[0][:, 0]
         steps = self.config.alignment_steps
         return align(first, second[None], disparity, poses, camera, steps)[0]
 
@@ -171,6 +250,18 @@ class DepthModel(nn.Module):
         if self.intrinsics is None:
             return batch["intrinsics"]
         return self.intrinsics(batch["images"], batch["flipped"])
+
+
+def _roughness(disparities: list[Tensor], image: Tensor, known: Tensor | None) -> Tensor:
+    """Edge-aware smoothness of disparity, or of its ratio to a known one, over the scales."""
+    total = image.new_zeros(())
+    for scale, disparity in enumerate(disparities):
+        size = disparity.shape[2:]
+        small = functional.interpolate(image, size=size, mode="area")
+        if known is not None:
+            disparity = disparity / functional.interpolate(known, size=size, mode="area")
+        total = total + smoothness(disparity, small) / 2**scale
+    return total / len(disparities)
 
 
 def _drift(disparity: Tensor) -> Tensor:

@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
-from cpcdr.depth.batches import image_batch, infer_by_size
+from cpcdr.depth.batches import focal_lengths, image_batch, infer_by_size
 from cpcdr.depth.camera import LearnedCamera
-from cpcdr.depth.config import DepthConfig
+from cpcdr.depth.config import PUBLISHED, DepthConfig
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.source import DepthError, Disparity, check_disparity
 from cpcdr.frames.frame import Frame
+from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.device import default_device
@@ -32,14 +34,21 @@ def load_depth_network(folder: Path | str) -> DepthModel:
         spacing = options.pop("spacing", 1)  # YAML holds a list or one number, not a tuple
         spacing = (spacing,) if isinstance(spacing, int) else tuple(spacing)
         options["spacing"] = list(spacing)
-        config = overlay(DepthConfig(), options, str(Path(folder) / "config.yaml"))
-        model = load_module(lambda: DepthModel(config), weights)
-    except (RuntimeError, TypeError) as error:
+        # A configuration without ``start`` is one of training from scratch.
+        config = overlay(PUBLISHED, options, str(Path(folder) / "config.yaml"))
+        channels = _street_channels(weights) if config.start != "scratch" else 0
+        model = load_module(lambda: DepthModel(config, channels), weights)
+    except (RuntimeError, TypeError, KeyError) as error:
         raise InputError(
             f"{folder}: the weights do not fit the network in config.yaml; give an "
             "unmodified checkpoint folder of depth training."
         ) from error
     return model.eval()
+
+
+def _street_channels(weights: dict[str, Tensor]) -> int:
+    """Channels of the network that a training started from, by its last layer."""
+    return 2 * weights["depth.head.weight"].shape[1]
 
 
 def learned_camera(model: DepthModel) -> LearnedCamera | None:
@@ -97,7 +106,9 @@ class Network:
         pixels = image_batch(frames, size, device)
         # Half precision where it is fast; the network's last step is float32 regardless.
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            disparities = self._model.depth(pixels)[0].float()
+            focal = focal_lengths(frames, size, device)
+            disparities = self._model.disparities(pixels, focal)[0].float()
+            disparities = disparities.clamp(MIN_DISPARITY, 1.0)
         return [
             functional.interpolate(d[None], f.image.shape[:2], mode="bilinear")[0, 0].cpu().numpy()
             for d, f in zip(disparities, frames, strict=True)

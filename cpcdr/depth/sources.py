@@ -43,9 +43,9 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
 
         return Network(spec, _existing_folder(kind, argument))
     if kind == "street":
-        from cpcdr.depth.street import PACKAGED, Street
+        from cpcdr.depth.street import Street, street_file
 
-        return Street(spec, Path(argument).expanduser().absolute() if argument else PACKAGED)
+        return Street(spec, street_file(spec))
     if kind == "stereo" and not argument:
         from cpcdr.depth.stereo import Stereo
 

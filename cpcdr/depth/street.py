@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cpcdr.depth.batches import image_batch, infer_by_size
+from cpcdr.depth.batches import focal_lengths, image_batch, infer_by_size
 from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.depth.street_net import StreetNet
 from cpcdr.frames.frame import Frame
@@ -29,6 +29,12 @@ def save_street_network(path: Path, network: StreetNet) -> None:
     weights = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
     write_atomic(path, save(tensors, {"street": json.dumps({"channels": network.channels})}))
+
+
+def street_file(spec: str) -> Path:
+    """The file of weights that ``street`` or ``street:FILE`` names; the packaged one by default."""
+    argument = spec.partition(":")[2]
+    return Path(argument).expanduser().absolute() if argument else PACKAGED
 
 
 def load_street_network(path: Path) -> StreetNet:
@@ -98,9 +104,7 @@ class Street:
         pixels = image_batch(frames, size, device)
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             log_size = self._network(pixels)[:, 0]
-        # f/z in the image that the network got, over the focal length there.
-        focal = [float(f.intrinsics[0]) * size[1] / f.image.shape[1] for f in frames]
-        disparity = log_size.exp() / torch.tensor(focal, device=device)[:, None, None]
+        disparity = log_size.exp() / focal_lengths(frames, size, device)[:, None, None]
         maps = disparity.clamp(MIN_DISPARITY, 1.0).cpu().numpy()
         return [
             np.asarray(cv2.resize(d, f.image.shape[1::-1], interpolation=cv2.INTER_LINEAR))

@@ -26,7 +26,10 @@ class StreetNet(nn.Module):
         channels: of the encoder's first layer.
     """
 
-    def __init__(self, channels: int = 24) -> None:
+    CHANNELS = 24
+    """Of the network in this package."""
+
+    def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()
         self.channels = channels
         self.encoder = Encoder("resnet18", channels)

@@ -20,6 +20,12 @@ from cpcdr.frames.frame import FrameRef, FrameSource
 from cpcdr.frames.reader import FrameReader
 from cpcdr.runtime.errors import FrameError, InputError
 
+_PARALLAX, _WIDEST = 0.015, 5
+"""Flow between neighbours of a triplet to aim at, as a fraction of the image width, and the most
+frames that they may lie apart."""
+_RUN, _SHORTEST_RUN = 8, 4
+"""Most and fewest neighbouring triplets to check on."""
+
 Triplet = tuple[FrameRef, FrameRef, FrameRef]
 """Previous, current and next frame."""
 
@@ -33,17 +39,20 @@ class TripletScan:
         static: number of triplets skipped for lack of motion.
         short: sequences too short for a triplet.
         rejected: (frame_id, reason) of unreadable frames.
+        spacing: frames between neighbours of a triplet.
     """
 
     triplets: tuple[Triplet, ...]
     static: int
     short: tuple[str, ...]
     rejected: tuple[tuple[str, str], ...]
+    spacing: tuple[int, ...]
 
     def summary(self) -> str:
         """One sentence for the log."""
         return (
-            f"{len(self.triplets)} triplets; skipped {self.static} without motion, "
+            f"{len(self.triplets)} triplets of frames {' and '.join(map(str, self.spacing))} "
+            f"apart; skipped {self.static} without motion, "
             f"{len(self.short)} sequences too short, "
             f"{len(self.rejected)} unreadable frames."
         )
@@ -70,18 +79,19 @@ def refuse_single_frames(source: FrameSource, spacing: Sequence[int]) -> None:
         InputError: no sequence has three frames one of the spacings apart.
     """
     short = []
+    spacing = tuple(spacing) or (1,)
     for name, refs in sequences(source):
         if _triplet_positions(refs, spacing):
             return
         short.append(name)
-    raise InputError(_no_triplets(source, TripletScan((), 0, tuple(short), ()), spacing))
+    raise InputError(_no_triplets(source, TripletScan((), 0, tuple(short), (), spacing)))
 
 
 def find_triplets(
     source: FrameSource,
     motions: Iterable[FrameMotion],
     min_motion: float,
-    spacing: Sequence[int] = (1,),
+    spacing: Sequence[int] = (),
 ) -> TripletScan:
     """Every triplet of frames a spacing apart with motion, never across two sequences.
 
@@ -89,6 +99,7 @@ def find_triplets(
         motions: of all its frames, in any order.
         min_motion: least flow between two neighbouring frames from a triplet's first to its last,
             as a fraction of the image width.
+        spacing: frames between neighbours of a triplet; none: chosen by `motion_spacing`.
 
     Raises:
         InputError: no triplet is left.
@@ -97,6 +108,11 @@ def find_triplets(
     for motion in motions:  # frames where two runs meet come twice, once without flow
         if motion.frame_id not in by_frame or not math.isnan(motion.flow):
             by_frame[motion.frame_id] = motion
+    chosen = tuple(spacing)
+    if not chosen:
+        chosen = motion_spacing([m.flow for m in by_frame.values() if m.flow >= min_motion])
+        if not any(_triplet_positions(refs, chosen) for _, refs in sequences(source)):
+            chosen = (1,)  # too short for more
     triplets: list[Triplet] = []
     static = 0
     short: list[str] = []
@@ -104,7 +120,7 @@ def find_triplets(
     for name, refs in sequences(source):
         reasons = [(ref.frame_id, by_frame[ref.frame_id].reason) for ref in refs]
         rejected += [(frame_id, reason) for frame_id, reason in reasons if reason]
-        rows = _triplet_positions(refs, spacing)
+        rows = _triplet_positions(refs, chosen)
         if not rows:
             short.append(name)
         for first, middle, last in rows:
@@ -115,10 +131,37 @@ def find_triplets(
             moves = any(flow >= min_motion for flow in flows)
             static += not moves
             triplets += [row] * moves
-    scan = TripletScan(tuple(triplets), static, tuple(short), tuple(rejected))
+    scan = TripletScan(tuple(triplets), static, tuple(short), tuple(rejected), chosen)
     if not triplets:
-        raise InputError(_no_triplets(source, scan, spacing))
+        raise InputError(_no_triplets(source, scan))
     return scan
+
+
+def motion_spacing(flows: Sequence[float]) -> tuple[int, ...]:
+    """Spacings that give triplets enough parallax, and half of that, by the flow between frames.
+
+    >>> motion_spacing([0.02]), motion_spacing([0.004, 0.005, 0.004]), motion_spacing([])
+    ((1,), (2, 4), (1,))
+    """
+    typical = float(np.median(flows)) if len(flows) else _PARALLAX
+    wide = int(np.clip(round(_PARALLAX / max(typical, 1e-6)), 1, _WIDEST))
+    return (wide,) if wide == 1 else (max(1, wide // 2), wide)
+
+
+def held_out(triplets: Sequence[Triplet]) -> tuple[list[Triplet], list[Triplet]]:
+    """Triplets to train on, and some to check on that share no frame with them.
+
+    The latter are about a tenth, in one run or two of up to 16; none of fewer than 40. Short runs
+    would cost more of the others, since triplets overlap.
+    """
+    runs = 2 if len(triplets) >= 20 * _RUN else 1
+    length = min(_RUN, len(triplets) // (10 * runs))
+    if length < _SHORTEST_RUN:
+        return list(triplets), []
+    starts = np.linspace(0, len(triplets), runs + 2, dtype=int)[1:-1]
+    held = [triplets[i] for start in starts for i in range(start, start + length)]
+    frames = {ref for triplet in held for ref in triplet}
+    return [t for t in triplets if not frames & {*t}], held
 
 
 def measure_here(source: FrameSource, reader: FrameReader, threads: int) -> Iterator[FrameMotion]:
@@ -188,7 +231,7 @@ def _half_size_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return half.astype(np.uint8, copy=False)
 
 
-def _no_triplets(source: FrameSource, scan: TripletScan, spacing: Sequence[int]) -> str:
+def _no_triplets(source: FrameSource, scan: TripletScan) -> str:
     if scan.static:
         return (
             f"{source.spec}: all {scan.static} triplets of frames show no motion: depth is "
@@ -200,9 +243,9 @@ def _no_triplets(source: FrameSource, scan: TripletScan, spacing: Sequence[int])
             f"{source.spec}: no three consecutive frames are readable; {len(scan.rejected)} frames "
             f"cannot be read, first error: {frame_id}: {reason}"
         )
-    if min(spacing) > 1:
+    if min(scan.spacing) > 1:
         return (
-            f"{source.spec}: no sequence has three frames {min(spacing)} apart: give longer "
+            f"{source.spec}: no sequence has three frames {min(scan.spacing)} apart: give longer "
             "recordings, a lower --depth.spacing, or every frame of them (--options.stride 1, "
             "--options.limit 0)."
         )

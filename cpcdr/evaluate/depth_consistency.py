@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.depth.plausibility import LEAST
+from cpcdr.depth.ransac import fit_most
 from cpcdr.depth.source import Disparity
-from cpcdr.evaluate.depth_plausibility import LEAST
-from cpcdr.evaluate.ransac import fit_most
 
 _LEAST_SIDE = 16
 """Fewest rows and columns for optical flow."""

@@ -29,7 +29,8 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
     sums, pixels = np.zeros(3), 0
     rows: list[list[NDArray[np.uint8]]] = []
     for batch in task.plain_batches(torch.device("cpu")):
-        disparities, photometric, *_ = model.reconstruct(batch, aligned=False)
+        made = model.reconstruct(batch, aligned=False)
+        photometric = made.photometric
         aligned = model.reconstruct(batch).photometric
         sums += [float(e.sum()) for e in (photometric.error, photometric.identity, aligned.error)]
         pixels += photometric.error.numel()
@@ -37,7 +38,7 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
             image = (batch["images"][0, 1].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
             error = np.clip(photometric.error[0].numpy() / 0.5, 0, 1)
             mask = np.repeat(photometric.mask[0].numpy()[..., None] * np.uint8(255), 3, axis=2)
-            disparity = colour_disparity(disparities[0][0, 0].numpy())
+            disparity = colour_disparity(made.disparities[0][0, 0].numpy())
             rows.append([image, disparity, colour_disparity(error + 1e-6), mask])
     sheet = contact_sheet(rows, ["frame", "disparity", "reprojection error", "pixels used"])
     run.figure("photometry", sheet, out)

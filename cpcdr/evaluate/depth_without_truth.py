@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.depth.plausibility import ground, plausibility
 from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.evaluate.depth_consistency import temporal_error
-from cpcdr.evaluate.depth_plausibility import ground, plausibility
 from cpcdr.frames import FrameRef, FrameSource, fit
 from cpcdr.frames.pick import spread
 from cpcdr.runtime.errors import FrameError, InputError

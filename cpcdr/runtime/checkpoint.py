@@ -132,10 +132,24 @@ def write_checkpoint(
     return final
 
 
-def prune_checkpoints(root: Path, keep: int = 2) -> None:
-    """Delete all but the newest ``keep`` checkpoints, and damaged or half-written ones."""
+def best_checkpoint(root: Path) -> Path:
+    """The checkpoint that was best on held-out data; the newest where nothing was held out.
+
+    Raises:
+        InputError: there is none.
+    """
+    newest = newest_checkpoint(root)
+    if newest is None:
+        raise InputError(f"{root}: holds no checkpoint; run the training again.")
+    best = read_yaml(newest / CONFIG).get("best")
+    return step_folder(root, int(best["step"])) if best else newest
+
+
+def prune_checkpoints(root: Path, best: int = 0, keep: int = 2) -> None:
+    """Delete all but the newest ``keep`` checkpoints and the ``best`` one, and damaged ones."""
     for old in sorted(root.glob("step-????????"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != step_folder(root, best):
+            shutil.rmtree(old, ignore_errors=True)
     for left in (*root.glob(".step-*.partial"), *root.glob(".step-*.damaged")):
         shutil.rmtree(left, ignore_errors=True)
 

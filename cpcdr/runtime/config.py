@@ -166,7 +166,8 @@ def _converted_tuple(old: tuple[Any, ...], value: Any, hint: Any, where: str) ->
     any_length = Ellipsis in typing.get_args(hint)
     if not isinstance(value, list | tuple) or (len(value) != len(old) and not any_length):
         raise InputError(f"{where} must be a list of {len(old)} values, not {shown(value)}.")
-    return tuple(_converted(old[0], item, type(old[0]), where) for item in value)
+    example = old[0] if old else typing.get_args(hint)[0]()
+    return tuple(_converted(example, item, type(example), where) for item in value)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
-from cpcdr.depth.config import TINY, DepthConfig, StreetConfig
+from cpcdr.depth.config import SMALL as SMALL_DEPTH
+from cpcdr.depth.config import DepthConfig, StreetConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import SMALLEST_SIDE, ModelConfig, check_size
@@ -70,17 +71,22 @@ class TrainConfig(OptimiserConfig):
         steps: optimiser steps in all; 0 takes ``epochs``.
         log_every: steps between two lines of metrics.
         checkpoint_every: steps between two checkpoints; 0: once an epoch.
+        patience: checkpoints without improvement on held-out frames after which training stops;
+            0: never.
     """
 
     epochs: int = 25
     steps: int = 0
     log_every: int = 10
     checkpoint_every: int = 0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.epochs, self.log_every) < 1 or self.steps < 0:
-            raise InputError("epochs and log_every must be at least 1, and steps at least 0.")
+        if min(self.epochs, self.log_every) < 1 or min(self.steps, self.patience) < 0:
+            raise InputError(
+                "epochs and log_every must be at least 1, steps and patience at least 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -289,8 +295,12 @@ class TrainDepthConfig:
     @staticmethod
     def presets() -> dict[str, TrainDepthConfig]:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        train = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
-        return {"small": TrainDepthConfig(depth=TINY, train=train), "paper": TrainDepthConfig()}
+        train = TrainConfig(steps=300, optimizer="adamw", lr=3e-3, checkpoint_every=30, patience=4)
+        published = DepthConfig("scratch", height=192, width=640)
+        return {
+            "small": TrainDepthConfig(depth=SMALL_DEPTH, train=train),
+            "paper": TrainDepthConfig(depth=published),
+        }
 
 
 @dataclass(frozen=True)

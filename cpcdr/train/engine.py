@@ -12,6 +12,7 @@ import torch
 
 from cpcdr.runtime.checkpoint import (
     CONFIG,
+    best_checkpoint,
     newest_checkpoint,
     publish_checkpoint,
     read_state,
@@ -87,10 +88,9 @@ def train(
             result = _train_on_ray(task, config, engine, out)
     if result["alarm"]:
         raise InputError(f"{out}: {result['alarm']}")
-    newest = newest_checkpoint(out / "checkpoints")
-    assert newest is not None, "a finished training has a checkpoint"
-    read_state(newest)
-    publish_checkpoint(newest, final)
+    best = best_checkpoint(out / "checkpoints")
+    read_state(best)
+    publish_checkpoint(best, final)
     return final
 
 

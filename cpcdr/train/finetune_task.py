@@ -119,6 +119,10 @@ class FinetuneTask:
     def after_step(self, model: nn.Module) -> None:
         """Nothing to do."""
 
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Nothing is held out."""
+        return {}
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         """Labels hold a network in place."""
         return ""

@@ -86,12 +86,13 @@ def train_loop(
         ``step``, and ``alarm``: a sentence if the training had to stop, else ``""``.
     """
     session = _Session(task, config, out, reporter, leaving)
-    first = together(session.resume)
-    for step in range(first, session.total):
+    step = together(session.resume)
+    while step < session.total and not session.is_stale(step):
         alarm = session.step(step)
         if alarm:
             return {"step": step, "alarm": alarm}
-    return {"step": session.total, "alarm": ""}
+        step += 1
+    return {"step": step, "alarm": ""}
 
 
 class _Session:
@@ -121,6 +122,7 @@ class _Session:
         self.batches: Iterator[dict[str, Any]] = iter(())
         self.sums: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
+        self.best: dict[str, float] = {"step": 0, "held_out": math.inf}
         self.count, self.waited, self.since = 0, 0.0, time.perf_counter()
 
     def _wrap(self) -> nn.Module:
@@ -156,6 +158,7 @@ class _Session:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             step = int(values["step"])
+            self.best = values.get("best", self.best)
         if self.reporter.rank == 0:
             cut_history(self.out / "history.jsonl", step)
         return step
@@ -169,11 +172,28 @@ class _Session:
         saves = done % self.every == 0 or done == self.total
         # A line of metrics never spans a checkpoint, so that a resumed history is the same.
         if saves or done % self.config.log_every == 0:
-            alarm = self._log(step)
+            alarm = self._log(step, self._validate(done) if saves else {})
             saves = saves or self._has_notice()
         if saves and not alarm:
             alarm = self._checkpoint(done)
         return alarm
+
+    def is_stale(self, step: int) -> bool:
+        """Whether held-out data has seen no improvement for ``patience`` checkpoints."""
+        patience = self.config.patience * self.every
+        return bool(patience) and step - self.best["step"] >= patience and self.best["step"] > 0
+
+    def _validate(self, done: int) -> dict[str, float]:
+        metrics = self.task.validate(self.model)
+        if metrics and self.reporter.world_size > 1:  # all ranks go on or stop together
+            values = torch.tensor(list(metrics.values()), device=self.reporter.device)
+            mean = sum_over_ranks(values) / self.reporter.world_size
+            metrics = dict(zip(metrics, mean.tolist(), strict=True))
+        if metrics.get("restarted"):
+            self.optimizer.state.clear()
+        if metrics.get("held_out", math.inf) < self.best["held_out"]:
+            self.best = {"step": done, "held_out": metrics["held_out"]}
+        return metrics
 
     def _has_notice(self) -> bool:
         """Whether a machine is about to go, the first time that this is known."""
@@ -225,7 +245,7 @@ class _Session:
         self.waited += time.perf_counter() - start
         return batch
 
-    def _log(self, step: int) -> str:
+    def _log(self, step: int, validation: dict[str, float]) -> str:
         """Mean metrics since the last line, over all ranks, into the history and the progress."""
         names = sorted(self.sums)
         values = torch.stack([self.sums[name].reshape(()) for name in names]) / self.count
@@ -241,7 +261,7 @@ class _Session:
             row["gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self.sums, self.count, self.waited, self.since = {}, 0, 0.0, time.perf_counter()
         epoch = (step + 1) * self.config.accumulate / self.per_epoch
-        line = {"step": step + 1, "epoch": epoch, **row}
+        line = {"step": step + 1, "epoch": epoch, **row, **validation}
         if self.reporter.rank == 0:
             append_history(self.out / "history.jsonl", line)
             write_atomic(
@@ -278,8 +298,10 @@ class _Session:
                 "metrics": self.last,
             }
             config |= {"workers": self.reporter.world_size, "precision": self.precision}
+            if self.best["step"]:
+                config |= {"best": self.best}
             write_checkpoint(root, done, config, self.model.state_dict(), state)
-            prune_checkpoints(root)
+            prune_checkpoints(root, int(self.best["step"]))
         except OSError as error:  # a full disk, a used up quota
             return (
                 f"the checkpoint of step {done} cannot be written ({error.strerror}); make room "

@@ -123,6 +123,10 @@ class PretrainTask:
         assert isinstance(model, PretrainModule)
         model.network.normalise_prototypes()
 
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Nothing is held out."""
+        return {}
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         """Features have collapsed where every sample prefers one and the same prototype."""
         if done < 0.1 or metrics["prototypes_used"] * self.model.prototypes >= 2:

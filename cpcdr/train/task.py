@@ -47,6 +47,13 @@ class Task(Protocol):
     def after_step(self, model: nn.Module) -> None:
         """Called on the bare module after each optimiser step (prototype normalisation)."""
 
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics on held-out data before each checkpoint, on every rank; empty if there is none.
+
+        ``held_out`` is what the best checkpoint has least of. A task may mend the model here, and
+        says so by ``restarted`` 1: the optimiser then forgets its moments.
+        """
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         """A sentence if these metrics, after the fraction ``done`` of training, show that it cannot
         succeed; else ``""``. The loop itself stops where the loss is not finite."""

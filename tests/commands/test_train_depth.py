@@ -8,13 +8,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
 
 from cpcdr.commands.train_depth import _report_camera, train_depth
 from cpcdr.depth.camera import LearnedCamera
+from cpcdr.depth.config import SMALL
 from cpcdr.depth.network import load_depth_network
+from cpcdr.depth.sources import open_depth
+from cpcdr.depth.street import PACKAGED, load_street_network, save_street_network
 from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.runtime.checkpoint import read_checkpoint, read_state, write_checkpoint
 from cpcdr.runtime.errors import InputError
@@ -142,4 +146,69 @@ def test_other_options_or_frames_are_another_training(tmp_path: Path) -> None:
     assert elsewhere["config_hash"] != first["config_hash"]
     (tmp_path / "drive" / "2.jpg").write_bytes((tmp_path / "drive" / "3.jpg").read_bytes())
     with pytest.raises(InputError, match=r"a training with other settings: .*inputs\.frames"):
+        train_depth(settings)
+
+
+def from_the_package(folder: Path, start: str = "street", lr: float = 1e-3) -> TrainDepthConfig:
+    """A few steps on a short drive, from the network in the package."""
+    drive = "synthetic:seed=5,streets=1,frames=44,height=64,width=128"
+    return TrainDepthConfig(
+        frames=drive,
+        out=folder,
+        depth=replace(SMALL, start=start, channels=8, batch_size=2, height=64, width=128),
+        train=TrainConfig(steps=4, optimizer="adamw", lr=lr, checkpoint_every=2),
+        engine=EngineConfig("local"),
+        tracking=TrackingConfig("none"),
+    )
+
+
+@pytest.mark.parametrize("lr", [1e-3, 0.3])
+def test_the_better_of_start_and_training_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lr: float
+) -> None:
+    result = train_depth(from_the_package(tmp_path / "run", lr=lr))
+    model = load_depth_network(result["checkpoint"])
+    start = load_street_network(PACKAGED).state_dict()
+    same = all(torch.equal(value, start[name]) for name, value in model.depth.state_dict().items())
+    assert same == (result["kept"] == "start")
+    assert (result["held_out"] < 1) == (result["kept"] == "trained")
+    printed = capsys.readouterr().out
+    assert "On held-out frames" in printed and "Trained at 128×64 pixels" in printed
+    if lr == 0.3:  # that ruins any network
+        assert same and "the network it started from is no worse" in printed
+    again = train_depth(from_the_package(tmp_path / "run", lr=lr))
+    unlike = ("seconds", "seconds_per_step", "data_wait_fraction", "run_id")
+    assert all(again[name] == value for name, value in result.items() if name not in unlike)
+
+
+def test_a_checkpoint_sees_what_the_package_sees(tmp_path: Path) -> None:
+    """Before any training, at the network's own size, in metres of the frame's camera."""
+    task = DepthTask(
+        from_the_package(tmp_path).depth,
+        open_frames("synthetic:seed=5,streets=1,frames=3,height=64,width=128"),
+    )
+    values = {"kind": "depth", "config": task.config()}
+    folder = write_checkpoint(tmp_path, 1, values, task.build().state_dict(), {})
+    frame = task.source.read(task.source.refs()[1])
+    (seen,) = open_depth(f"network:{folder}")([frame])
+    network = load_street_network(PACKAGED)
+    with torch.no_grad():
+        pixels = torch.from_numpy(frame.image).permute(2, 0, 1)[None] / 255
+        expected = network(pixels)[0, 0].exp() / float(frame.intrinsics[0])
+    assert np.abs(np.log(seen / expected.clamp(0.005, 1).numpy())).max() < 1e-3
+
+
+def test_other_weights_to_start_from_are_another_training(tmp_path: Path) -> None:
+    file = tmp_path / "own.safetensors"
+    network = load_street_network(PACKAGED)
+    save_street_network(file, network)
+    settings = from_the_package(tmp_path / "run", f"street:{file}")
+    first = train_depth(settings)
+    file.unlink()
+    with pytest.raises(InputError, match=r"own\.safetensors"):
+        train_depth(settings)
+    assert load_depth_network(first["checkpoint"]).config.start == f"street:{file}"
+    torch.nn.init.zeros_(network.head.weight)
+    save_street_network(file, network)
+    with pytest.raises(InputError, match=r"a training with other settings: .*inputs\.start"):
         train_depth(settings)

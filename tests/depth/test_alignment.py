@@ -75,6 +75,20 @@ def test_a_brightness_change_does_not_move_the_camera():
     assert float((aligned - truth).abs().max()) < 0.03
 
 
+def test_what_stands_still_in_the_picture_does_not_hold_the_camera():
+    scene = street()
+    truth = scene.pop("poses")
+    start = perturbed(truth, 0)
+    # The lower half is the camera's own bonnet, with strong reflections of the world.
+    bonnet = scene["target"][:, :, 48:].clone()
+    scene["sources"][:, :, :, 48:] = bonnet
+    still = torch.zeros(3, 96, 192, dtype=torch.bool)
+    still[:, 48:] = True
+    told = motion_gap(align(**scene, poses=start, still=still), truth)
+    assert told < 0.5 * motion_gap(align(**scene, poses=start), truth)
+    assert told < 0.3 * motion_gap(start, truth)
+
+
 def test_poses_stay_without_structure_or_overlap():
     scene = street()
     grey = {**scene, "target": torch.full_like(scene["target"], 0.5)}

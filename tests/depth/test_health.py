@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cpcdr.depth.health import depth_health, measure_health, training_warnings
+from cpcdr.depth.health import collapse, depth_health, measure_health, training_warnings
 from cpcdr.runtime.errors import FrameError
 
 SLOPE = np.linspace(0.01, 0.3, 64, dtype=np.float32)[:, None] * np.ones((1, 128), np.float32)
@@ -66,3 +66,28 @@ def test_a_training_that_failed(metrics: dict[str, float], words: str) -> None:
     assert words in warning
     assert training_warnings({"photometric": 0.1, "identity": 0.2, "disparity_spread": 0.5}) == []
     assert training_warnings({}) == []
+
+
+def seen(maps: list[np.ndarray]) -> list[np.ndarray]:
+    """Images of noise, which no map follows."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (*m.shape, 3), np.uint8) for m in maps]
+
+
+def test_a_collapse_is_told_by_its_kind() -> None:
+    good = [street(i) for i in range(8)]
+    assert collapse(seen(good), good) == ""
+    assert "not finite" in collapse(seen(good), [m * np.float32(np.inf) for m in good])
+    two = [np.where(m > 0.1, 0.6, 0.006).astype(np.float32) for m in good]
+    assert "one of two values" in collapse(seen(two), two)
+    upside_down = [np.ascontiguousarray(m[::-1]) for m in good]
+    assert "does not come nearer" in collapse(seen(upside_down), upside_down)
+    images = seen(good)
+    bright = [
+        m * np.exp(i[..., 0] / 80.0).astype(np.float32) for m, i in zip(good, images, strict=True)
+    ]
+    grey = [np.repeat(i[..., :1], 3, 2) for i in images]
+    assert "follows brightness" in collapse(grey, bright)
+    for disparity in good:
+        disparity[36:60, :50] = 0.005
+    assert "infinitely far" in collapse(seen(good), good)

@@ -13,8 +13,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cpcdr.depth.config import TINY
+from cpcdr.depth.config import SMALL, TINY
 from cpcdr.depth.model import DepthModel
+from cpcdr.depth.street_net import StreetNet
 
 META = torch.device("meta")
 
@@ -39,16 +40,20 @@ class OneDevice(TorchDispatchMode):
         return result
 
 
-def step(intrinsics):
-    config = replace(TINY, channels=8, height=64, width=96, batch_size=2, intrinsics=intrinsics)
+def step(intrinsics, start):
+    base = TINY if start == "scratch" else SMALL
+    config = replace(base, channels=8, height=64, width=96, batch_size=2, intrinsics=intrinsics)
     with META:
         model = DepthModel(config)
+        if start == "street":
+            model.start_from(StreetNet())
     images = torch.rand(2, 3, 3, 64, 96, device=META)
     batch = {
         "images": images,
         "jittered": images,
         "intrinsics": torch.rand(2, 4, device=META),
         "flipped": torch.zeros(2, dtype=torch.bool, device=META),
+        "still": torch.zeros(2, 64, 96, dtype=torch.bool, device=META),
     }
     with NoHostTensors(), OneDevice():
         model(batch)["loss"].backward()
@@ -56,8 +61,9 @@ def step(intrinsics):
 
 
 @pytest.mark.parametrize("intrinsics", ["known", "learn"])
-def test_a_training_step_never_waits_for_the_device(intrinsics, monkeypatch):
+@pytest.mark.parametrize("start", ["scratch", "street"])
+def test_a_training_step_never_waits_for_the_device(intrinsics, start, monkeypatch):
     # autocast does not support the "meta" device.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    model = step(intrinsics)
+    model = step(intrinsics, start)
     assert all(p.grad is not None for p in model.depth.parameters())

@@ -13,16 +13,18 @@ from plane_world import PlaneWorld
 
 from cpcdr.depth.alignment import align
 from cpcdr.depth.augment import apply_colour, colour_matrices, flip_horizontally
+from cpcdr.depth.config import SMALL as SMALL_START
 from cpcdr.depth.model import DepthModel, _drift
 from cpcdr.depth.motion_on_ray import measure_on_ray
 from cpcdr.depth.networks import empty_street
+from cpcdr.depth.street import PACKAGED, load_street_network
 from cpcdr.depth.triplets import find_triplets, measure_motion, runs_of_frames
 from cpcdr.frames import open_frames
 from cpcdr.frames.frame import FrameRef
 from cpcdr.frames.reader import FrameReader
 from cpcdr.geometry import pose_matrix
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.depth_task import TINY, DepthConfig, DepthTask
+from cpcdr.train.depth_task import TINY, DepthConfig, DepthTask, with_size
 
 CPU = torch.device("cpu")
 SMALL = replace(TINY, channels=8, height=64, width=128, batch_size=2)
@@ -164,7 +166,10 @@ def test_short_recordings_are_told_of_the_spacing():
         {"width": 32},
         {"batch_size": 0},
         {"spacing": (2, 0)},
-        {"spacing": ()},
+        {"start": "nowhere"},
+        {"start": "scratch:file"},
+        {"prior": -1.0},
+        {"height": 0},
         {"alignment_steps": -1},
     ],
 )
@@ -374,3 +379,97 @@ def test_motions_are_aligned_only_where_asked(task):
         assert (float(model.reconstruct(batch).gap) > 0) == gap
         assert float(model.reconstruct(batch, aligned=False).gap) == 0
         assert ("motion_gap" in model(batch)) == gap
+
+
+STREET = replace(SMALL_START, channels=8, height=64, width=128, batch_size=4, spacing=(1,))
+
+
+@pytest.fixture(scope="module")
+def started():
+    """A task that starts from the network in the package, with held-out triplets."""
+    return DepthTask(STREET, PlaneWorld(length=50))
+
+
+def test_training_starts_with_the_depth_of_the_package(started):
+    model = started.build().train()
+    street = load_street_network(PACKAGED)
+    batch = batches(started)[0]
+    focal = batch["intrinsics"][:, 0]
+    with torch.no_grad():
+        expected = street(batch["jittered"][:, 1]).exp() / focal[:, None, None, None]
+        (disparity,) = model.reconstruct(batch).disparities
+        torch.testing.assert_close(disparity, expected)
+        metrics = model(batch | {"jittered": batch["images"]})
+    assert float(metrics["prior"]) == pytest.approx(0, abs=1e-5)
+    assert 0 < float(metrics["ambiguity"]) < 1
+    assert "prior_weight" in model.state_dict()
+    assert not any("prior." in name for name in model.state_dict()), "the prior is not stored"
+
+
+def test_the_package_is_kept_apart_from_what_is_trained(started):
+    torch.manual_seed(0)
+    model = started.build().train()
+    before = [p.clone() for p in model.prior[0].parameters()]
+    statistics = [b.clone() for b in model.depth.buffers()]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(batches(started)[0])["loss"].backward()
+    optimizer.step()
+    assert all(torch.equal(*pair) for pair in zip(before, model.prior[0].parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(statistics, model.depth.buffers(), strict=True))
+    changed = zip(model.depth.parameters(), model.prior[0].parameters(), strict=True)
+    assert any(not torch.equal(*pair) for pair in changed)
+
+
+def test_held_out_frames_compare_the_network_with_its_start(started):
+    assert len(started.held_out) == 4 and len(started.trained) < len(started.scan.triplets) - 4
+    torch.manual_seed(0)
+    model = started.build().train()
+    metrics = started.validate(model)
+    assert metrics["held_out"] == pytest.approx(1) and metrics["restarted"] == 0
+    assert metrics["held_out_error"] == pytest.approx(metrics["held_out_prior"])
+    assert 0 < metrics["held_out_error"] <= metrics["held_out_identity"]
+    assert model.training and not model.depth.training
+    with torch.no_grad():  # a little nearer on one side: wrong, and no collapse
+        model.depth.head.bias += 0.7
+    assert started.validate(model)["held_out"] != pytest.approx(1, abs=1e-4)
+
+
+def test_a_collapse_restarts_with_a_stronger_prior(started):
+    model = started.build().train()
+    with torch.no_grad():
+        model.depth.head.weight.mul_(-3)  # far below, near above
+        model.depth.head.bias.mul_(-3)
+    metrics = started.validate(model)
+    assert metrics["restarted"] == 1 and metrics["held_out"] == 1
+    for name, value in load_street_network(PACKAGED).state_dict().items():
+        assert torch.equal(model.depth.state_dict()[name], value)
+    assert float(model.state_dict()["prior_weight"]) == pytest.approx(4 * STREET.prior)
+    assert started.validate(model)["restarted"] == 0
+
+
+def test_the_size_follows_the_video_where_none_is_given():
+    wide = with_size(replace(STREET, height=0, width=0), PlaneWorld(height=96, width=192))
+    assert (wide.height, wide.width) == (160, 352) and wide.height % 32 == wide.width % 32 == 0
+    assert with_size(STREET, PlaneWorld()) == STREET
+
+
+@dataclass(frozen=True)
+class Bonnet(PlaneWorld):
+    """A striped bar along the lower border that is part of the car."""
+
+    def read(self, ref):
+        frame = super().read(ref)
+        image = frame.image.copy()
+        image[-12:] = 255 * (np.arange(self.width) // 8 % 2)[:, None]
+        return replace(frame, image=image)
+
+
+def test_still_pixels_are_found_and_mirrored_with_their_frames():
+    task = DepthTask(STREET, Bonnet(length=50))
+    (still,) = task.still.values()
+    assert still[-8:].mean() > 0.8 and still[:48].mean() < 0.05
+    task.still["s0"][:, : STREET.width // 2] = False
+    for batch in batches(task):
+        right = batch["still"][:, -8:, STREET.width // 2 :].float().mean((1, 2))
+        assert torch.equal(right < 0.5, batch["flipped"])
+    assert "still" not in batches(DepthTask(SMALL, Bonnet(length=20)))[0]

@@ -73,6 +73,9 @@ class LinearTask:
     def after_step(self, model: nn.Module) -> None:
         pass
 
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return {}
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         return ""
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import cpcdr.train.optimizer
-from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, step_folder
+from cpcdr.runtime.checkpoint import newest_checkpoint, read_checkpoint, read_state, step_folder
 from cpcdr.runtime.errors import InputError
 from cpcdr.train import loop, optimizer
 from cpcdr.train.config import EngineConfig, TrainConfig
@@ -82,6 +82,9 @@ class LinearTask:
 
     def after_step(self, model: nn.Module) -> None:
         pass
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        return {}
 
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         return f"hopeless at {done:.2f}." if metrics["step"] >= self.hopeless > 0 else ""
@@ -234,6 +237,60 @@ def test_a_hopeless_training_stops_with_the_tasks_sentence(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"hopeless at 0\.40"):
         train(LinearTask(hopeless=8), CONFIG, LOCAL, out)
     assert not (out / "checkpoint").exists()
+
+
+class Held(LinearTask):
+    """Held-out errors by checkpoint; the model is set back where one is negative."""
+
+    errors: tuple[float, ...] = (5.0, 3.0, 4.0, 3.5, 2.0, 9.0, 9.0)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, Linear)
+        number = round(float(model.checks.item()))
+        model.checks += 1
+        error = self.errors[number]
+        if error < 0:
+            torch.nn.init.zeros_(model.layer.weight)
+        return {"held_out": abs(error), "restarted": float(error < 0)}
+
+    def build(self) -> nn.Module:
+        module = Linear()
+        module.register_buffer("checks", torch.zeros(()))
+        return module
+
+
+def test_the_best_checkpoint_on_held_out_data_is_the_result(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(Held(), CONFIG, LOCAL, out)
+    assert read_checkpoint(out / "checkpoint", "linear")[0]["step"] == 15  # 2.0 at the fifth
+    steps = [p.name[-2:] for p in sorted((out / "checkpoints").glob("step-*"))]
+    assert steps[0] == "15" and len(steps) == 3, "the best and the newest two are kept"
+    errors = [row["held_out"] for row in history(out) if "held_out" in row]
+    assert errors == [*Held.errors[: len(errors)]]
+
+
+@pytest.mark.parametrize("stop", [None, 4, 10, 11])
+def test_training_stops_when_it_no_longer_improves(tmp_path: Path, stop: int | None) -> None:
+    out, patient = tmp_path / "run", dataclasses.replace(CONFIG, patience=2)
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train(Held(stop_before=stop), patient, LOCAL, out)
+    for _ in range(2):  # the second call finds it finished
+        train(Held(), patient, LOCAL, out)
+        assert history(out)[-1]["step"] == 12  # 3.0 after 6 steps, then 4.0 and 3.5
+        assert read_checkpoint(out / "checkpoint", "linear")[0]["step"] == 6
+
+
+def test_a_restarted_network_forgets_the_optimisers_moments(tmp_path: Path) -> None:
+    class Collapses(Held):
+        errors = (5.0, -1.0, 4.0, 4.0, 4.0, 4.0, 4.0)
+
+    adam = dataclasses.replace(CONFIG, optimizer="adamw", steps=6)
+    train(Collapses(), adam, LOCAL, tmp_path / "run")
+    newest = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert newest is not None
+    assert read_state(newest)["optimizer"]["state"] == {}
+    assert not read_checkpoint(newest, "linear")[1]["layer.weight"].any()
 
 
 def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.depth.ransac import TOLERANCE, fit_most, fits
 from cpcdr.depth.source import Disparity
-from cpcdr.evaluate.ransac import TOLERANCE, fit_most, fits
 
 Grey = NDArray[np.float32]
 """[H, W] in [0, 1]."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cpcdr.evaluate.depth_plausibility import (
+from cpcdr.depth.plausibility import (
     brightness_correlation,
     edge_alignment,
     ground,
