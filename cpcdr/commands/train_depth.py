@@ -6,7 +6,7 @@ frames that were held out, the trained network is compared with it, and the bett
 Examples:
   cpcdr train-depth
   cpcdr train-depth --frames video:drive.mp4 --out runs/drive-depth
-  cpcdr train-depth --frames video:drive.mp4 --depth.start scratch --depth.prior 0
+  cpcdr train-depth --preset scratch --frames video:drive.mp4
   cpcdr train-depth --preset paper --frames video:a.mp4,video:b.mp4
 """
 

@@ -10,7 +10,7 @@ import tyro
 
 from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
 from cpcdr.depth.config import SMALL as SMALL_DEPTH
-from cpcdr.depth.config import DepthConfig, StreetConfig
+from cpcdr.depth.config import TINY, DepthConfig, StreetConfig
 from cpcdr.frames.frame import FrameOptions
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import SMALLEST_SIDE, ModelConfig, check_size
@@ -294,11 +294,16 @@ class TrainDepthConfig:
 
     @staticmethod
     def presets() -> dict[str, TrainDepthConfig]:
-        """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
+        """``small`` for a laptop's CPU (the default), ``scratch`` for one without a network to
+        start from, ``paper`` for GPUs."""
         train = TrainConfig(steps=300, optimizer="adamw", lr=3e-3, checkpoint_every=30, patience=4)
         published = DepthConfig("scratch", height=192, width=640)
         return {
             "small": TrainDepthConfig(depth=SMALL_DEPTH, train=train),
+            "scratch": TrainDepthConfig(
+                depth=TINY,
+                train=TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50),
+            ),
             "paper": TrainDepthConfig(depth=published),
         }
 
