@@ -9,15 +9,18 @@ Examples:
 """
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cpcdr.depth.street import PACKAGED, save_street_network
-from cpcdr.depth.street_shots import SHAPES, render_shot
+from cpcdr.depth.street_augment import as_camera
+from cpcdr.depth.street_shots import SHAPES, Shot, render_shot
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
@@ -37,8 +40,8 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
     """Train or resume; record the run, its figures and the measures on unseen streets.
 
     Returns:
-        ``weights`` (the file for ``--depth street:FILE``), ``checkpoint``, ``abs_rel`` and
-        ``delta1`` on unseen streets, ``steps``, ``seconds``, ``config_hash``, ``run_id``.
+        ``weights`` (the file for ``--depth street:FILE``), ``checkpoint``, what `measure_styles`
+        returns, ``steps``, ``seconds``, ``config_hash``, ``run_id``.
 
     Raises:
         InputError: training failed, or ``out`` holds another one.
@@ -59,11 +62,15 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
         module.load_state_dict(weights)
         path = config.out / PACKAGED.name
         save_street_network(path, module.network)
-        measures, sheet = measure(module.eval(), config.seed + _UNSEEN)
+        measures, sheet = measure_styles(module.eval(), config.seed + _UNSEEN)
         run.figure("street", sheet, config.out)
         run.artifact(path)
         run.metrics(measures, step=values["step"])
-        print(f"{path}: abs_rel {measures['abs_rel']:.3f} on {_MEASURED} frames of unseen streets.")
+        print(
+            f"{path}: abs_rel {measures['abs_rel']:.3f} on {_MEASURED} frames of unseen streets, "
+            f"{measures['abs_rel_camera']:.3f} as cameras record them, "
+            f"{measures['abs_rel_painted']:.3f} painted."
+        )
         return {
             "weights": str(path),
             "checkpoint": str(checkpoint),
@@ -75,23 +82,51 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
         }
 
 
+def painted(shot: Shot, rng: np.random.Generator) -> Shot:
+    """A shot as a painting: flat colours, soft borders; a style that no training shows."""
+    return shot._replace(image=np.asarray(cv2.stylization(shot.image), np.uint8))
+
+
+STYLES: dict[str, Callable[[Shot, np.random.Generator], Shot]] = {
+    "": lambda shot, rng: shot,
+    "_camera": as_camera,
+    "_painted": painted,
+}
+"""Alterations of the shots that are measured on, by the suffix of the measures' names."""
+
+
+def measure_styles(module: StreetModule, seed: int) -> tuple[dict[str, float], NDArray[np.uint8]]:
+    """``abs_rel`` and ``delta1`` on a seed's streets: unaltered, as cameras record them, painted.
+
+    Returns:
+        ``abs_rel``, ``delta1``, ``abs_rel_camera`` ..., and a picture of unaltered ones.
+    """
+    shots = [render_shot(seed, number) for number in range(_MEASURED)]
+    measures: dict[str, float] = {}
+    for suffix, alter in STYLES.items():
+        altered = [alter(s, np.random.default_rng([seed, i])) for i, s in enumerate(shots)]
+        measures |= {f"{n}{suffix}": v for n, v in measure(module, altered).items()}
+    rows = []
+    for shot in [s for s in shots[:16] if s.depth.shape == SHAPES[0]]:
+        disparities = [colour_disparity(d) for d in (_disparity(module, shot), 1 / shot.depth)]
+        rows.append([shot.image, *disparities])
+    return measures, contact_sheet(rows, ["frame", "disparity", "truth"])
+
+
+def _disparity(module: StreetModule, shot: Shot) -> NDArray[np.float32]:
+    image = to_unit_float(torch.from_numpy(shot.image))[None]
+    with torch.inference_mode():
+        return np.asarray((module.network(image)[0, 0].exp() / shot.focal).numpy(), np.float32)
+
+
 @torch.inference_mode()
-def measure(module: StreetModule, seed: int) -> tuple[dict[str, float], NDArray[np.uint8]]:
-    """Mean ``abs_rel`` and ``delta1`` over unaltered frames of a seed's streets, and a picture."""
-    device = next(module.parameters()).device
-    rows: list[list[NDArray[np.uint8]]] = []
+def measure(module: StreetModule, shots: Sequence[Shot]) -> dict[str, float]:
+    """Mean ``abs_rel`` and ``delta1`` over shots, on the CPU."""
     errors = []
-    for number in range(_MEASURED):
-        shot = render_shot(seed, number)
-        image = to_unit_float(torch.from_numpy(shot.image).to(device))[None]
-        depth = torch.from_numpy(shot.depth).to(device)[None, None]
-        focal = torch.tensor([shot.focal], device=device)
-        result = module({"images": image, "depth": depth, "focal": focal})
+    for shot in shots:
+        image = to_unit_float(torch.from_numpy(shot.image))[None]
+        depth = torch.from_numpy(shot.depth)[None, None]
+        result = module({"images": image, "depth": depth, "focal": torch.tensor([shot.focal])})
         errors.append([float(result["abs_rel"]), float(result["delta1"])])
-        if number < 16 and shot.depth.shape == SHAPES[0]:
-            predicted = (module.network(image)[0, 0].exp() / shot.focal).cpu().numpy()
-            disparities = [colour_disparity(d) for d in (predicted, 1 / shot.depth)]
-            rows.append([shot.image, *disparities])
     abs_rel, delta1 = np.mean(errors, 0).tolist()
-    sheet = contact_sheet(rows, ["frame", "disparity", "truth"])
-    return {"abs_rel": round(abs_rel, 4), "delta1": round(delta1, 4)}, sheet
+    return {"abs_rel": round(abs_rel, 4), "delta1": round(delta1, 4)}

@@ -47,6 +47,29 @@ def test_a_saved_model_gives_disparity(folder: Path) -> None:
     np.testing.assert_array_equal(source([FRAMES[0]])[0].shape, maps[0].shape)
 
 
+def test_metres_are_inverted_and_relative_depth_is_scaled(folder: Path, tmp_path: Path) -> None:
+    """The same tiny model, far enough for metres, once as it is and once marked as metric."""
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    model = transformers.DPTForDepthEstimation.from_pretrained(folder)
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    pixels = processor(images=[FRAMES[0].image], return_tensors="pt")["pixel_values"]
+    last = model.head.head[-2]
+    with torch.inference_mode():
+        last.bias.fill_(20.0)
+        last.weight.mul_(3.0 / model(pixels).predicted_depth.std())
+    model.save_pretrained(tmp_path)
+    with torch.inference_mode():
+        values = model(pixels).predicted_depth[None]
+    expected = functional.interpolate(values, (64, 128), mode="bilinear")[0, 0].numpy()
+    (relative,) = open_depth(f"hf:{tmp_path}")(FRAMES[:1])
+    np.testing.assert_allclose(relative, expected / expected.max(), rtol=1e-3)
+    model.config.depth_estimation_type = "metric"
+    model.save_pretrained(tmp_path)
+    (metric,) = open_depth(f"hf:{tmp_path}")(FRAMES[:1])
+    np.testing.assert_allclose(metric, 1 / expected, rtol=1e-3)
+
+
 def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(InputError, match=r"no config\.json"):
         open_depth(f"hf:{tmp_path}")
