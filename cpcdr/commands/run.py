@@ -79,7 +79,10 @@ def _planned(config: RunConfig, stages: Stages, refs: list[FrameRef]) -> Plan:
     start = time.perf_counter()
     speed = measure(stages, config.out)
     spent = time.perf_counter() - start
-    plan = plan_for(3600 * config.hours - spent, len(refs), speed, bool(config.options.window))
+    whole, scored = bool(config.options.window), 0
+    if stages.evaluate:
+        scored = len(open_frames(stages.evaluate.frames).refs())
+    plan = plan_for(3600 * config.hours - spent, len(refs), speed, whole, scored)
     write_json(path, to_plain(plan))
     print(f"Measured in {duration(spent)}. The plan:\n{plan.table()}", flush=True)
     return plan

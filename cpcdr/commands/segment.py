@@ -12,6 +12,7 @@ Examples:
 """
 
 import time
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
     for note in notes_of(source):
         print(f"{note}.")
     folder = _made_folder(config)
-    names = legend(network.names, network.colours)
-    rates, below = frame_rates_of(source), names if config.legend else None
+    below = cache(partial(legend, network.names, network.colours)) if config.legend else None
+    rates = frame_rates_of(source)
     output = LabelFiles(folder) if config.labels else OverlayVideos(config, rates, below)
     arguments, workers = (config, checkpoint, source), config.workers
     rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
@@ -93,7 +94,7 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
             done += 1
     if not done:
         raise InputError(f"{config.frames}: no frame could be segmented.")
-    save_png(folder / "legend.png", names)
+    save_png(folder / "legend.png", legend(network.names, network.colours))
     elapsed = time.perf_counter()
     return {
         "out": str(config.out),

@@ -1,7 +1,7 @@
 """Output of segmentation: overlay videos, or label maps as PNG files."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,14 +35,15 @@ class OverlayVideos:
     Leaving the ``with`` block on an error discards the video that is being written.
 
     Args:
-        legend: uint8 [h, w, 3] to draw below every picture; None draws none.
+        legend: what is drawn below every picture, uint8 [h, w, 3], for a width of pictures; None
+            draws none.
     """
 
     def __init__(
         self,
         config: SegmentConfig,
         frame_rates: Mapping[str, float],
-        legend: NDArray[np.uint8] | None = None,
+        legend: Callable[[int], NDArray[np.uint8]] | None = None,
     ) -> None:
         self.config, self.frame_rates, self.legend = config, frame_rates, legend
         self.video: Mp4 | None = None
@@ -53,7 +54,7 @@ class OverlayVideos:
         path = out if self.config.one_video else out / f"{sequence.replace('/', '-')}.mp4"
         image = decode_image(picture, frame_id)
         if self.legend is not None:
-            image = above(image, self.legend)
+            image = above(image, self.legend(image.shape[1]))
         if self.video is None or path != self.video.path:
             self.close()
             fps = self.config.fps or self.frame_rates.get(sequence) or _FPS

@@ -24,8 +24,10 @@ STREET = "synthetic:seed=3,streets=3,frames=10,height=64,width=128"
 
 @pytest.mark.parametrize("hours", [0.05, 0.5, 1.0, 8.0])
 @pytest.mark.parametrize("frames", [30, 221, 100_000])
-def test_a_plan_uses_its_time_and_keeps_to_it(hours: float, frames: int) -> None:
-    plan = plan_for(3600 * hours, frames, SPEED)
+@pytest.mark.parametrize("scored", [0, 10])
+def test_a_plan_uses_its_time_and_keeps_to_it(hours: float, frames: int, scored: int) -> None:
+    plan = plan_for(3600 * hours, frames, SPEED, scored=scored)
+    assert ("evaluate" in plan.seconds) == bool(scored)
     needed = sum(plan.seconds.values())
     assert needed <= 3600 * hours or plan.steps == FEWEST_STEPS
     assert plan.steps == 20_000 or needed > 0.9 * 3600 * hours or plan.steps == FEWEST_STEPS
@@ -99,6 +101,7 @@ def test_the_chain_ends_in_a_video_and_a_report_and_resumes(
         "24 of 30 frames",
         "6 of 30 frames were not prepared",
         "Scores",
+        "30 labelled frames",
         "0 frames were rejected",
         f"--network '{out}/pretrain/checkpoint'",
     ):

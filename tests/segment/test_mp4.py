@@ -77,7 +77,10 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_legend_is_drawn_below_the_picture(tmp_path: Path) -> None:
-    below = np.full((24, 100, 3), (200, 40, 60), np.uint8)
+    def below(width: int) -> np.ndarray:
+        assert width == 64
+        return np.full((24, 100, 3), (200, 40, 60), np.uint8)
+
     for legend, shape in ((below, (88, 100, 3)), (None, (64, 64, 3))):
         out = tmp_path / f"{legend is None}.mp4"
         with OverlayVideos(SegmentConfig(out=out), {}, legend) as writer:

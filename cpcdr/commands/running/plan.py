@@ -24,6 +24,8 @@ PREPARE, SEGMENT, RESERVE = 0.25, 0.4, 0.05
 FEWEST_STEPS, MOST_STEPS = 40, 20_000
 """Of the pre-training, whatever the time."""
 _FEWEST_FRAMES = 24
+_SEGMENTERS = 3
+"""That evaluation compares: the network, the untrained one, and colours."""
 _TRIAL_FRAMES, _TRIAL_STEPS = (8, 8, 24), 6
 """The first trial only warms up; all check the depth of as many frames."""
 
@@ -47,6 +49,7 @@ class Plan:
         steps: of the pre-training.
         segmented: frames that are segmented, from the beginning of each sequence.
         speed: that was measured.
+        scored: labelled frames.
     """
 
     frames: int
@@ -54,16 +57,19 @@ class Plan:
     steps: int
     segmented: int
     speed: Speed
+    scored: int = 0
 
     @property
     def seconds(self) -> dict[str, float]:
         """Expected of each stage."""
         speed = self.speed
-        return {
+        seconds = {
             "prepare": self.prepared * speed.frame,
             "pretrain": self.steps * speed.step,
             "segment": self.segmented * speed.picture,
         }
+        scoring = {"evaluate": self.scored * _SEGMENTERS * speed.picture}
+        return seconds | (scoring if self.scored else {})
 
     @property
     def amounts(self) -> dict[str, str]:
@@ -72,6 +78,7 @@ class Plan:
             "prepare": f"{self.prepared} of {self.frames} frames",
             "pretrain": f"{self.steps} steps",
             "segment": f"{self.segmented} of {self.frames} frames",
+            "evaluate": f"{self.scored} labelled frames",
         }
 
     def table(self) -> str:
@@ -101,18 +108,21 @@ class Plan:
         )
 
 
-def plan_for(seconds: float, frames: int, speed: Speed, whole: bool = False) -> Plan:
+def plan_for(
+    seconds: float, frames: int, speed: Speed, whole: bool = False, scored: int = 0
+) -> Plan:
     """The plan that fits into a time, or takes more where that allows too little.
 
     Args:
         whole: segment every frame, whatever it takes.
+        scored: labelled frames, all of which are scored.
     """
     prepared = min(frames, max(_FEWEST_FRAMES, int(PREPARE * seconds / speed.frame)))
     segmented = min(frames, max(_FEWEST_FRAMES, int(SEGMENT * seconds / speed.picture)))
     segmented = frames if whole else segmented
-    left = (1 - RESERVE) * seconds - prepared * speed.frame - segmented * speed.picture
-    steps = min(MOST_STEPS, max(FEWEST_STEPS, int(left / speed.step)))
-    return Plan(frames, prepared, steps, segmented, speed)
+    without = Plan(frames, prepared, 0, segmented, speed, scored)
+    left = (1 - RESERVE) * seconds - sum(without.seconds.values())
+    return replace(without, steps=min(MOST_STEPS, max(FEWEST_STEPS, int(left / speed.step))))
 
 
 def plan_of(values: dict[str, Any]) -> Plan:
