@@ -24,6 +24,7 @@ from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.config import to_plain, without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
+from cpcdr.runtime.map_frames import session_of
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.strict_json import parse_object, write_json
 
@@ -44,9 +45,10 @@ def run(config: RunConfig) -> dict[str, Any]:
         open_frames(stages.evaluate.frames)  # refused now rather than in an hour
     with hold(config.out):
         claim(config.out, "run.yaml", without(config, "out", "engine", "tracking"), "a run")
-        plan = _planned(config, stages, refs)
-        stages = plan.applied(stages, len({ref.sequence for ref in refs}))
-        results, seconds = _run(stages, config.out)
+        with session_of(config.engine):
+            plan = _planned(config, stages, refs)
+            stages = plan.applied(stages, len({ref.sequence for ref in refs}))
+            results, seconds = _run(stages, config.out)
         report = config.out / "report.html"
         write_report(report, stages, plan, seconds, results)
     print(
