@@ -173,6 +173,7 @@ def test_a_kill_while_the_tables_are_made_leaves_nothing_half_made(tmp_path: Pat
                 size = max(size, path.stat().st_size)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "killed in the middle"
-    _, run = store.connect(uri, "e", "k", "n", {})
+    _, run, status = store.connect(uri, "e", "k", "n", {})
+    assert status == ""
     assert run.data.tags["cpcdr.run_key"] == "k"
     assert [path.name for path in tmp_path.glob("*partial*")] == []
