@@ -13,6 +13,7 @@ from cpcdr.depth.source import Disparity, check_disparity
 from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.errors import InputError, first_line
+from cpcdr.runtime.extras import install_command
 
 _METRIC = ("ZoeDepth", "GLPN")
 """Model families that predict metric depth, besides configurations marked ``metric``."""
@@ -33,7 +34,7 @@ class HuggingFace:
             import transformers  # noqa: F401
         except ImportError as error:
             raise InputError(
-                f"--depth {name} needs transformers: pip install 'cpcdr[hf]'."
+                f"--depth {name} needs transformers: {install_command('hf')}."
             ) from error
         path = Path(model).expanduser()
         if path.is_dir():

@@ -20,7 +20,7 @@ KINDS = {
     "network:CHECKPOINT": "a network trained by train_depth",
     "stereo:": "semi-global matching on the right images of Cityscapes or KITTI",
     "velodyne:": "laser scans of KITTI raw recordings, sparse",
-    "hf:FOLDER-or-name": "any depth-estimation model of transformers (pip install 'cpcdr[hf]')",
+    "hf:FOLDER-or-name": "any depth-estimation model of transformers (extra hf)",
 }
 """Values of ``--depth`` and what they mean."""
 
