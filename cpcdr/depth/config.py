@@ -24,7 +24,8 @@ class DepthConfig:
         channels: channels of the pose network's first layer, and of the depth encoder's from
             scratch; 64 is the published network.
         height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
-            cropped about the centre. 0 0 takes about 61 000 pixels at the video's own aspect.
+            cropped about the centre. 0 follows from the other and the video's aspect; both 0 make
+            about 61 000 pixels of it.
         batch_size: triplets per step on each GPU (or process).
         intrinsics: ``known`` uses the frames' own; ``learn`` trains one focal length and principal
             point for all frames with the networks.
@@ -67,13 +68,11 @@ class DepthConfig:
             )
         if not 0 <= self.prior < math.inf:
             raise InputError("--depth.prior must be at least 0.")
-        sides = (self.height, self.width)
-        if sides == (0, 0):
-            pass
-        elif min(sides) < 64 or max(sides) > 8192 or self.height % 32 or self.width % 32:
+        sides = [side for side in (self.height, self.width) if side]
+        if any(side < 64 or side > 8192 or side % 32 for side in sides):
             raise InputError(
                 f"A depth training size of {self.height}×{self.width} is not supported: "
-                "give multiples of 32 in 64..8192, or 0 0 for one from the video's."
+                "give multiples of 32 in 64..8192, or 0 for what follows from the video."
             )
         if min(self.spacing, default=1) < 1:
             raise InputError("--depth.spacing takes numbers of at least 1.")

@@ -145,10 +145,10 @@ def best_checkpoint(root: Path) -> Path:
     return step_folder(root, int(best["step"])) if best else newest
 
 
-def prune_checkpoints(root: Path, best: int = 0, keep: int = 2) -> None:
+def prune_checkpoints(root: Path, best: int | None = None, keep: int = 2) -> None:
     """Delete all but the newest ``keep`` checkpoints and the ``best`` one, and damaged ones."""
     for old in sorted(root.glob("step-????????"))[:-keep]:
-        if old != step_folder(root, best):
+        if best is None or old != step_folder(root, best):
             shutil.rmtree(old, ignore_errors=True)
     for left in (*root.glob(".step-*.partial"), *root.glob(".step-*.damaged")):
         shutil.rmtree(left, ignore_errors=True)

@@ -238,10 +238,12 @@ class DepthTask:
         sums, count = np.zeros(3), 0
         images: list[NDArray[np.uint8]] = []
         maps: list[NDArray[np.float32]] = []
+        known_maps: list[NDArray[np.float32]] = []
         for batch in self.plain_batches(device, self.held_out):
             made = model.reconstruct(batch)
             known = model.known_disparity(batch["images"][:, 1], batch["intrinsics"][:, 0])
             other = made if known is None else model.reconstruct_by([known], batch)
+            known_maps += [] if known is None else [*known[:, 0].float().cpu().numpy()]
             identity = made.photometric.identity
             errors = [_explained(made), _explained(other), identity.sum()]
             sums += torch.stack(errors).double().cpu().numpy()
@@ -254,7 +256,9 @@ class DepthTask:
         if not model.prior:
             return metrics
         metrics |= {"held_out": error / prior, "held_out_prior": prior, "restarted": 0.0}
-        collapsed = torch.tensor(float(bool(collapse(images, maps))), device=device)
+        # Where the prior looks collapsed as well, it is the scene that is unusual.
+        failed = bool(collapse(images, maps)) and not collapse(images, known_maps)
+        collapsed = torch.tensor(float(failed), device=device)
         if isinstance(model.depth, StreetNet) and max_over_ranks(collapsed).item():
             model.depth.load_state_dict(model.prior[0].state_dict())
             model.raise_prior(_STRONGER)
@@ -302,11 +306,16 @@ def with_size(config: DepthConfig, source: FrameSource) -> DepthConfig:
     Raises:
         InputError: no frame can be read.
     """
-    if config.height:
+    if config.height and config.width:
         return config
     (frame,) = spread_frames(source, (0, 0), 1)
-    height, width = network_size(frame.image.shape, _PIXELS)
-    return replace(config, height=height, width=width)
+    shape = frame.image.shape
+    pixels = _PIXELS
+    if config.height or config.width:
+        scale = max(config.height / shape[0], config.width / shape[1])
+        pixels = round(shape[0] * shape[1] * scale * scale)
+    height, width = network_size(shape, pixels)
+    return replace(config, height=config.height or height, width=config.width or width)
 
 
 def _explained(made: Reconstruction) -> Tensor:

@@ -301,7 +301,7 @@ class _Session:
             if self.best["step"]:
                 config |= {"best": self.best}
             write_checkpoint(root, done, config, self.model.state_dict(), state)
-            prune_checkpoints(root, int(self.best["step"]))
+            prune_checkpoints(root, int(self.best["step"]) or None)
         except OSError as error:  # a full disk, a used up quota
             return (
                 f"the checkpoint of step {done} cannot be written ({error.strerror}); make room "

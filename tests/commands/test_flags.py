@@ -41,6 +41,8 @@ OTHERS: dict[str, list[str]] = {
     "seeds": ["3"],
     "figures": ["depth"],
     "head_channels": ["32"],
+    "spacing": ["2"],
+    "start": ["scratch"],
     "out": ["elsewhere"],
 }
 """Other legal values of flags for which `other` would find none."""

@@ -169,7 +169,6 @@ def test_short_recordings_are_told_of_the_spacing():
         {"start": "nowhere"},
         {"start": "scratch:file"},
         {"prior": -1.0},
-        {"height": 0},
         {"alignment_steps": -1},
     ],
 )
@@ -387,7 +386,9 @@ STREET = replace(SMALL_START, channels=8, height=64, width=128, batch_size=4, sp
 @pytest.fixture(scope="module")
 def started():
     """A task that starts from the network in the package, with held-out triplets."""
-    return DepthTask(STREET, PlaneWorld(length=50))
+    return DepthTask(
+        STREET, open_frames("synthetic:seed=8,streets=1,frames=46,height=64,width=128")
+    )
 
 
 def test_training_starts_with_the_depth_of_the_package(started):
@@ -447,10 +448,21 @@ def test_a_collapse_restarts_with_a_stronger_prior(started):
     assert started.validate(model)["restarted"] == 0
 
 
+def test_a_scene_that_looks_collapsed_to_the_prior_too_is_no_collapse(started, monkeypatch):
+    monkeypatch.setattr("cpcdr.train.depth_task.collapse", lambda images, maps: "an odd scene")
+    model = started.build().train()
+    with torch.no_grad():
+        model.depth.head.bias += 0.7
+    assert started.validate(model)["restarted"] == 0
+    assert float(model.state_dict()["prior_weight"]) == pytest.approx(STREET.prior)
+
+
 def test_the_size_follows_the_video_where_none_is_given():
     wide = with_size(replace(STREET, height=0, width=0), PlaneWorld(height=96, width=192))
     assert (wide.height, wide.width) == (160, 352) and wide.height % 32 == wide.width % 32 == 0
     assert with_size(STREET, PlaneWorld()) == STREET
+    given = with_size(replace(STREET, height=96, width=0), PlaneWorld(height=96, width=192))
+    assert (given.height, given.width) == (96, 192)
 
 
 @dataclass(frozen=True)
