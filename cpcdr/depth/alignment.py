@@ -78,7 +78,7 @@ def align(
     # Detach: torch.compile recompiles for inputs that require gradients.
     disparity, poses, intrinsics = disparity.detach(), poses.detach(), intrinsics.detach()
     grey_target, grey_sources = _grey(target), _grey(sources.flatten(0, 1))
-    counts = torch.ones_like(disparity) if still is None else 1.0 - still.float()
+    counts = None if still is None else 1.0 - still[:, None].float()
     for factor in pyramid_factors(target.shape[2]):
         camera = torch.cat(
             [intrinsics[:, :2] / factor, (intrinsics[:, 2:] + 0.5) / factor - 0.5], dim=1
@@ -87,7 +87,7 @@ def align(
             functional.avg_pool2d(grey_target, factor),
             functional.avg_pool2d(grey_sources, factor),
             functional.avg_pool2d(disparity[:, None], factor)[:, 0],
-            functional.avg_pool2d(counts[:, None], factor),
+            None if counts is None else functional.avg_pool2d(counts, factor),
             camera,
             compiles,
         )
@@ -122,7 +122,7 @@ class _Level:
         target: [B, 1, H, W].
         sources: [F · B, 1, H, W].
         disparity: [B, H, W].
-        counts: [B, 1, H, W] in [0, 1], how much a pixel tells of the motion.
+        counts: [B, 1, H, W] in [0, 1], how much a pixel tells of the motion; None: all alike.
         camera: intrinsics [B, 4].
     """
 
@@ -131,7 +131,7 @@ class _Level:
         target: Tensor,
         sources: Tensor,
         disparity: Tensor,
-        counts: Tensor,
+        counts: Tensor | None,
         camera: Tensor,
         compiles: bool,
     ) -> None:
@@ -140,7 +140,7 @@ class _Level:
         self.has_kernels = target.device.type == "cpu" and target.dtype == torch.float32
         self.compiles = compiles and not self.has_kernels
         jacobian = compiled(_jacobian, self.compiles)(target, disparity, camera)
-        self.jacobian = jacobian * counts
+        self.jacobian = jacobian if counts is None else jacobian * counts
 
     def align(self, poses: Tensor, steps: int) -> Tensor:
         """The best of the given poses [F, B, 4, 4] and those after each step."""

@@ -18,6 +18,7 @@ from cpcdr.frames import open_frames
 from cpcdr.frames.pick import spread_frames
 from cpcdr.runtime.config import write_atomic
 from cpcdr.segment.load import load_network_for_use
+from cpcdr.segment.writers import above
 from cpcdr.train.history import read_history
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.visualize.page import STYLE, picture
@@ -79,13 +80,7 @@ def cluster_sheet(stages: Stages, frames: int = 4) -> Image:
     source = open_frames(stages.segment.frames, stages.segment.options)
     images = [frame.image for frame in spread_frames(source, (0, 0), frames)]
     sheet = contact_sheet([[image, network.overlay(image)] for image in images])
-    names = legend(network.names, network.colours, sheet.shape[1])
-    width = max(sheet.shape[1], names.shape[1])
-    padded = [
-        np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), constant_values=255)
-        for part in (sheet, names)
-    ]
-    return np.concatenate(padded)
+    return above(sheet, legend(network.names, network.colours, sheet.shape[1]))
 
 
 def _curve(stages: Stages) -> Image:
