@@ -138,7 +138,10 @@ def _keep_the_better(task: DepthTask, checkpoint: Path) -> dict[str, Any]:
     """Put the network that training started from into the checkpoint if it is no worse."""
     values, weights = read_checkpoint(checkpoint, "depth")
     held_out = values["metrics"].get("held_out")
-    if task.settings.start == "scratch" or held_out is None:
+    if task.settings.start == "scratch":
+        return {}
+    if held_out is None:
+        print("Too few frames to hold any out: compare it with what it started from by pictures.")
         return {}
     row = values["metrics"]
     errors = f"{row['held_out_error']:.4f} against {row['held_out_prior']:.4f}"

@@ -181,6 +181,15 @@ def test_the_better_of_start_and_training_is_kept(
     assert all(again[name] == value for name, value in result.items() if name not in unlike)
 
 
+def test_too_few_frames_to_hold_any_out_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = from_the_package(tmp_path / "run")
+    short = replace(settings, frames=settings.frames.replace("frames=44", "frames=6"))
+    result = train_depth(short)
+    assert "kept" not in result and "Too few frames to hold any out" in capsys.readouterr().out
+
+
 def test_a_checkpoint_sees_what_the_package_sees(tmp_path: Path) -> None:
     """Before any training, at the network's own size, in metres of the frame's camera."""
     task = DepthTask(
