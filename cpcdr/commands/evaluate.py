@@ -7,6 +7,7 @@ Examples:
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, run_in_folder
+from cpcdr.runtime.training_folder import usable_checkpoint
 
 UNTRAINED, COLOUR = "untrained", "colour"
 
@@ -57,6 +59,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         InputError: checkpoint, frames or protocol cannot be used.
     """
     start = time.perf_counter()
+    config = replace(config, network=usable_checkpoint(config.network))
     values, _ = read_checkpoint(config.network, "pretrain")
     trained_size, _ = trained_with(config.network, values)
     source = open_frames(config.frames, config.options, config.protocol)

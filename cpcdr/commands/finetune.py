@@ -10,6 +10,7 @@ Examples:
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.config import FinetuneConfig
 from cpcdr.train.engine import train
-from cpcdr.train.finetune_task import FinetuneTask, initial_digest
+from cpcdr.train.finetune_task import FinetuneTask, initial_digest, with_usable
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.visualize.pictures import Image
 
@@ -49,6 +50,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         InputError: frames, labels or the start cannot be used.
     """
     start = time.perf_counter()
+    network = with_usable(config.finetune.network)
+    config = replace(config, finetune=replace(config.finetune, network=network))
     source = _labelled(config.frames, config)
     scored = _scored(config, source.protocol) if config.evaluate else None
     task = FinetuneTask(config.finetune, source, config.seed)

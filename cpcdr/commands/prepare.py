@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cpcdr.dataset import FORMAT, PreparedDataset, read_manifest
 from cpcdr.depth.camera import LearnedCamera, where_assumed
-from cpcdr.depth.sources import depth_digest, open_depth
+from cpcdr.depth.sources import depth_digest, open_depth, with_checkpoint
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.digest import files_digest, frames_digest
 from cpcdr.frames.pick import spread, usual_size
@@ -60,7 +60,8 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             a dataset of another configuration.
     """
     start = time.perf_counter()
-    config = _sized(replace(config, depth=config.depth_spec))
+    depth = config.depth_spec if config.regroup else with_checkpoint(config.depth_spec)
+    config = _sized(replace(config, depth=depth))
     identity = _identity(config)
     digest = config_hash(identity)
     with hold(config.out), open_run(config.tracking, "prepare", digest, to_plain(config)) as run:

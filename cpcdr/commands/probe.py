@@ -7,6 +7,7 @@ Example:
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import run_in_folder
+from cpcdr.runtime.training_folder import usable_checkpoint
 
 _PER_FRAME, _PIXELS = 400, 200_000  # pixels for SGD: per frame, and at most in total
 
@@ -42,6 +44,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         InputError: checkpoint, frames or labels cannot be used.
     """
     start = time.perf_counter()
+    config = replace(config, network=usable_checkpoint(config.network))
     values, _ = read_checkpoint(config.network, "pretrain")
     fitted, scored = (open_frames(f, config.options) for f in (config.frames, config.evaluate))
     if not fitted.protocol or fitted.protocol != scored.protocol:

@@ -8,6 +8,7 @@ Depth -> dataset -> pre-training -> the video under its clusters. Examples:
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cpcdr.commands.running.plan import Plan, duration, measure, plan_for, plan_
 from cpcdr.commands.running.report import next_commands, write_report
 from cpcdr.commands.running.stages import Stages, stages_of
 from cpcdr.commands.segment import segment
+from cpcdr.depth.sources import with_checkpoint
 from cpcdr.frames import FrameRef, open_frames
 from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.config import to_plain, without
@@ -39,6 +41,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     Raises:
         InputError: the video or its depth cannot be used, or ``out`` holds another run.
     """
+    config = replace(config, depth=with_checkpoint(config.depth))  # the same in all stages
     stages = stages_of(config)
     refs = open_frames(stages.prepare.frames, config.options).refs()
     if stages.evaluate:

@@ -11,6 +11,7 @@ from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.training_folder import usable_checkpoint
 
 KINDS = {
     "ground-truth": "exact disparity of the synthetic street",
@@ -41,7 +42,8 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
     if kind == "network":
         from cpcdr.depth.network import Network
 
-        return Network(spec, _existing_folder(kind, argument))
+        spec = with_checkpoint(spec)
+        return Network(spec, _existing_folder(kind, spec.partition(":")[2]))
     if kind == "street":
         from cpcdr.depth.street import Street, street_file
 
@@ -59,6 +61,20 @@ def open_depth(spec: str, option: str = "--depth") -> DepthSource:
 
         return HuggingFace(spec, argument)
     raise InputError(f"{option} {spec} is unknown: give one of {', '.join(KINDS)}.")
+
+
+def with_checkpoint(spec: str) -> str:
+    """``spec`` with a training's folder in ``network:FOLDER`` replaced by the checkpoint to use.
+
+    Raises:
+        InputError: as `cpcdr.runtime.training_folder.usable_checkpoint`.
+    """
+    kind, _, argument = spec.partition(":")
+    if kind != "network" or not argument:
+        return spec
+    folder = Path(argument).expanduser()
+    used = usable_checkpoint(folder)
+    return spec if used == folder else f"{kind}:{used}"
 
 
 def depth_digest(depth: DepthSource) -> str:

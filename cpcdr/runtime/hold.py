@@ -73,6 +73,20 @@ def hold(folder: Path, is_file: bool = False) -> Iterator[None]:
         os.close(file)
 
 
+def holder(folder: Path) -> Lease | None:
+    """The lease of the process that writes ``folder`` now; None if none does."""
+    for path in (folder.absolute().with_name(f".{folder.name}.lock"), folder / ".lock"):
+        with suppress(OSError):
+            file = os.open(path, os.O_RDONLY)
+            try:
+                lease = _read(file)
+                if _lives(lease, path, locked=False):
+                    return lease
+            finally:
+                os.close(file)
+    return None
+
+
 def _lock_file(folder: Path) -> Path:
     beside = folder.with_name(f".{folder.name}.lock")
     beside.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.runtime.training_folder import usable_checkpoint
 from cpcdr.segment.image import ImageLike, pixels_of
 from cpcdr.visualize.pictures import region_colours
 
@@ -151,11 +152,13 @@ def _size(section: Any, folder: Path) -> tuple[int, int]:
 def find_checkpoint(model: str) -> Path:
     """The folder of a checkpoint, downloaded if it is an MLflow address.
 
+    The folder of a training leads to the checkpoint in it.
+
     Raises:
         InputError: it does not exist.
     """
     if not model.startswith(("runs:/", "models:/")):
-        folder = Path(model).expanduser()
+        folder = usable_checkpoint(Path(model).expanduser())
         if not (folder / CONFIG).is_file():
             raise InputError(
                 f"{model}: has no {CONFIG}; give a checkpoint folder such as OUT/checkpoint, "

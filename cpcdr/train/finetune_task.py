@@ -23,6 +23,7 @@ from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.training_folder import usable_checkpoint
 from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.labelled import chosen_refs, random_crop, survey
 
@@ -138,6 +139,15 @@ class FinetuneTask:
             "labelled_frames": len(self.refs),
             "left_out": sorted(self.rejected),
         }
+
+
+def with_usable(network: str) -> str:
+    """The start of a training; the folder of another training leads to the checkpoint in it."""
+    if network == "scratch" or network.startswith("torchvision:"):
+        return network
+    folder = Path(network)
+    used = usable_checkpoint(folder)
+    return network if used == folder else str(used)
 
 
 def initial_digest(network: str) -> str:
