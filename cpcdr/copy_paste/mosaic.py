@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
 from cpcdr.copy_paste.shading import build_pyramid, shade
 from cpcdr.copy_paste.sprites import bounding_boxes
 from cpcdr.copy_paste.zbuffer import Sprites, visible_sprites
-from cpcdr.runtime.device import move
+from cpcdr.runtime.device import move, move_together
 from cpcdr.runtime.errors import InputError
 
 Key = tuple[int, int, int]
@@ -81,14 +82,14 @@ class Plan:
 
     def to(self, device: torch.device | str) -> Plan:
         """The same plan on another device."""
-        return replace(
-            self,
-            sprites=self.sprites.to(device),
-            first_region=move(self.first_region, device),
-            transforms=move(self.transforms, device),
-            image_of=move(self.image_of, device),
-            frame_of=move(self.frame_of, device),
-        )
+        plain = [name for name, value in vars(self).items() if isinstance(value, Tensor)]
+        table = [name for name, value in vars(self.sprites).items() if isinstance(value, Tensor)]
+        values = [getattr(self, name) for name in plain]
+        values += [getattr(self.sprites, name) for name in table]
+        moved = move_together(values, device)
+        own: dict[str, Any] = dict(zip(plain, moved, strict=False))
+        of_sprites: dict[str, Any] = dict(zip(table, moved[len(plain) :], strict=True))
+        return replace(self, sprites=replace(self.sprites, **of_sprites), **own)
 
 
 @dataclass(frozen=True, eq=False)

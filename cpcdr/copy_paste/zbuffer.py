@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cpcdr.runtime.device import move
-
 TILE_HEIGHT, TILE_WIDTH = 8, 16
 TILES_AT_ONCE = 1 << 15
 """4 M sprite pixels: bounds the memory for any number of sprites."""
@@ -57,11 +55,6 @@ class Sprites:
     texture: Tensor
     colour: Tensor
     tiles: int
-
-    def to(self, device: torch.device | str) -> Sprites:
-        """The same on another device."""
-        tensors = {k: move(v, device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return Sprites(**tensors, tiles=self.tiles)
 
 
 def tile_grid(box: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cpcdr.runtime.errors import InputError
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -24,3 +26,11 @@ class LossConfig:
     temperature: float = 0.1
     epsilon: float = 0.05
     sinkhorn_iterations: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "epsilon"):
+            if not getattr(self, name) > 0.0:
+                raise InputError(f"{name} {getattr(self, name)} must be above 0.")
+        for name in ("pixel_points", "region_points", "sinkhorn_iterations"):
+            if getattr(self, name) < (least := int(name == "sinkhorn_iterations")):
+                raise InputError(f"{name} {getattr(self, name)} must be at least {least}.")

@@ -1,10 +1,20 @@
-"""Where the same point, and the same region, appears again in the mixed images of an item."""
+"""Where the same point, and the same region, appears again in the mixed images of an item.
+
+All shapes follow from those of the arguments, so that a GPU is never waited for: what has no
+positive keeps its place with a weight of 0.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+PLACES_PER_POINT = 2.5
+"""Places that are kept for each pixel point, on average over a batch; 1.5 to 2.5 are found."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +25,22 @@ class Points:
         image: int64 [S] index of the mixed image.
         xy: float32 [S, 2] pixel coordinates (x, y), pixel centres at integers.
         group: int64 [S]; points of one group are each other's positives. Not contiguous.
+        weight: float32 [S]: 1, or 0 for what must not count.
     """
 
     image: Tensor
     xy: Tensor
     group: Tensor
+    weight: Tensor
+
+    def joined(self, other: Points, offset: int) -> Points:
+        """These points, then ``other``'s with ``offset`` added to their groups."""
+        return Points(
+            torch.cat([self.image, other.image]),
+            torch.cat([self.xy, other.xy]),
+            torch.cat([self.group, other.group + offset]),
+            torch.cat([self.weight, other.weight]),
+        )
 
 
 def pixel_correspondences(
@@ -29,7 +50,8 @@ def pixel_correspondences(
     appearances: Tensor,
     transforms: Tensor,
     image_of: Tensor,
-) -> Points:
+    places_per_point: float = PLACES_PER_POINT,
+) -> tuple[Points, Tensor]:
     """Every visible appearance of the surface points under the given pixels.
 
     A pixel belongs to a region and one of its appearances. Its region coordinates are the inverse
@@ -44,9 +66,12 @@ def pixel_correspondences(
         appearances: int64 [N, H, W].
         transforms: float32 [R, A, 2, 3], region coordinates to mixed-image pixels.
         image_of: int64 [R, A], -1 where the appearance does not exist.
+        places_per_point: places that are kept, in P.
 
     Returns:
-        the visible places; ``group`` is the index of the point in 0..P-1.
+        the visible places, in the order of the points; ``group`` is the index of the point in
+        0..P-1. Weight 0 fills up where fewer are visible than are kept, and where more are
+        the last points lose theirs. And bool [P]: has a positive.
     """
     height, width = regions.shape[-2:]
     x, y = xy.unbind(dim=1)
@@ -54,28 +79,38 @@ def pixel_correspondences(
     source = invert_affine_points(transforms[region, appearance], xy.float())  # [P, 2]
     maps, images = transforms[region], image_of[region]  # [P, A, 2, 3], [P, A]
     there = torch.einsum("paij,pj->pai", maps[..., :2], source) + maps[..., 2]  # [P, A, 2]
-    own = torch.arange(maps.shape[1], device=xy.device) == appearance[:, None]
-    there = torch.where(own[..., None], xy.float()[:, None], there)
+    index = torch.arange(maps.shape[1], device=xy.device)
+    there = torch.where((index == appearance[:, None])[..., None], xy.float()[:, None], there)
     at = torch.nan_to_num(there, nan=-9.0).round().long()
     ax, ay = at.unbind(dim=-1)
     inside = (images >= 0) & (ax >= 0) & (ax < width) & (ay >= 0) & (ay < height)
     n, ay, ax = images.clamp_min(0), ay.clamp(0, height - 1), ax.clamp(0, width - 1)
-    index = torch.arange(maps.shape[1], device=xy.device)
     visible = inside & (regions[n, ay, ax] == region[:, None]) & (appearances[n, ay, ax] == index)
     visible &= visible.sum(dim=1, keepdim=True) >= 2
-    point, which = visible.nonzero(as_tuple=True)
-    return Points(images[point, which], there[point, which], point)
+    places = torch.nonzero_static(visible, size=int(places_per_point * len(image)), fill_value=-1)
+    weight = (places[:, 0] >= 0).float()
+    point, which = places.clamp_min(0).unbind(dim=1)
+    # A point of which one place is left at the end has no positive any more.
+    weight = weight * (_sizes(point, weight, len(image))[point] >= 2)
+    xy = there[point, which].nan_to_num(0.0)  # filling may point at what does not exist
+    return Points(n[point, which], xy, point, weight), visible.any(dim=1)
 
 
-def region_correspondences(image: Tensor, xy: Tensor, regions: Tensor) -> Points:
-    """Points whose region holds at least one other of the given points, anywhere in the item.
+def region_correspondences(image: Tensor, xy: Tensor, regions: Tensor, count: int) -> Points:
+    """The given points with their regions as groups; weight 0 where a region holds one alone.
 
     Args:
         image: int64 [P]; xy: int64 [P, 2]; regions: int64 [N, H, W] ids, unique over the batch.
+        count: number of regions R.
     """
     region = regions[image, xy[:, 1], xy[:, 0]]
-    keep = torch.bincount(region)[region] >= 2
-    return Points(image[keep], xy[keep].float(), region[keep])
+    sizes = _sizes(region, torch.ones_like(region, dtype=torch.float32), count)
+    return Points(image, xy.float(), region, (sizes >= 2).float()[region])
+
+
+def _sizes(group: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Summed weights of each group: [groups]."""
+    return weight.new_zeros(groups).index_add_(0, group, weight)
 
 
 def invert_affine_points(transforms: Tensor, xy: Tensor) -> Tensor:
@@ -98,15 +133,30 @@ def features_at(features: Tensor, points: Points, height: int, width: int) -> Te
     y = ((points.xy[:, 1] + 0.5) * (h / height) - 0.5).clamp(0, h - 1)
     x0, y0 = x.floor().long().clamp(max=max(w - 2, 0)), y.floor().long().clamp(max=max(h - 2, 0))
     x1, y1 = (x0 + 1).clamp(max=w - 1), (y0 + 1).clamp(max=h - 1)
-    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-    # Rows of a channels-last table: one gather of C numbers a corner. The gradient of table[rows]
-    # would add up in any order where there are several threads, that of index_select does not.
-    table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()
-    row = points.image * (h * w)
+    fx, fy = x - x0, y - y0
+    top, bottom = points.image * (h * w) + y0 * w, points.image * (h * w) + y1 * w
+    rows = torch.stack([top + x0, top + x1, bottom + x0, bottom + x1], dim=1)
+    weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=1)
+    table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()  # a pixel is a row of C
+    return F.normalize(_WeightedRows.apply(table, rows, weight), dim=1)
 
-    def at(y: Tensor, x: Tensor) -> Tensor:
-        return table.index_select(0, row + y * w + x)
 
-    top = at(y0, x0) * (1 - fx) + at(y0, x1) * fx
-    bottom = at(y1, x0) * (1 - fx) + at(y1, x1) * fx
-    return F.normalize(top * (1 - fy) + bottom * fy, dim=1)
+class _WeightedRows(torch.autograd.Function):
+    """Sums of four weighted rows of a table: one gather, and one scatter on the way back.
+
+    The gradient of `embedding_bag` itself would add up in any order where there are several
+    threads; that of ``index_add_`` does not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.length = len(table)
+        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, weight = ctx.saved_tensors
+        parts = (weight[..., None] * gradient[:, None]).flatten(0, 1)  # [4S, C]
+        table = gradient.new_zeros(ctx.length, gradient.shape[1])
+        return table.index_add_(0, rows.flatten(), parts), None, None

@@ -1,5 +1,6 @@
 """Soft assignments of samples to prototypes with equal use of every prototype."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,27 +10,36 @@ from cpcdr.runtime.ranks import max_over_ranks, sum_over_ranks
 
 _TINY = 1e-30  # no division by an empty sum
 _GRID = 2.0**-12
+_WIDE = 1 / 30
+"""From this epsilon on exp(similarity / epsilon) spans 26 decades at most: one shift is enough."""
 
 
-class Scales(NamedTuple):
-    """Codes without their matrix: q[s, k] = exp((similarity - sample_shift[s] -
-    prototype_shift[k]) / epsilon) * sample[s] * prototype[k]."""
+class Codes(NamedTuple):
+    """Codes as they are made: q[s, k] = kernel[s, k] * sample[s] * prototype[part of s, k].
 
-    sample_shift: Tensor  # [S]
-    prototype_shift: Tensor  # [K]
-    sample: Tensor  # [S]
-    prototype: Tensor  # [K]
+    Attributes:
+        kernel: [S, K], at least float32.
+        sample: [S].
+        prototype: [parts, K].
+        total: [parts] summed weights of the samples of all ranks.
+    """
+
+    kernel: Tensor
+    sample: Tensor
+    prototype: Tensor
+    total: Tensor
 
 
 @torch.no_grad()
-def sinkhorn_scales(
-    similarity: Tensor, epsilon: float, iterations: int
-) -> tuple[Scales, Tensor, Tensor]:
+def sinkhorn_codes(
+    similarity: Tensor, weight: Tensor, parts: Sequence[int], epsilon: float, iterations: int
+) -> Codes:
     """Sinkhorn-Knopp codes (Caron et al., "SwAV", NeurIPS 2020, section 3.1 and listing 1).
 
     Normalising rows and columns in turn only ever scales them, so two vectors are kept and the
-    matrix of exponentials is read, never rewritten. The sums over samples run over all ranks, so
-    that two processes with half the samples each get the codes that one process gets for all.
+    matrix of exponentials is read, never rewritten. Samples come in parts, each with codes of its
+    own, whose sums travel together. They run over all ranks, so that two processes with half the
+    samples each get the codes that one process gets for all.
 
     exp(similarity / epsilon) spans hundreds of decades where epsilon is small. Two shifts keep it
     within float32: each prototype's largest similarity over the samples of all ranks, then each
@@ -39,45 +49,63 @@ def sinkhorn_scales(
     Args:
         similarity: [S, K] cosine similarities in [-1, 1]. Every rank must call, S may differ and
             may be 0.
-
-    Returns:
-        the scales; the codes [S, K] that they make, at least float32; and the number of samples
-        over all ranks, [1].
+        weight: [S] in [0, 1]; samples of weight 0 get codes, but have no part in the others'.
+        parts: sizes of the parts, S in sum.
     """
-    samples, prototypes = similarity.shape
+    prototypes = similarity.shape[1]
     similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
-    prototype_shift = similarity.new_full((prototypes,), -1.0)
-    if samples:
-        prototype_shift = similarity.amax(dim=0)
-    prototype_shift = _on_grid(max_over_ranks(prototype_shift))
-    sample_shift = similarity.new_zeros(samples)
-    if prototypes:
-        sample_shift = _on_grid((similarity - prototype_shift).amax(dim=1))
-    kernel = exponentials(similarity, sample_shift, prototype_shift, epsilon)
+    weight = weight.to(similarity.dtype)
+    sample_shift, shift = _shifts(similarity, weight, parts, epsilon)
+    kernel = torch.sub(similarity, shift).div_(epsilon).exp_()
+    rows = kernel.split(parts)
+
+    def columns(scale: Tensor) -> list[Tensor]:
+        scales = (scale * weight).split(parts)
+        return [part_scale @ part for part_scale, part in zip(scales, rows, strict=True)]
+
     # The listing starts from exp(similarity / epsilon); a factor for each prototype drops out.
     scale = (sample_shift / epsilon).exp()
-    total = sum_over_ranks(torch.full((1,), float(samples), device=kernel.device))
-    weight = kernel.new_ones(prototypes)
-    for _ in range(iterations):
-        weight = total / prototypes / sum_over_ranks(scale @ kernel).clamp_min(_TINY)
-        scale = 1.0 / (kernel @ weight).clamp_min(_TINY)
-    codes = kernel.mul_(weight).mul_(scale[:, None])
-    return Scales(sample_shift, prototype_shift, scale, weight), codes, total
-
-
-def exponentials(
-    similarity: Tensor, sample_shift: Tensor, prototype_shift: Tensor, epsilon: float
-) -> Tensor:
-    """exp((similarity - sample_shift - prototype_shift) / epsilon): [S, K] of numbers in (0, 1]."""
-    # The sum of the shifts is exact, so the difference is exact where it is small: an error of
-    # float32 in it, 3e-8, would be 6e-6 of a code at epsilon 0.005.
-    shift = sample_shift[:, None] + prototype_shift
-    return torch.sub(similarity, shift, out=shift).div_(epsilon).exp_()
+    sums = torch.cat([*columns(scale), *(part.sum()[None] for part in weight.split(parts))])
+    sums, total = sum_over_ranks(sums).split([len(sums) - len(parts), len(parts)])
+    prototype = kernel.new_ones(len(parts), prototypes)
+    for iteration in range(iterations):
+        if iteration:
+            sums = sum_over_ranks(torch.cat(columns(scale)))
+        used = total[:, None] / prototypes
+        prototype = used / sums.view_as(prototype).clamp_min(_TINY)
+        said = torch.cat([part @ row for part, row in zip(rows, prototype, strict=True)])
+        scale = 1.0 / said.clamp_min(_TINY)
+    return Codes(kernel, scale, prototype, total)
 
 
 def sinkhorn(similarity: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """The codes of `sinkhorn_scales`: [S, K]; rows sum to 1, columns to about S_total / K."""
-    return sinkhorn_scales(similarity.detach(), epsilon, iterations)[1]
+    """The codes of one part: [S, K]; rows sum to 1, columns to about S_total / K."""
+    similarity = similarity.detach()
+    weight = similarity.new_ones(len(similarity))
+    codes = sinkhorn_codes(similarity, weight, [len(similarity)], epsilon, iterations)
+    return codes.kernel * codes.sample[:, None] * codes.prototype
+
+
+def _shifts(
+    similarity: Tensor, weight: Tensor, parts: Sequence[int], epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """What is subtracted from each sample's similarities, [S], and in all: [S, 1] or [S, K].
+
+    A sum of two shifts is exact, so the difference from it is exact where it is small: an error of
+    float32 in it, 3e-8, would be 6e-6 of a code at epsilon 0.005.
+    """
+    if not similarity.shape[1]:
+        return similarity.new_zeros(len(similarity)), similarity
+    if epsilon >= _WIDE:
+        largest = similarity.amax(dim=1)
+        return largest, largest[:, None]
+    counted = torch.where(weight[:, None] > 0, similarity, -1.0)
+    none = counted.new_full((similarity.shape[1],), -1.0)
+    peaks = torch.stack([part.amax(dim=0) if len(part) else none for part in counted.split(parts)])
+    peaks = _on_grid(max_over_ranks(peaks))
+    shift = torch.cat([row.expand(size, -1) for row, size in zip(peaks, parts, strict=True)])
+    largest = _on_grid((similarity - shift).amax(dim=1))
+    return largest, shift.add_(largest[:, None])
 
 
 def _on_grid(shift: Tensor) -> Tensor:

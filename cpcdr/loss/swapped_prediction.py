@@ -1,6 +1,8 @@
 """Dense SwAV: predict the mean code of all places that show the same point or region."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,108 +10,114 @@ from torch import Tensor
 
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.correspondences import (
-    Points,
     features_at,
     pixel_correspondences,
     region_correspondences,
 )
-from cpcdr.loss.sinkhorn import Scales, exponentials, sinkhorn_scales
+from cpcdr.loss.sinkhorn import sinkhorn_codes
 from cpcdr.runtime.ranks import world_size
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Which samples are each other's positives, in parts with a loss each.
+
+    Attributes:
+        of: int64 [S] group of each sample, 0..count-1; some may be empty.
+        weight: float32 [S], 0 where a sample does not count.
+        count: number of groups G.
+        parts: sizes of the parts, S in sum; a group lies in one part.
+        shares: weight of each part's loss in the sum of losses.
+    """
+
+    of: Tensor
+    weight: Tensor
+    count: int
+    parts: Sequence[int]
+    shares: Sequence[float]
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Sums of the samples' values [S, C] by group: [G, C]."""
+        return values.new_zeros(self.count, values.shape[1]).index_add_(0, self.of, values)
+
+    def by_part(self, values: Tensor) -> Tensor:
+        """Sums of the samples' values [S] by part: [parts]."""
+        return torch.stack([part.sum() for part in values.split(self.parts)])
+
+    def spread(self, values: Tensor) -> Tensor:
+        """A value of each part, given to each of its samples: [parts] -> [S]."""
+        pairs = zip(values, self.parts, strict=True)
+        return torch.cat([value.expand(size) for value, size in pairs])
+
+
 def swapped_prediction(
-    features: Tensor, prototypes: Tensor, group: Tensor, groups: int, config: LossConfig
-) -> tuple[Tensor, Tensor]:
+    features: Tensor, prototypes: Tensor, groups: Groups, config: LossConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy of each sample's prediction against the mean code of its group.
+
+    ``-sum_s sum_k target[group[s], k] log softmax(features[s] @ prototypes / temperature)_k`` in
+    each part, over the mean weight of a rank's samples, so that the mean over ranks, which DDP
+    takes of gradients, weighs every sample alike. Targets are constants: no gradient flows through
+    the codes.
 
     Args:
         features: [S, C] L2-normalised; S may be 0, but every rank must call.
         prototypes: [K, C] L2-normalised.
-        group: int64 [S] in 0..groups-1; some may be empty.
 
     Returns:
-        the scalar loss, divided by the mean number of samples of a rank, so that the mean over
-        ranks, which DDP takes of gradients, weighs every sample alike; and the prototype each
-        sample's code prefers, int64 [S].
+        the weighted sum of the parts' losses; without a gradient each part's, [parts]; and the
+        prototype that the code of each sample of the last part prefers, int64.
     """
-    with torch.no_grad():
-        similarity = features @ prototypes.t()
-        scales, codes, total = sinkhorn_scales(
-            similarity, config.epsilon, config.sinkhorn_iterations
-        )
-    if not len(features):
-        return (features @ prototypes.t()).sum(), codes.new_zeros(0, dtype=torch.long)
-    preferred = codes.argmax(dim=1)
-    target = group_means(codes, group, groups)
-    del codes
-    precision = (config.temperature, config.epsilon)
-    ranks = world_size()
-    count = len(features) if ranks == 1 else total / ranks
-    loss = _CrossEntropy.apply(
-        features, prototypes, similarity, group, target, scales, precision, count
-    )
-    return loss, preferred
+    return _SwappedPrediction.apply(features, prototypes, groups, config)
 
 
-def group_means(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Mean over the rows of each group: [S, K] -> [groups, K], zeros for an empty one."""
-    total = values.new_zeros(groups, values.shape[1]).index_add_(0, group, values)
-    return total.div_(torch.bincount(group, minlength=groups).clamp_min(1)[:, None])
+class _SwappedPrediction(torch.autograd.Function):
+    """The gradient in closed form, made on the way forward, where codes and softmax are at hand.
 
-
-class _CrossEntropy(torch.autograd.Function):
-    """-sum_s sum_k target[group[s], k] log softmax(features[s] @ prototypes / temperature)_k, over
-    ``count``.
-
-    The matrices of samples by prototypes are the largest of a training, so none is kept for the
-    way back: similarities, codes and softmax are made again from what is S x C, S or K in size.
-    Products with the targets are taken group by group, on sums of the samples' features. Targets
-    are constants: no gradient flows through the codes.
+    The matrices of samples by prototypes are the largest of a training: there are two, neither is
+    kept for the way back, and neither is summed by group. A product with the groups' mean codes is
+    the mean of products with codes: [S, C] instead of [G, K].
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        features: Tensor,
-        prototypes: Tensor,
-        similarity: Tensor,
-        group: Tensor,
-        target: Tensor,
-        scales: Scales,
-        precision: tuple[float, float],
-        count: int | Tensor,
-    ) -> Tensor:
-        """``similarity`` is used up: it must not be read afterwards."""
-        temperature, _ = precision
-        together = _group_sums(features, group, len(target)) @ prototypes.t()
-        logits = similarity.div_(temperature)
-        normaliser = torch.logsumexp(logits, dim=1)
-        ctx.save_for_backward(features, prototypes, group, normaliser, *scales)
-        ctx.groups, ctx.precision, ctx.count = len(target), precision, count
-        total = normaliser.sum() - (target * together).sum() / temperature
-        return (total / count).reshape(())
+        ctx: Any, features: Tensor, prototypes: Tensor, groups: Groups, config: LossConfig
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        similarity = features @ prototypes.t()
+        weight = groups.weight.to(features.dtype)
+        codes = sinkhorn_codes(
+            similarity, weight, groups.parts, config.epsilon, config.sinkhorn_iterations
+        )
+        kernel = codes.kernel.to(features.dtype)
+        for part, row in zip(kernel.split(groups.parts), codes.prototype, strict=True):
+            part.mul_(row)
+        preferred = kernel[len(kernel) - groups.parts[-1] :].argmax(dim=1)
+        weighted, code_weight = features * weight[:, None], weight * codes.sample
+        size = groups.sums(weight[:, None]).clamp_min(1)
+        target = groups.sums(code_weight[:, None] * (kernel @ prototypes)) / size  # [G, C]
+        towards, mean = target[groups.of], (groups.sums(weighted) / size)[groups.of]  # [S, C]
+
+        peak = similarity.amax(dim=1) if len(prototypes) else similarity.sum(dim=1)
+        softmax = similarity.sub_(peak[:, None]).div_(config.temperature).exp_()
+        norm = softmax.sum(dim=1)
+        entropy = weight * (norm.log() + peak / config.temperature)
+        agreement = (weighted * towards).sum(dim=1) / config.temperature
+        count = codes.total.clamp_min(1) / world_size()
+        shares = torch.stack([count.new_full((), share) for share in groups.shares])
+        losses = groups.by_part(entropy - agreement) / count
+
+        scale = weight * groups.spread(shares / count) / config.temperature
+        of_features = ((softmax @ prototypes) / norm[:, None] - towards) * scale[:, None]
+        of_prototypes = softmax.t() @ (features * (scale / norm)[:, None])
+        of_prototypes -= kernel.t() @ (mean * (scale * codes.sample)[:, None])
+        ctx.save_for_backward(of_features, of_prototypes)
+        ctx.mark_non_differentiable(losses, preferred)
+        return (losses * shares).sum(), losses, preferred
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, prototypes, group, normaliser, *scales = ctx.saved_tensors
-        of_sample, of_prototype, sample, weight = scales
-        temperature, epsilon = ctx.precision
-        similarity = features @ prototypes.t()
-        codes = exponentials(similarity, of_sample, of_prototype, epsilon)
-        codes.mul_(weight).mul_(sample[:, None])
-        target = group_means(codes, group, ctx.groups).to(features.dtype)
-        del codes
-        softmax = similarity.div_(temperature).sub_(normaliser[:, None]).exp_()
-        scale = gradient / (temperature * ctx.count)
-        towards = (target @ prototypes)[group]
-        of_features = (softmax @ prototypes - towards) * scale
-        sums = _group_sums(features, group, ctx.groups)
-        of_prototypes = (softmax.t() @ features - target.t() @ sums) * scale
-        return of_features, of_prototypes, None, None, None, None, None, None
-
-
-def _group_sums(features: Tensor, group: Tensor, groups: int) -> Tensor:
-    return features.new_zeros(groups, features.shape[1]).index_add_(0, group, features)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        of_features, of_prototypes = ctx.saved_tensors
+        return of_features * gradients[0], of_prototypes * gradients[0], None, None
 
 
 def copy_paste_loss(
@@ -132,39 +140,36 @@ def copy_paste_loss(
     Returns:
         ``loss`` and detached scalars.
     """
-    regions = mosaic["regions"]
+    regions, image_of = mosaic["regions"], mosaic["image_of"]
     height, width = regions.shape[-2:]
     (image, xy), split = points, regions.shape[0] * config.pixel_points
-    pixel = pixel_correspondences(
-        image[:split],
-        xy[:split],
-        regions,
-        mosaic["appearances"],
-        mosaic["transforms"],
-        mosaic["image_of"],
+    maps = (regions, mosaic["appearances"], mosaic["transforms"], image_of)
+    pixel, positive = pixel_correspondences(image[:split], xy[:split], *maps)
+    region = region_correspondences(image[split:], xy[split:], regions, len(image_of))
+    both = pixel.joined(region, split)
+    loss, (pixel_loss, region_loss), preferred = swapped_prediction(
+        features_at(features, both, height, width),
+        prototypes,
+        Groups(
+            both.group,
+            both.weight,
+            split + len(image_of),
+            (len(pixel.group), len(region.group)),
+            (config.pixel_weight, config.region_weight),
+        ),
+        config,
     )
-    region = region_correspondences(image[split:], xy[split:], regions)
-
-    def part(points: Points, groups: int) -> tuple[Tensor, Tensor]:
-        sampled = features_at(features, points, height, width)
-        return swapped_prediction(sampled, prototypes, points.group, groups, config)
-
-    # Both parts are always computed: ranks must agree on their all-reduces.
-    pixel_loss, _ = part(pixel, split)
-    region_loss, preferred = part(region, len(mosaic["image_of"]))
-    loss = config.pixel_weight * pixel_loss + config.region_weight * region_loss
     weight = config.pixel_weight + config.region_weight
     with torch.no_grad():
-        usage = torch.bincount(preferred, minlength=len(prototypes)).float()
+        usage = features.new_zeros(len(prototypes)).index_add_(0, preferred, region.weight)
         share = usage / usage.sum().clamp_min(1)
         entropy = -(share * share.clamp_min(1e-12).log()).sum() / math.log(len(prototypes))
-        visible = torch.unique(pixel.group).numel() / max(1, split)
     return {
         "loss": loss,
-        "pixel_loss": pixel_loss.detach(),
-        "region_loss": region_loss.detach(),
+        "pixel_loss": pixel_loss,
+        "region_loss": region_loss,
         "loss_over_lnK": loss.detach() / (weight * math.log(len(prototypes))),
         "prototypes_used": (usage > 0).float().mean(),
         "prototype_entropy": entropy,
-        "points_with_positive": loss.new_tensor(visible),
+        "points_with_positive": positive.sum() / max(1, split),
     }

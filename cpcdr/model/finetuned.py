@@ -45,7 +45,9 @@ class FinetuneModule(nn.Module):
             scores, labels, weights, ignore_index=IGNORE, reduction="sum"
         )
         labelled = labels != IGNORE
-        norm = labelled.sum() if weights is None else weights[labels[labelled]].sum()
+        norm = labelled.sum()
+        if weights is not None:  # selecting the labelled would wait for a GPU
+            norm = (weights[labels.where(labelled, 0)] * labelled).sum()
         right, seen = ((scores.argmax(1) == labels) & labelled).sum(), labelled.sum()
         if (ranks := world_size()) > 1:
             # Divided by the mean over ranks, so that DDP's mean weighs every labelled pixel alike.

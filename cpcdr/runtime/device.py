@@ -5,7 +5,8 @@ step, and the GPU idles while the host catches up.
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +34,42 @@ def move(values: Tensor, device: torch.device | str) -> Tensor:
     if torch.device(device).type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
+
+
+def move_together(values: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
+    """As `move`, of many small tensors; to a GPU they travel in one copy."""
+    if torch.device(device).type != "cuda":
+        return [tensor.to(device) for tensor in values]
+    buffer = pack(values).pin_memory().to(device, non_blocking=True)
+    return unpack(buffer, values)
+
+
+def pack(values: Sequence[Tensor]) -> Tensor:
+    """Bytes of tensors in host memory, one after the other from multiples of 16: uint8."""
+    ends = _ends(values)
+    buffer = torch.empty(ends[-1], dtype=torch.uint8)
+    for tensor, end in zip(values, ends[1:], strict=True):
+        flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+        start = end - _padded(len(flat))
+        buffer[start : start + len(flat)] = flat
+    return buffer
+
+
+def unpack(buffer: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of a buffer of `pack` with the types and shapes of ``like``."""
+    starts = _ends(like)
+    return [
+        buffer[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        for start, tensor in zip(starts, like, strict=False)
+    ]
+
+
+def _ends(values: Sequence[Tensor]) -> list[int]:
+    return [0, *itertools.accumulate(_padded(tensor.nbytes) for tensor in values)]
+
+
+def _padded(size: int) -> int:
+    return -(-size // 16) * 16
 
 
 def constant(like: Tensor, *values: float) -> Tensor:

@@ -26,6 +26,17 @@ from cpcdr.loss.correspondences import (
 HEIGHT, WIDTH = 20, 28
 
 
+def counting(points: Points) -> Points:
+    """Those of weight 1."""
+    kept = points.weight > 0
+    assert points.weight[kept].eq(1).all()
+    return Points(points.image[kept], points.xy[kept], points.group[kept], points.weight[kept])
+
+
+def points_at(image: Tensor, xy: Tensor) -> Points:
+    return Points(image, xy, image, torch.ones(len(image)))
+
+
 @dataclass
 class Scene:
     """Mixed images, and the region coordinates that each of their pixels shows."""
@@ -37,8 +48,14 @@ class Scene:
     source: NDArray[np.float64]
 
     def correspondences(self, image: Tensor, xy: Tensor) -> Points:
+        """The places that count; there is room for every appearance."""
         maps = (self.regions, self.appearances, self.transforms, self.image_of)
-        return pixel_correspondences(image, xy, *maps)
+        room = self.image_of.shape[1]
+        points, positive = pixel_correspondences(image, xy, *maps, places_per_point=room)
+        assert len(points.group) == room * len(image)
+        points = counting(points)
+        assert positive.nonzero()[:, 0].tolist() == points.group.unique().tolist()
+        return points
 
     def all_pixels(self) -> tuple[Tensor, Tensor]:
         n, y, x = torch.meshgrid(*map(torch.arange, self.regions.shape), indexing="ij")
@@ -126,6 +143,21 @@ def test_an_uncovered_appearance_is_found_in_all_three_images() -> None:
     scene.regions[2, 10, 8], scene.appearances[2, 10, 8] = 1, 2  # take the cover away there
     points = scene.correspondences(torch.tensor([0]), torch.tensor([[2, 3]]))
     assert places(points, 0) == {(0, 2.0, 3.0), (1, 18.0, 8.0), (2, 8.0, 10.0)}
+
+
+def test_where_more_is_visible_than_fits_the_last_points_lose_their_places() -> None:
+    scene = hand_made()
+    image, xy = torch.tensor([0, 0, 1, 0]), torch.tensor([[2, 3], [5, 3], [17, 8], [4, 4]])
+    maps = (scene.regions, scene.appearances, scene.transforms, scene.image_of)
+    whole = counting(pixel_correspondences(image, xy, *maps, places_per_point=4)[0])
+    for places in range(len(whole.group) + 1):
+        kept, positive = pixel_correspondences(image, xy, *maps, places_per_point=places / 4)
+        points = counting(kept)
+        assert len(kept.group) == places
+        assert torch.equal(points.xy, whole.xy[: len(points.xy)])
+        assert places - len(points.group) in (0, 1), "one place alone has no positive"
+        assert not (torch.bincount(points.group) == 1).any()
+        assert positive.all(), "which points have one does not depend on the room"
 
 
 def test_the_maps_decide_and_not_the_position_in_the_region_table() -> None:
@@ -230,14 +262,14 @@ def test_no_points_give_no_correspondences() -> None:
     assert len(points.image) == len(points.group) == 0
     assert points.xy.shape == (0, 2)
     regions = torch.zeros(1, 4, 4, dtype=torch.int64)
-    assert len(region_correspondences(empty, empty.reshape(0, 2), regions).group) == 0
+    assert len(region_correspondences(empty, empty.reshape(0, 2), regions, 1).group) == 0
 
 
 def test_region_positives_are_all_points_of_a_region_that_has_two() -> None:
     regions = torch.tensor([[[0, 0, 7], [3, 3, 7]], [[9, 0, 3], [9, 5, 3]]])
     image = torch.tensor([0, 0, 0, 1, 1, 1])
     xy = torch.tensor([[0, 0], [2, 0], [0, 1], [1, 0], [1, 1], [2, 1]])
-    points = region_correspondences(image, xy, regions)
+    points = counting(region_correspondences(image, xy, regions, 10))
     assert points.group.tolist() == [0, 3, 0, 3]
     assert points.image.tolist() == [0, 0, 1, 1]
     assert points.xy.tolist() == [[0, 0], [0, 1], [1, 0], [2, 1]]
@@ -262,7 +294,7 @@ def test_features_under_points_equal_grid_sampling(size: tuple[int, int]) -> Non
     image = torch.randint(0, 3, (200,), generator=generator)
     xy = torch.rand(200, 2, generator=generator) * torch.tensor([WIDTH - 1, HEIGHT - 1])
     xy[0], xy[1] = torch.tensor([0.0, 0.0]), torch.tensor([WIDTH - 1.0, HEIGHT - 1.0])
-    sampled = features_at(features, Points(image, xy, image), HEIGHT, WIDTH)
+    sampled = features_at(features, points_at(image, xy), HEIGHT, WIDTH)
     grid = (xy + 0.5) / torch.tensor([WIDTH, HEIGHT]) * 2 - 1
     everywhere = F.grid_sample(
         features, grid.expand(3, 1, -1, -1), padding_mode="border", align_corners=False
@@ -273,7 +305,7 @@ def test_features_under_points_equal_grid_sampling(size: tuple[int, int]) -> Non
 
 def test_features_get_gradients_and_the_layout_does_not_matter() -> None:
     features = torch.randn(2, 4, 5, 7, requires_grad=True)
-    points = Points(torch.tensor([0, 1]), torch.tensor([[3.2, 4.1], [9.0, 11.0]]), torch.zeros(2))
+    points = points_at(torch.tensor([0, 1]), torch.tensor([[3.2, 4.1], [9.0, 11.0]]))
     plain = features_at(features, points, HEIGHT, WIDTH)
     last = features_at(
         features.contiguous(memory_format=torch.channels_last), points, HEIGHT, WIDTH
@@ -290,7 +322,7 @@ def test_gradients_do_not_depend_on_the_threads() -> None:
     image = torch.randint(0, 2, (20_000,), generator=generator)
     xy = torch.rand(20_000, 2, generator=generator) * torch.tensor([WIDTH - 1, HEIGHT - 1])
     weights = torch.randn(20_000, 32, generator=generator)
-    points, threads = Points(image, xy, image), torch.get_num_threads()
+    points, threads = points_at(image, xy), torch.get_num_threads()
 
     def gradient(threads: int) -> Tensor:
         torch.set_num_threads(threads)
@@ -321,7 +353,8 @@ def test_in_a_batch_nothing_matches_across_items() -> None:
     points = scene.correspondences(image, xy)
     assert len(points.group) > 1000
     assert (points.image // per_item == image[points.group] // per_item).all()
-    groups = region_correspondences(image, xy, mosaic.regions)
+    count = len(mosaic.image_of)
+    groups = counting(region_correspondences(image, xy, mosaic.regions, count))
     items = groups.image // per_item
     assert not set(groups.group[items == 0].tolist()) & set(groups.group[items == 1].tolist())
     # Source and mixed pixel agree as far as the compositor's own maps go.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import reference_loss
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -15,13 +17,8 @@ from torch import Tensor
 from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.mosaic import Frames, compose
 from cpcdr.loss.config import LossConfig
-from cpcdr.loss.sinkhorn import sinkhorn, sinkhorn_scales
-from cpcdr.loss.swapped_prediction import (
-    _CrossEntropy,
-    copy_paste_loss,
-    group_means,
-    swapped_prediction,
-)
+from cpcdr.loss.sinkhorn import sinkhorn
+from cpcdr.loss.swapped_prediction import Groups, copy_paste_loss, swapped_prediction
 
 CONFIG = LossConfig(pixel_points=60, region_points=90)
 
@@ -32,6 +29,11 @@ def drawn(samples: int, prototypes: int, seed: int = 0) -> tuple[Tensor, Tensor,
     features = F.normalize(torch.randn(samples, 8, generator=generator), dim=1)
     directions = F.normalize(torch.randn(prototypes, 8, generator=generator), dim=1)
     return features, directions, 3 * torch.randint(0, 5, (samples,), generator=generator)
+
+
+def one_part(group: Tensor, count: int, weight: Tensor | None = None) -> Groups:
+    weight = torch.ones(len(group)) if weight is None else weight
+    return Groups(group, weight, count, (len(group),), (1.0,))
 
 
 def codes_of(similarity: NDArray[np.float64], config: LossConfig) -> NDArray[np.float64]:
@@ -64,7 +66,7 @@ def test_loss_and_gradient_equal_the_transcription(config: LossConfig) -> None:
     f, p, g = features.double().numpy(), prototypes.double().numpy(), group.numpy()
     features.requires_grad_()
     prototypes.requires_grad_()
-    loss, preferred = swapped_prediction(features, prototypes, group, 15, config)
+    loss, _, preferred = swapped_prediction(features, prototypes, one_part(group, 15), config)
     expected = codes_of(f @ p.T, config)
     codes = sinkhorn(features @ prototypes.t(), config.epsilon, config.sinkhorn_iterations)
     np.testing.assert_allclose(codes.numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -84,19 +86,29 @@ def test_loss_and_gradient_equal_the_transcription(config: LossConfig) -> None:
             assert gradient[index].item() == pytest.approx(slope, rel=2e-3, abs=1e-5)
 
 
-def test_gradients_are_exact() -> None:
-    features, prototypes, group = (t.double() for t in drawn(12, 6))
-    group = group.long()
-    with torch.no_grad():
-        scales, codes, _ = sinkhorn_scales(features @ prototypes.t(), 0.05, 3)
-    target = group_means(codes, group, 15)
+def test_parts_weights_and_gradients_equal_autograd() -> None:
+    features, prototypes, group = (t.double() for t in drawn(50, 9))
+    group, parts, shares = group.long(), (20, 30), (0.3, 0.9)
+    weight = (torch.arange(50) % 4 > 0).float()
+    group[20:] += 15
+    groups = Groups(group, weight, 30, parts, shares)
 
-    def fixed_codes(f: Tensor, p: Tensor) -> Tensor:
-        similarity = (f @ p.t()).detach()
-        return _CrossEntropy.apply(f, p, similarity, group, target, scales, (0.1, 0.05), 12)
+    def gradients(function: Any) -> tuple[Tensor, ...]:
+        inputs = (features.clone().requires_grad_(), prototypes.clone().requires_grad_())
+        loss = function(*inputs)
+        return (loss.detach(), *torch.autograd.grad(3 * loss, inputs))
 
-    inputs = (features.requires_grad_(), prototypes.requires_grad_())
-    assert torch.autograd.gradcheck(fixed_codes, inputs)
+    def plainly(f: Tensor, p: Tensor) -> Tensor:
+        loss = f.new_zeros(())
+        for part, share in zip((slice(0, 20), slice(20, 50)), shares, strict=True):
+            kept = weight[part] > 0
+            own = reference_loss.part_loss(f[part][kept], p, group[part][kept], CONFIG)
+            loss = loss + share * own[0]
+        return loss
+
+    ours = gradients(lambda f, p: swapped_prediction(f, p, groups, CONFIG)[0])
+    for one, other in zip(ours, gradients(plainly), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_no_matrix_of_samples_by_prototypes_is_kept() -> None:
@@ -109,27 +121,36 @@ def test_no_matrix_of_samples_by_prototypes_is_kept() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        swapped_prediction(features, prototypes, group, 15, CONFIG)[0].backward()
+        swapped_prediction(features, prototypes, one_part(group, 15), CONFIG)[0].backward()
     assert sizes
     assert max(sizes) <= features.numel() < 400 * 50
 
 
-def test_group_means_with_gaps_between_the_groups() -> None:
-    values, _, group = drawn(30, 4)
-    means = group_means(values, group, 20)
-    for row, g in zip(means[group], group, strict=True):
-        torch.testing.assert_close(row, values[group == g].mean(dim=0))
-    assert means[1].eq(0).all(), "an empty group"
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, epsilon=0.005)])
+def test_samples_of_weight_zero_change_nothing(config: LossConfig) -> None:
+    features, prototypes, group = drawn(40, 12)
+    more, _, _ = drawn(65, 12, seed=1)
+    more[40:] = prototypes[3]  # the best samples of a prototype, if they counted
+    padded = torch.cat([features, more[40:]])
+    weight = torch.cat([torch.ones(40), torch.zeros(25)])
+    groups = one_part(torch.cat([group, group[:25]]), 15, weight)
+    loss, _, preferred = swapped_prediction(padded, prototypes, groups, config)
+    alone, _, mine = swapped_prediction(features, prototypes, one_part(group, 15), config)
+    torch.testing.assert_close(loss, alone)
+    assert torch.equal(preferred[:40], mine)
 
 
-def test_no_samples_give_a_loss_of_zero_that_has_a_gradient() -> None:
-    features, prototypes, group = drawn(0, 4)
+@pytest.mark.parametrize("samples", [0, 3])
+def test_nothing_that_counts_gives_a_loss_of_zero_that_has_a_gradient(samples: int) -> None:
+    features, prototypes, group = drawn(samples, 4)
     prototypes.requires_grad_()
-    loss, preferred = swapped_prediction(features, prototypes, group, 0, CONFIG)
+    groups = one_part(group, 15, torch.zeros(samples))
+    loss, _, preferred = swapped_prediction(features, prototypes, groups, CONFIG)
     loss.backward()
     assert loss.item() == 0
-    assert preferred.shape == (0,)
+    assert preferred.shape == (samples,)
     assert prototypes.grad is not None  # DDP waits for every parameter's gradient
+    assert prototypes.grad.eq(0).all()
 
 
 def small_mosaic() -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
@@ -175,6 +196,24 @@ def test_the_whole_loss_is_the_weighted_sum_of_both_parts() -> None:
     for name in ("prototypes_used", "prototype_entropy", "points_with_positive"):
         assert 0 < both[name].item() <= 1 + 1e-6
     assert [name for name, value in both.items() if value.requires_grad] == ["loss"]
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.015])
+def test_the_whole_loss_and_its_gradient_equal_the_reference(epsilon: float) -> None:
+    _, prototypes, _ = drawn(1, 10)
+    features = torch.randn(4, 8, 12, 16, generator=torch.Generator().manual_seed(2))
+    maps, points = small_mosaic()
+    config = replace(CONFIG, epsilon=epsilon)
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = tuple(x.detach().to(dtype).requires_grad_() for x in (features, prototypes))
+        if dtype == torch.float32:
+            loss = copy_paste_loss(*inputs, maps, points, config)["loss"]
+        else:
+            loss = reference_loss.whole_loss(*inputs, maps, points, config)
+        results.append((loss.detach(), *torch.autograd.grad(loss, inputs)))
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours.double(), reference, rtol=1e-3, atol=1e-6)
 
 
 def test_a_network_that_says_nothing_has_a_loss_of_ln_k() -> None:

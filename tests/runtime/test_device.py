@@ -2,7 +2,16 @@
 
 import torch
 
-from cpcdr.runtime.device import compiled, constant, default_device, move, to_unit_float
+from cpcdr.runtime.device import (
+    compiled,
+    constant,
+    default_device,
+    move,
+    move_together,
+    pack,
+    to_unit_float,
+    unpack,
+)
 
 
 def test_a_constant_takes_type_and_device_of_what_it_is_like():
@@ -31,3 +40,23 @@ def test_images_become_fractions_with_channels_before_pixels():
 
 def test_the_device_is_the_gpu_where_there_is_one():
     assert default_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_tensors_of_any_type_travel_in_one_buffer():
+    generator = torch.Generator().manual_seed(0)
+    values = [
+        torch.randint(0, 255, (7,), dtype=torch.uint8, generator=generator),
+        torch.rand(3, 5, 2, dtype=torch.float64, generator=generator),
+        torch.zeros(0, 4, dtype=torch.int32),
+        torch.rand(4, 6, generator=generator).t(),  # not contiguous
+        torch.tensor(3),
+        torch.tensor([True, False, True]),
+    ]
+    buffer = pack(values)
+    assert buffer.dtype == torch.uint8
+    assert len(buffer) < sum(value.nbytes for value in values) + 16 * len(values)
+    for value, back in zip(values, unpack(buffer, values), strict=True):
+        assert (back.dtype, back.shape) == (value.dtype, value.shape)
+        assert torch.equal(back, value)
+        assert back.numel() == 0 or back.data_ptr() % 16 == buffer.data_ptr() % 16
+    assert all(torch.equal(a, b) for a, b in zip(move_together(values, "cpu"), values, strict=True))
