@@ -4,6 +4,7 @@ Examples:
   cpcdr benchmark regions
   cpcdr benchmark copy-paste --device cuda
   cpcdr benchmark step --preset paper --device cuda
+  cpcdr benchmark step --preset paper --count
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from cpcdr.commands.benchmarks.copy_paste import time_copy_paste
+from cpcdr.commands.benchmarks.count import counted_step
 from cpcdr.commands.benchmarks.decode import time_decode
 from cpcdr.commands.benchmarks.depth import time_depth, time_depth_step, time_street
 from cpcdr.commands.benchmarks.preparation import time_prepare
@@ -49,8 +51,10 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         raise InputError("--device cuda: PyTorch finds no GPU here; take --device cpu.")
     if config.compile and config.name != "depth-step":
         raise InputError(f"--compile: only depth-step compiles; run {config.name} without it.")
+    if config.count and config.name != "step":
+        raise InputError(f"--count: only step is counted; run {config.name} without it.")
     torch.set_num_threads(config.threads)
-    measured = BENCHMARKS[config.name](config)
+    measured = counted_step(config) if config.count else BENCHMARKS[config.name](config)
     cuda = config.device == "cuda"
     peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else resident_mib()
     return {

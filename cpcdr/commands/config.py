@@ -167,6 +167,10 @@ class BenchmarkConfig:
         device: where it runs (depth, depth-step, copy-paste, loss, step and ingest).
         compile: as ``--train.compile`` does (depth-step); the floor stays as it is.
         preset: sizes (depth, depth-step, loss, step and ingest).
+        count: kernels and bytes of a GPU's step by part, and the time they would take; without a
+            GPU (step).
+        bandwidth: of the counted GPU's memory, in GB/s.
+        launch: microseconds that a kernel takes at least.
         video: a recording to be decoded besides (decode).
     """
 
@@ -178,4 +182,7 @@ class BenchmarkConfig:
     device: Literal["cpu", "cuda"] = "cpu"
     compile: bool = False
     preset: Literal["small", "paper"] = "small"
+    count: bool = False
+    bandwidth: float = 3000.0
+    launch: float = 5.0
     video: Path | None = None

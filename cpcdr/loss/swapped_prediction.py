@@ -15,7 +15,11 @@ from cpcdr.loss.correspondences import (
     region_correspondences,
 )
 from cpcdr.loss.sinkhorn import sinkhorn_codes
+from cpcdr.runtime.device import tf32
 from cpcdr.runtime.ranks import world_size
+
+_SHARP = 1 / 60
+"""Below this temperature exp(similarity / temperature) may leave float32."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def swapped_prediction(
         the weighted sum of the parts' losses; without a gradient each part's, [parts]; and the
         prototype that the code of each sample of the last part prefers, int64.
     """
-    return _SwappedPrediction.apply(features, prototypes, groups, config)
+    trained = torch.is_grad_enabled()  # inside it never is
+    return _SwappedPrediction.apply(features, prototypes, groups, config, trained)
 
 
 class _SwappedPrediction(torch.autograd.Function):
@@ -81,7 +86,12 @@ class _SwappedPrediction(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, prototypes: Tensor, groups: Groups, config: LossConfig
+        ctx: Any,
+        features: Tensor,
+        prototypes: Tensor,
+        groups: Groups,
+        config: LossConfig,
+        trained: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         similarity = features @ prototypes.t()
         weight = groups.weight.to(features.dtype)
@@ -94,30 +104,38 @@ class _SwappedPrediction(torch.autograd.Function):
         preferred = kernel[len(kernel) - groups.parts[-1] :].argmax(dim=1)
         weighted, code_weight = features * weight[:, None], weight * codes.sample
         size = groups.sums(weight[:, None]).clamp_min(1)
-        target = groups.sums(code_weight[:, None] * (kernel @ prototypes)) / size  # [G, C]
+        with tf32():
+            said = kernel @ prototypes  # [S, C]
+        target = groups.sums(code_weight[:, None] * said) / size  # [G, C]
         towards, mean = target[groups.of], (groups.sums(weighted) / size)[groups.of]  # [S, C]
 
-        peak = similarity.amax(dim=1) if len(prototypes) else similarity.sum(dim=1)
-        softmax = similarity.sub_(peak[:, None]).div_(config.temperature).exp_()
-        norm = softmax.sum(dim=1)
+        softmax, peak = similarity, similarity.new_zeros(())
+        if config.temperature < _SHARP:
+            peak = similarity.amax(dim=1)
+            softmax.sub_(peak[:, None])
+        norm = softmax.div_(config.temperature).exp_().sum(dim=1)
         entropy = weight * (norm.log() + peak / config.temperature)
         agreement = (weighted * towards).sum(dim=1) / config.temperature
         count = codes.total.clamp_min(1) / world_size()
         shares = torch.stack([count.new_full((), share) for share in groups.shares])
         losses = groups.by_part(entropy - agreement) / count
+        ctx.mark_non_differentiable(losses, preferred)
+        if not trained:
+            return (losses * shares).sum(), losses, preferred
 
         scale = weight * groups.spread(shares / count) / config.temperature
-        of_features = ((softmax @ prototypes) / norm[:, None] - towards) * scale[:, None]
-        of_prototypes = softmax.t() @ (features * (scale / norm)[:, None])
-        of_prototypes -= kernel.t() @ (mean * (scale * codes.sample)[:, None])
+        with tf32():
+            expected = (softmax @ prototypes) / norm[:, None]
+            of_prototypes = softmax.t() @ (features * (scale / norm)[:, None])
+            of_prototypes -= kernel.t() @ (mean * (scale * codes.sample)[:, None])
+        of_features = (expected - towards) * scale[:, None]
         ctx.save_for_backward(of_features, of_prototypes)
-        ctx.mark_non_differentiable(losses, preferred)
         return (losses * shares).sum(), losses, preferred
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         of_features, of_prototypes = ctx.saved_tensors
-        return of_features * gradients[0], of_prototypes * gradients[0], None, None
+        return of_features * gradients[0], of_prototypes * gradients[0], None, None, None
 
 
 def copy_paste_loss(

@@ -6,7 +6,8 @@ step, and the GPU idles while the host catches up.
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -75,6 +76,18 @@ def _padded(size: int) -> int:
 def constant(like: Tensor, *values: float) -> Tensor:
     """A few numbers as a vector, made on the device (``new_tensor`` makes them on the host)."""
     return torch.stack([like.new_full((), value) for value in values])
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Products of float32 matrices may be rounded to 10 bits of mantissa on a GPU, which is eight
+    times faster there. The CPU and other processes are not affected."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def compiled(function: F, wanted: bool = True) -> F:

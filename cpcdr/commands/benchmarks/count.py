@@ -1,0 +1,214 @@
+"""What a pre-training step costs a GPU, counted on tensors without values: no GPU is needed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from cpcdr.commands.config import BenchmarkConfig
+from cpcdr.copy_paste.mosaic import Frames, draw, render
+from cpcdr.loss.swapped_prediction import copy_paste_loss
+from cpcdr.train.config import PretrainConfig
+from cpcdr.train.optimizer import make_optimizer
+from cpcdr.train.pretrain_task import PretrainModule, draw_points
+
+META = torch.device("meta")
+
+_SHAPES_ONLY = (
+    *("view", "_unsafe_view", "expand", "permute", "slice", "select", "unbind", "split"),
+    *("split_with_sizes", "detach", "alias", "t", "transpose", "unsqueeze", "squeeze"),
+    *("as_strided", "_reshape_alias", "empty", "empty_strided", "new_empty", "new_empty_strided"),
+    *("empty_like", "lift_fresh"),
+)
+"""Operations that move nothing."""
+
+_KERNELS = {
+    "nonzero_static": 4,
+    "cumsum": 2,
+    "native_batch_norm": 2,
+    "native_batch_norm_backward": 2,
+    "native_group_norm": 2,
+    "native_group_norm_backward": 4,
+    "convolution_backward": 2,
+}
+"""Kernels of operations that launch more than one."""
+
+_GATHERS = {"index": 1, "index_select": 2, "gather": 2, "embedding_bag": 1, "_embedding_bag": 1}
+"""Operations that read of their first tensor only what they return, and where the rest starts."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU, by what limits it; defaults are an H100's.
+
+    Attributes:
+        bandwidth: bytes a second.
+        launch: seconds a kernel at least takes.
+        half, tf32, single: operations a second of matrix products in bfloat16, in float32 rounded
+            to TF32, and in float32.
+    """
+
+    bandwidth: float = 3.0e12
+    launch: float = 5e-6
+    half: float = 5e14
+    tf32: float = 2.5e14
+    single: float = 5e13
+
+
+@dataclass
+class Part:
+    """Totals of a part of the step.
+
+    Attributes:
+        kernels: launched.
+        bytes: read and written.
+        seconds: predicted: each operation takes the longest of its launches, bytes and products.
+    """
+
+    kernels: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Count(TorchDispatchMode):
+    """Counts every operation inside, by part. Whatever would wait for a GPU raises instead."""
+
+    device: Device = field(default_factory=Device)
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.current = Part()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What is counted here belongs to this part."""
+        self.current = self.parts.setdefault(name, Part())
+        with self:
+            yield
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        with FlopCounterMode(display=False) as flops:
+            result = function(*args, **(kwargs or {}))
+        name = function._schema.name.split("::")[1]
+        if function.namespace != "prim" and name not in _SHAPES_ONLY:
+            inputs, outputs = _tensors((args, kwargs)), _tensors(result)
+            moved = _bytes(name, inputs, outputs)
+            kernels = _KERNELS.get(name, 1)
+            part, products = self.current, flops.get_total_flops() / self._rate(outputs)
+            part.kernels += kernels
+            part.bytes += moved
+            part.seconds += max(
+                kernels * self.device.launch, moved / self.device.bandwidth, products
+            )
+        return result
+
+    def _rate(self, outputs: list[Tensor]) -> float:
+        if any(tensor.dtype == torch.bfloat16 for tensor in outputs):
+            return self.device.half
+        allowed = torch.backends.cuda.matmul.allow_tf32
+        return self.device.tf32 if allowed else self.device.single
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _bytes(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> int:
+    written = sum(map(_touched, outputs))
+    if name in _GATHERS:
+        return 2 * written + sum(map(_touched, inputs[1:]))
+    if name.startswith("new_") or name.endswith("_like"):
+        return written
+    if name == "copy_":
+        inputs = inputs[1:]
+    return written + sum(map(_touched, {id(t): t for t in inputs}.values()))
+
+
+def _touched(tensor: Tensor) -> int:
+    """Bytes that are there; what is expanded is read once."""
+    elements = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        elements *= size if stride else 1
+    return elements * tensor.element_size()
+
+
+def count_step(config: PretrainConfig, size: tuple[int, int], device: Device) -> dict[str, Part]:
+    """A step on one item of frames of ``size`` with a grid of 12 x 16 regions, by part."""
+    frames = _frames(config.frames_per_item, size)
+    keys = [(0, 0, 0)]
+    plan = draw(frames, config.copy_paste, keys)
+    image, xy = (p.to(META) for p in draw_points((len(plan.blur), *size), 1, keys, config.loss))
+    frames, plan = frames.to(META), plan.to(META)
+    with META:
+        module = PretrainModule(config.model, config.loss)
+    network, precision = module.network, torch.float32
+    if config.train.precision == "auto":  # autocast does not work here: the weights themselves
+        precision = torch.bfloat16
+        network.backbone.to(precision)
+        network.pyramid.to(precision)
+        network.head.to(precision)
+        network.projector.to(precision)
+    network.to(memory_format=torch.channels_last)
+    count = Count(device)
+    with count.part("compositor"):
+        mosaic = render(frames, plan)
+        maps = {
+            "regions": mosaic.regions.long(),
+            "appearances": mosaic.appearances.long(),
+            "transforms": mosaic.transforms,
+            "image_of": mosaic.image_of,
+        }
+    with count.part("network forward"):
+        features = network(mosaic.images.to(precision, memory_format=torch.channels_last))
+    leaf = features.detach().float().requires_grad_()
+    with count.part("loss forward"):
+        metrics = copy_paste_loss(leaf, network.prototypes, maps, (image, xy), config.loss)
+    with count.part("loss backward"):
+        metrics["loss"].backward()
+    assert leaf.grad is not None
+    with count.part("network backward"):
+        features.backward(leaf.grad.to(features.dtype))
+    optimizer = make_optimizer([{"params": list(module.parameters())}], config.train)
+    for group in optimizer.param_groups:
+        group["foreach"] = True  # as many operations as the fused one has kernels, or more
+    with count.part("optimiser"):
+        optimizer.step()
+        network.normalise_prototypes()
+    return count.parts
+
+
+def _frames(count: int, size: tuple[int, int]) -> Frames:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1, count, 3, *size), dtype=torch.uint8, generator=generator)
+    rows = torch.arange(size[0]) * 12 // size[0]
+    columns = torch.arange(size[1]) * 16 // size[1]
+    regions = (rows[:, None] * 16 + columns).int().expand(1, count, *size).contiguous()
+    return Frames(images, torch.rand(1, count, *size, generator=generator), regions)
+
+
+def counted_step(config: BenchmarkConfig) -> dict[str, Any]:
+    """The count of a preset's step, printed by part; the floor is the network alone."""
+    preset = PretrainConfig.presets()[config.preset]
+    size = (384, 768) if config.preset == "paper" else (96, 192)
+    parts = count_step(preset, size, Device(config.bandwidth * 1e9, config.launch * 1e-6))
+    print(f"{'part':18} {'kernels':>8} {'GB':>8} {'ms':>8}")
+    for name, part in parts.items():
+        print(f"{name:18} {part.kernels:8} {part.bytes / 1e9:8.3f} {1e3 * part.seconds:8.3f}")
+    floor = sum(part.seconds for name, part in parts.items() if name.startswith("network"))
+    return {
+        "seconds": round(sum(part.seconds for part in parts.values()), 5),
+        "floor_seconds": round(floor, 5),
+        "kernels": sum(part.kernels for part in parts.values()),
+        "gigabytes": round(sum(part.bytes for part in parts.values()) / 1e9, 3),
+        "waits": 0,
+    }

@@ -1,0 +1,79 @@
+"""A step's kernels and bytes, counted without a GPU, do not grow; the counting itself is right."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cpcdr.commands.benchmarks.count import Count, Device, count_step
+from cpcdr.train.config import PretrainConfig
+
+SAMPLES = 5500
+"""Of the step below: 2.5 places of each of 4 x 250 pixel points, and 4 x 750 region points."""
+
+MOST_KERNELS = {
+    "compositor": 431,
+    "network forward": 341,
+    "loss forward": 253,
+    "loss backward": 23,
+    "network backward": 367,
+    "optimiser": 213,
+}
+
+
+def counted(prototypes):
+    config = PretrainConfig()
+    loss = replace(config.loss, pixel_points=250, region_points=750)
+    model = replace(config.model, prototypes=prototypes)
+    config = replace(config, frames_per_item=2, loss=loss, model=model)
+    return count_step(config, (96, 192), Device())
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return counted(100)
+
+
+def test_no_part_launches_more_kernels_than_it_did(parts):
+    assert list(parts) == list(MOST_KERNELS)
+    for name, most in MOST_KERNELS.items():
+        assert 0.8 * most < parts[name].kernels <= most, name
+
+
+def test_the_loss_reads_and_writes_samples_by_prototypes_few_times(parts):
+    more = counted(1100)
+    for name, most in (("loss forward", 26), ("loss backward", 0.1)):
+        times = (more[name].bytes - parts[name].bytes) / (4 * SAMPLES * 1000)
+        assert times < most, name
+
+
+def test_time_is_the_longest_of_launch_memory_and_products():
+    square = torch.rand(1000, 1000, device="meta")
+    for device, expected in (
+        (Device(bandwidth=1e9, launch=0, single=1e30), 8e6 / 1e9),
+        (Device(bandwidth=1e30, launch=3.0, single=1e30), 3.0),
+        (Device(bandwidth=1e30, launch=0, single=1e9), 2.0),
+    ):
+        count = Count(device)
+        with count.part("product"):
+            square @ square
+        assert count.parts["product"].seconds == pytest.approx(expected)
+        assert (count.parts["product"].kernels, count.parts["product"].bytes) == (1, 8_000_000)
+
+
+def test_views_are_free_and_expanded_values_are_read_once():
+    count = Count(Device())
+    row = torch.rand(1, 100, device="meta")
+    with count.part("view"):
+        row.expand(50, 100).t().unsqueeze(0)
+    assert count.parts["view"].kernels == 0
+    with count.part("sum"):
+        row.expand(50, 100) + 1.0
+    assert count.parts["sum"].bytes == 400 + 50 * 400
+
+
+def test_what_would_wait_raises():
+    values = torch.rand(10, device="meta")
+    count = Count(Device())
+    with count.part("waits"), pytest.raises((NotImplementedError, RuntimeError)):
+        values[values > 0.5]
