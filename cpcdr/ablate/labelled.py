@@ -63,17 +63,18 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
     images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (*shape, 3))
     labels = np.lib.format.open_memmap(partial / "labels.npy", "w+", np.uint8, shape)
     count, first = 0, ""
-    for ref in Progress(refs, desc=folder.name, unit="frame"):
-        try:
-            frame = fit(source.read(ref), size)
-        except FrameError as error:
-            first = first or str(error)
-            continue
-        if frame.labels is None:
-            first = first or f"{ref.frame_id} has no labels"
-            continue
-        images[count], labels[count] = frame.image, frame.labels
-        count += 1
+    with Progress(refs, desc=folder.name, unit="frame") as bar:
+        for ref in bar:
+            try:
+                frame = fit(source.read(ref), size)
+            except FrameError as error:
+                first = first or str(error)
+                continue
+            if frame.labels is None:
+                first = first or f"{ref.frame_id} has no labels"
+                continue
+            images[count], labels[count] = frame.image, frame.labels
+            count += 1
     if not count:
         raise InputError(f"{source.spec}: no frame can be scored; first error: {first}")
     images.flush()

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import cpcdr
 from cpcdr.runtime import cli
+from cpcdr.runtime.progress import phase
 
 COMMANDS = {
     "run": "commands.config.RunConfig",
@@ -48,7 +49,8 @@ def config_of(name: str) -> type[Any]:
 
 def function_of(name: str) -> Callable[[Any], dict[str, Any]]:
     """What a command runs; imports all that it needs."""
-    return getattr(import_module(f"{__name__}.{name}"), name)
+    with phase("loading"):
+        return getattr(import_module(f"{__name__}.{name}"), name)
 
 
 def description_of(name: str) -> str:

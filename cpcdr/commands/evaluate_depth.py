@@ -99,21 +99,22 @@ def _against_truth(
     rejected: list[str] = []
     shown: list[list[NDArray[np.uint8]]] = []
     refs = source.refs()
-    for ref in Progress(refs, desc="depth", unit="frame"):
-        try:
-            frame = fit(source.read(ref), config.size)
-            (true,), (predicted,) = truth([frame]), depth([frame])
-            both = [
-                _errors(config, ref, disparity, true)
-                for disparity in (predicted, _resized(mean_map, true.shape, cv2.INTER_LINEAR))
-            ]
-        except FrameError as error:
-            rejected.append(str(error))
-            continue
-        errors.append(both[0])
-        baseline_errors.append(both[1])
-        if (len(errors) - 1) % max(1, len(refs) // 5) == 0:
-            shown.append([frame.image, colour_disparity(predicted), colour_disparity(true)])
+    with Progress(refs, desc="depth", unit="frame") as bar:
+        for ref in bar:
+            try:
+                frame = fit(source.read(ref), config.size)
+                (true,), (predicted,) = truth([frame]), depth([frame])
+                both = [
+                    _errors(config, ref, disparity, true)
+                    for disparity in (predicted, _resized(mean_map, true.shape, cv2.INTER_LINEAR))
+                ]
+            except FrameError as error:
+                rejected.append(str(error))
+                continue
+            errors.append(both[0])
+            baseline_errors.append(both[1])
+            if (len(errors) - 1) % max(1, len(refs) // 5) == 0:
+                shown.append([frame.image, colour_disparity(predicted), colour_disparity(true)])
     if not errors:
         raise InputError(f"{config.frames}: no frame can be evaluated, first error: {rejected[0]}")
     if rejected:

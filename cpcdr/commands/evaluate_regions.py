@@ -116,14 +116,15 @@ def _frames(
 ) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
     """Frames with their disparity; reports frames left out at the end."""
     rejected: list[str] = []
-    for ref in Progress(source.refs(), desc="regions", unit="frame"):
-        try:
-            frame = fit(source.read(ref), size)
-            (disparity,) = depth([frame])
-        except FrameError as error:
-            rejected.append(str(error))
-            continue
-        yield frame, disparity
+    with Progress(source.refs(), desc="regions", unit="frame") as bar:
+        for ref in bar:
+            try:
+                frame = fit(source.read(ref), size)
+                (disparity,) = depth([frame])
+            except FrameError as error:
+                rejected.append(str(error))
+                continue
+            yield frame, disparity
     if rejected:
         print(f"{len(rejected)} frames left out; first error: {rejected[0]}")
 

@@ -20,6 +20,7 @@ from cpcdr.runtime.checkpoint import publish_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.extras import install_command
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
@@ -81,6 +82,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     return result | (register(config, folder, network) if config.register else {})
 
 
+@phase("exporting to ONNX")
 def export_onnx(scores: nn.Module, out: Path, about: dict[str, str]) -> float:
     """Write ONNX with free batch, height and width; the largest difference to PyTorch.
 

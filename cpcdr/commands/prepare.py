@@ -38,7 +38,8 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
-from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.map_frames import WARMUP
+from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.run_folder import claim, is_empty, refuse_other
 from cpcdr.runtime.storage import copy_dataset
 from cpcdr.runtime.strict_json import write_json
@@ -210,7 +211,7 @@ def _run_pipeline(
     config: PrepareConfig, stages: list[Stage], partial: Path, pending: list[FrameRef], done: int
 ) -> None:
     total = done + len(pending)
-    with Progress(total=total, initial=done, desc="prepare", unit="frame") as bar:
+    with Progress(total=total, initial=done, desc="prepare", unit="frame", warmup=WARMUP) as bar:
         if not pending:
             return
         rejected = 0
@@ -256,6 +257,7 @@ def _write_manifest(
     write_json(partial / "manifest.json", manifest)
 
 
+@phase("drawing pictures")
 def dataset_sheet(dataset: PreparedDataset, frames: int = 4) -> NDArray[np.uint8]:
     """A contact sheet of frames spread over the dataset: uint8 [H, W, 3]."""
     rows, names = [], []

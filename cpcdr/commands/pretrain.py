@@ -19,6 +19,7 @@ from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.engine import train
@@ -71,6 +72,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         }
 
 
+@phase("drawing a mosaic")
 def mosaic_sheet(task: PretrainTask) -> np.ndarray:
     """The first mosaic of the run: mixed images over their regions, uint8 [H, W, 3]."""
     batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
@@ -91,6 +93,7 @@ def mosaic_sheet(task: PretrainTask) -> np.ndarray:
     return contact_sheet(rows, row_titles=titles)
 
 
+@phase("drawing features")
 def feature_sheet(task: PretrainTask, checkpoint: Path, frames: int = 4) -> np.ndarray:
     """Frames over their features, the first three principal components as RGB."""
     network, _ = load_network(checkpoint)

@@ -25,7 +25,7 @@ from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.runtime.training_folder import usable_checkpoint
@@ -74,8 +74,9 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         for image, labels in labelled_frames(fitted, size):
             for each in probes.values():
                 each.fit(image, labels)
-        for each in probes.values():
-            each.finish()
+        with phase("fitting the probes"):
+            for each in probes.values():
+                each.finish()
         for image, labels in labelled_frames(scored, size):
             for each in probes.values():
                 each.score(image, labels)
@@ -105,18 +106,19 @@ def labelled_frames(
     """
     refs, left_out, first = source.refs(), 0, ""
     grid = tuple(-(-side // 4) for side in size)
-    for ref in Progress(refs, desc="probe", unit="frame", leave=False):
-        try:
-            frame = fit(source.read(ref), size)
-            if frame.labels is None:
-                raise FrameError(f"{ref.frame_id} has no label map.")
-            labels = grid_labels(frame.labels, grid)
-            if (labels == IGNORE).all():
-                raise FrameError(f"{ref.label_path or ref.frame_id} labels no pixel.")
-        except FrameError as error:
-            left_out, first = left_out + 1, first or str(error)
-            continue
-        yield frame.image, labels
+    with Progress(refs, desc="probe", unit="frame", leave=False) as bar:
+        for ref in bar:
+            try:
+                frame = fit(source.read(ref), size)
+                if frame.labels is None:
+                    raise FrameError(f"{ref.frame_id} has no label map.")
+                labels = grid_labels(frame.labels, grid)
+                if (labels == IGNORE).all():
+                    raise FrameError(f"{ref.label_path or ref.frame_id} labels no pixel.")
+            except FrameError as error:
+                left_out, first = left_out + 1, first or str(error)
+                continue
+            yield frame.image, labels
     if left_out == len(refs):
         raise InputError(f"{source.spec}: no labelled frame can be read; first error: {first}")
     if left_out:

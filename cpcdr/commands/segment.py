@@ -22,7 +22,7 @@ from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_f
 from cpcdr.frames.decode import encode_jpeg
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
-from cpcdr.runtime.map_frames import map_frames
+from cpcdr.runtime.map_frames import WARMUP, map_frames
 from cpcdr.runtime.progress import Progress
 from cpcdr.segment.config import SegmentConfig
 from cpcdr.segment.load import LoadedNetwork, find_checkpoint, load_network_for_use
@@ -82,13 +82,16 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
     output = LabelFiles(folder) if config.labels else OverlayVideos(config, rates, below)
     arguments, workers = (config, checkpoint, source), config.workers
     rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
-    with output as writer, Progress(total=len(refs), desc="segment", unit="frame") as bar:
+    with (
+        output as writer,
+        Progress(total=len(refs), desc="segment", unit="frame", warmup=WARMUP) as bar,
+    ):
         for row in rows:
             first = first or time.perf_counter()
             bar.update()
             if row["reason"]:
                 rejected += 1
-                Progress.write(f"left out: {row['reason']}")
+                print(f"left out: {row['reason']}")
                 continue
             writer.add(row["sequence"], row["frame_id"], row["picture"])
             done += 1

@@ -33,6 +33,7 @@ from cpcdr.frames.digest import frames_digest
 from cpcdr.prepare.checks import depth_warnings, way_forward
 from cpcdr.runtime.checkpoint import publish_checkpoint, read_checkpoint, write_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.config import TrainDepthConfig
@@ -160,6 +161,7 @@ def _keep_the_better(task: DepthTask, checkpoint: Path) -> dict[str, Any]:
     return {"held_out": 1.0, "kept": "start"}
 
 
+@phase("checking the depth of some frames")
 def _check_network(task: DepthTask, depth: Network, run: Run) -> None:
     """Run the depth check of prepare on the finished network, on frames of its own video."""
     size = (task.settings.height, task.settings.width)
@@ -198,6 +200,7 @@ def _report_camera(
     return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
 
 
+@phase("drawing pictures")
 def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:
     """Frames, disparity, the frame reconstructed from its neighbour, and the auto-mask."""
     batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))

@@ -24,6 +24,7 @@ from cpcdr.depth.street_shots import SHAPES, Shot, render_shot
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.train.config import TrainStreetConfig
@@ -95,6 +96,7 @@ STYLES: dict[str, Callable[[Shot, np.random.Generator], Shot]] = {
 """Alterations of the shots that are measured on, by the suffix of the measures' names."""
 
 
+@phase("measuring depth on unseen streets")
 def measure_styles(module: StreetModule, seed: int) -> tuple[dict[str, float], NDArray[np.uint8]]:
     """``abs_rel`` and ``delta1`` on a seed's streets: unaltered, as cameras record them, painted.
 

@@ -11,6 +11,7 @@ from cpcdr.frames.frame import Frame
 from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.training_folder import usable_checkpoint
 
 KINDS = {
@@ -26,6 +27,7 @@ KINDS = {
 """Values of ``--depth`` and what they mean."""
 
 
+@phase("opening the source of depth")
 def open_depth(spec: str, option: str = "--depth") -> DepthSource:
     """The depth source that a user named.
 
@@ -77,6 +79,7 @@ def with_checkpoint(spec: str) -> str:
     return spec if used == folder else f"{kind}:{used}"
 
 
+@phase("fingerprinting the source of depth")
 def depth_digest(depth: DepthSource) -> str:
     """What a source's files hold: weights of a network, precomputed maps; ``""`` without files."""
     folder = getattr(depth, "folder", None)

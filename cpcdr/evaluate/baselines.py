@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 
 _SAMPLES = 50_000  # pixels in total; more hardly move the centres and cost seconds
 
@@ -46,6 +47,7 @@ def colour_position(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.dstack([lab, (x + 0.5) / width, (y + 0.5) / height]).astype(np.float32)
 
 
+@phase("clustering colours and positions")
 def fit_colour_position(
     images: Sequence[NDArray[np.uint8]], num_clusters: int, seed: int = 0
 ) -> ColourPosition:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 
 Clustering = Literal["average", "ward", "kmeans", "spherical"]
 METHODS: tuple[str, ...] = get_args(Clustering)
@@ -19,6 +20,7 @@ CLUSTERS_WITHOUT_LABELS = 19
 _RESTARTS, _MAX_ROUNDS = 10, 300  # of spherical k-means
 
 
+@phase("clustering the prototypes")
 def cluster_prototypes(
     prototypes: NDArray[np.floating], num_clusters: int, method: str = "average", seed: int = 0
 ) -> NDArray[np.int64]:

@@ -44,16 +44,17 @@ def measure_plausibility(
     rows: list[dict[str, float]] = []
     shots: list[Shot] = []
     reason = ""
-    for i in Progress(spread(len(refs), _FRAMES), desc="plausibility", unit="frame"):
-        try:
-            shot = _shot(source, depth, size, refs[i])
-        except FrameError as error:
-            reason = reason or str(error)
-            continue
-        following = by_position.get((refs[i].sequence, refs[i].frame_index + 1))
-        error_after = _error_after(source, depth, size, shot, following)
-        rows.append(plausibility(*shot) | {"temporal_error": error_after})
-        shots.append(shot)
+    with Progress(spread(len(refs), _FRAMES), desc="plausibility", unit="frame") as bar:
+        for i in bar:
+            try:
+                shot = _shot(source, depth, size, refs[i])
+            except FrameError as error:
+                reason = reason or str(error)
+                continue
+            following = by_position.get((refs[i].sequence, refs[i].frame_index + 1))
+            error_after = _error_after(source, depth, size, shot, following)
+            rows.append(plausibility(*shot) | {"temporal_error": error_after})
+            shots.append(shot)
     if not rows:
         raise InputError(
             f"{source.spec}: no frame has depth by {depth.name}; first error: {reason}"

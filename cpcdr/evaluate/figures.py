@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.frames import Frame, Protocol
+from cpcdr.runtime.progress import phase
 from cpcdr.visualize.pictures import Image, colour_labels, contact_sheet, region_colours
 from cpcdr.visualize.plots import confusion_figure, per_class_bars
 
 
+@phase("drawing predictions")
 def prediction_sheet(
     frames: Sequence[Frame],
     clusters: Sequence[NDArray[np.int64]],
@@ -32,6 +34,7 @@ def prediction_sheet(
     return contact_sheet(rows, titles[: max(map(len, rows))])
 
 
+@phase("drawing scores")
 def score_figures(folded: NDArray[np.int64], protocol: Protocol) -> dict[str, Image]:
     """The confusion table int64 [K+1, K] of `Match.fold` and the bars of IoU, by figure name."""
     score = scores(folded)

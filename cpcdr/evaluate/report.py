@@ -17,6 +17,7 @@ from cpcdr.evaluate.clusters import sum_clusters
 from cpcdr.evaluate.counting import MOST_GROUPS
 from cpcdr.evaluate.matching import Match, Scores, majority_vote, matched_scores, scores
 from cpcdr.frames import Protocol
+from cpcdr.runtime.progress import phase
 
 _LARGEST_TRAIN_ID = 18  # of Cityscapes, whose label ids reach 33
 
@@ -28,6 +29,7 @@ def usage_report(usage: NDArray[np.int64]) -> dict[str, Any]:
     return {"clusters_used": int((p > 0).sum()), "cluster_entropy": float(entropy)}
 
 
+@phase("computing scores and their interval")
 def network_report(
     used: NDArray[np.int64],
     groups: NDArray[np.int64],

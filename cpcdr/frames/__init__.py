@@ -21,6 +21,7 @@ from cpcdr.frames.resize import fit, fit_intrinsics
 from cpcdr.frames.stored import StoredFrames
 from cpcdr.frames.video import VIDEO_SUFFIXES, VideoFiles
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import phase
 
 __all__ = [
     "IGNORE",
@@ -62,6 +63,7 @@ KINDS: dict[str, Callable[[str, FrameOptions], Any]] = {
 """What may stand before the colon of a spec, and what opens the rest."""
 
 
+@phase("listing the frames")
 def open_frames(spec: str, options: FrameOptions = _DEFAULTS, protocol: str = "") -> FrameSource:
     """The source of frames that a user named.
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from cpcdr.frames.frame import FrameSource
 from cpcdr.frames.joined import camera_files_of
+from cpcdr.runtime.progress import phase
 
 _EDGE = 4096
 _READERS = 16
 
 
+@phase("fingerprinting the files of the frames")
 def frames_digest(source: FrameSource) -> str:
     """Digest of the files of all frames, with label maps, right images, calibration and poses.
 

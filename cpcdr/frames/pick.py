@@ -7,6 +7,7 @@ import numpy as np
 from cpcdr.frames.frame import Frame, FrameSource
 from cpcdr.frames.resize import covering_size, fit
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import phase
 
 _SIZED = 5
 """Frames that are read to know the usual size."""
@@ -21,6 +22,7 @@ def spread(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
 
 
+@phase("reading some frames")
 def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list[Frame]:
     """Up to ``most`` readable frames, evenly spread over the source, fitted to ``size``.
 
@@ -40,6 +42,7 @@ def spread_frames(source: FrameSource, size: tuple[int, int], most: int) -> list
     return frames
 
 
+@phase("reading some frames")
 def usual_size(source: FrameSource) -> tuple[int, int]:
     """The height and width that most of some frames have, spread over the source.
 

@@ -13,6 +13,7 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import LIMITS, ShapeQuality, shape_quality
 from cpcdr.runtime.errors import FrameError, InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.run import Run
 
 CHECKED_FRAMES = 8
@@ -29,6 +30,7 @@ def depth_warnings(depth: DepthSource, source: FrameSource, size: tuple[int, int
     return warnings + measure_health(depth, frames).warnings()
 
 
+@phase("checking the depth of some frames")
 def check_depth(
     depth: DepthSource, source: FrameSource, size: tuple[int, int], allow_poor: bool, run: Run
 ) -> list[str]:
@@ -83,6 +85,7 @@ REMEDIES = {
 """What to do about each problem of regions (`cpcdr.regions.quality.LIMITS`)."""
 
 
+@phase("grouping some frames")
 def refuse_hopeless(config: PrepareConfig, depth: DepthSource, source: FrameSource) -> None:
     """Group some frames before hours are spent on all.
 
@@ -108,6 +111,7 @@ def refuse_hopeless(config: PrepareConfig, depth: DepthSource, source: FrameSour
             )
 
 
+@phase("checking the regions of some frames")
 def check_regions(dataset: PreparedDataset, run: Run, earlier: Sequence[str] = ()) -> None:
     """Warn of problems in most of some frames, and record them and ``earlier`` warnings."""
     indices = spread(len(dataset), CHECKED_FRAMES)

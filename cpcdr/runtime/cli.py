@@ -21,6 +21,7 @@ from cpcdr.runtime.config import overlay, read_yaml, size_of, to_plain
 from cpcdr.runtime.errors import InputError, no_room
 from cpcdr.runtime.help import essential_first
 from cpcdr.runtime.names import readable
+from cpcdr.runtime.progress import command_line
 from cpcdr.runtime.stopping import leave_a_closed_pipe, stop_on_signals
 from cpcdr.runtime.strict_json import to_json
 
@@ -177,7 +178,9 @@ def main(
     stop_on_signals()
     try:
         given = sys.argv[1:] if argv is None else argv
-        result = function(parse(config_type, (description or "").strip(), given, prog))
+        config = parse(config_type, (description or "").strip(), given, prog)
+        with command_line(prog or "working"):
+            result = function(config)
         sys.stderr.flush()
         print(f"{word} {to_json(result)}", flush=True)
     except BrokenPipeError:

@@ -20,6 +20,7 @@ import psutil
 
 from cpcdr.runtime.config import read_yaml
 from cpcdr.runtime.errors import InputError, first_line
+from cpcdr.runtime.progress import phase
 
 _SILENT: dict[str, Any] = {
     "log_to_driver": False,
@@ -87,11 +88,20 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "")
     for key, value in (_QUIET_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(key, value)
-    import ray
+    with phase("starting Ray"):
+        import ray
 
-    if ray.is_initialized():
+        if not (shared := ray.is_initialized()):
+            _start(address, dashboard)
+    try:
         yield
-        return
+    finally:
+        if not shared:
+            with phase("stopping Ray"):
+                ray.shutdown()
+
+
+def _start(address: str, dashboard: bool) -> None:
     on_term = signal.getsignal(signal.SIGTERM)
     if address:
         _join(address)
@@ -101,10 +111,6 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_term)  # Ray's own would abort with a stack dump
     _quiet_ray_data()
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _join(address: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import NoReturn
 
@@ -28,6 +29,11 @@ def _stop(signum: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         return
     raise KeyboardInterrupt
+
+
+def compiling() -> bool:
+    """Whether the main thread compiles a kernel."""
+    return _inside_a_compiler(sys._current_frames().get(threading.main_thread().ident or 0))
 
 
 def _inside_a_compiler(frame: FrameType | None) -> bool:

@@ -19,6 +19,7 @@ from cpcdr.frames.resize import covering_size
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError, first_line
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.runtime.training_folder import usable_checkpoint
 from cpcdr.segment.image import ImageLike, pixels_of
@@ -90,6 +91,7 @@ def highest(scores: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
     return ids.cpu().numpy()
 
 
+@phase("loading the network")
 def load_network_for_use(
     model: str | Path, clusters: int = CLUSTERS_WITHOUT_LABELS
 ) -> LoadedNetwork:

@@ -31,7 +31,7 @@ from cpcdr.frames.pick import spread, spread_frames
 from cpcdr.frames.reader import FrameReader
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import FrameError
-from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.ranks import max_over_ranks
 from cpcdr.train.prefetch import prefetch
 
@@ -86,8 +86,8 @@ class DepthTask:
         if motions is None:
             motions = measure_here(source, self._reader, config.readers)
         frames = sum(map(len, runs_of_frames(source)))
-        seen = Progress(motions, "looking for motion", frames, unit="frame")
-        self.scan = find_triplets(source, seen, config.min_motion, config.spacing)
+        with Progress(motions, "looking for motion", frames, unit="frame") as seen:
+            self.scan = find_triplets(source, seen, config.min_motion, config.spacing)
         self.settings = replace(config, spacing=self.scan.spacing)
         self.trained, self.held_out = held_out(self.scan.triplets)
         self.still = self._find_still()
@@ -105,6 +105,7 @@ class DepthTask:
         room = (self.settings.cache_mib << 20) // (3 * height * width)
         return FrameReader(self.source, (height, width), room)
 
+    @phase("looking for what never moves")
     def _find_still(self) -> dict[str, NDArray[np.bool_]]:
         """`still_pixels` of each sequence that has any; nothing for a training from scratch."""
         found = {}

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,17 @@ from cpcdr.runtime.checkpoint import (
 )
 from cpcdr.runtime.config import read_yaml, to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.repeat import repeated
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fits
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.history import HistoryTail
-from cpcdr.train.loop import LocalReporter, train_loop
+from cpcdr.train.loop import LocalReporter, total_steps, train_loop
 from cpcdr.train.task import Task
+
+Log = Callable[[dict[str, float], int], None]
+"""Gets a line of metrics and its step."""
 
 
 class RayReporter:
@@ -53,7 +56,7 @@ def train(
     config: TrainConfig,
     engine: EngineConfig,
     out: Path,
-    log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+    log: Log = lambda metrics, step: None,
     inputs: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train ``task`` in the run folder ``out``, resuming where an earlier call stopped.
@@ -80,12 +83,12 @@ def train(
     for sentence in set_damaged_aside(out / "checkpoints"):
         print(f"warning: {sentence}.")
     _refuse_a_full_disk(out, task, config)
-    with _monitor(out, log, task.kind):
-        if engine.engine == "local":
-            _warn_if_elastic(out, 1)
+    if engine.engine == "local":
+        _warn_if_elastic(out, 1)
+        with _monitor(out, log, task.kind, total_steps(task, config, 1), "first steps"):
             result = train_loop(task, config, out, LocalReporter())
-        else:
-            result = _train_on_ray(task, config, engine, out)
+    else:
+        result = _train_on_ray(task, config, engine, out, log)
     if result["alarm"]:
         raise InputError(f"{out}: {result['alarm']}")
     best = best_checkpoint(out / "checkpoints")
@@ -94,6 +97,7 @@ def train(
     return final
 
 
+@phase("building the network")
 def _refuse_a_full_disk(out: Path, task: Task, config: TrainConfig) -> None:
     """A new run needs room for the two checkpoints it keeps, one in the making, and the last."""
     if newest_checkpoint(out / "checkpoints"):
@@ -111,7 +115,7 @@ def _refuse_a_full_disk(out: Path, task: Task, config: TrainConfig) -> None:
 
 
 def _train_on_ray(
-    task: Task, config: TrainConfig, engine: EngineConfig, out: Path
+    task: Task, config: TrainConfig, engine: EngineConfig, out: Path, log: Log
 ) -> dict[str, Any]:
     with ray_session():
         import ray
@@ -126,7 +130,7 @@ def _train_on_ray(
         needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
         refuse_what_never_fits("workers", workers, needs, options)
         _warn_if_elastic(out, workers)
-        task.steps_per_epoch(workers)  # refuse too little data here, not in a worker
+        total = total_steps(task, config, workers)  # refuses too little data before a worker does
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
         trainer = TorchTrainer(
@@ -148,7 +152,8 @@ def _train_on_ray(
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
         )
-        return trainer.fit().return_value  # type: ignore[attr-defined]
+        with _monitor(out, log, task.kind, total, "workers start"):
+            return trainer.fit().return_value  # type: ignore[attr-defined]
 
 
 def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -184,27 +189,39 @@ def _warn_if_elastic(out: Path, workers: int) -> None:
 
 
 @contextmanager
-def _monitor(out: Path, log: Callable[[dict[str, float], int], None], title: str) -> Iterator[None]:
+def _monitor(out: Path, log: Log, title: str, total: int, warmup: str) -> Iterator[None]:
     """A progress bar, and the history file's new lines to ``log``, while the workers run.
 
     The history is tailed here, and not sent by the workers, so that a lost worker, a lost driver
     or a tracking server that is away leave the same record.
     """
-    bar = Progress(desc=title, unit="step", smoothing=0.1, leave=True)
+    newest = newest_checkpoint(out / "checkpoints")
+    done = int(read_yaml(newest / CONFIG).get("step", 0)) if newest else 0
+    path = out / "progress.json"
+    earlier = _text(path)  # of the start before
     tail = HistoryTail(out / "history.jsonl")
 
     def update() -> None:
         for row in tail.new_rows():
             finite = {k: v for k, v in row.items() if k != "step" and v is not None}
             log(finite, row["step"])
-        with suppress(OSError, ValueError):  # not there yet
-            progress = json.loads((out / "progress.json").read_text(encoding="utf-8"))
-            bar.total, bar.n, loss = (progress[name] for name in ("total", "step", "loss"))
-            bar.set_postfix_str("" if loss is None else f"loss {loss:.3f}", refresh=True)
+        if (text := _text(path)) != earlier:
+            progress = json.loads(text)
+            loss = progress.get("loss")
+            bar.set_postfix_str("" if loss is None else f"loss {loss:.3f}", refresh=False)
+            bar.reach(progress["step"])
 
+    with Progress(total=total, initial=done, desc=title, unit="step", warmup=warmup) as bar:
+        try:
+            with repeated(update, 0.5):
+                yield
+        finally:
+            update()
+
+
+def _text(path: Path) -> str:
+    """What a file holds; ``""`` while it is not there."""
     try:
-        with repeated(update, 0.5):
-            yield
-    finally:
-        update()
-        bar.close()
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

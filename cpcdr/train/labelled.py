@@ -66,10 +66,13 @@ def survey(source: FrameSource, refs: list[FrameRef]) -> Survey:
             return str(error)
         return np.bincount(labels[labels != IGNORE], minlength=classes)
 
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        counts = Progress(
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        Progress(
             pool.map(count, refs), total=len(refs), desc="labels", unit="frame", leave=False
-        )
+        ) as counts,
+    ):
         for ref, counted in zip(refs, counts, strict=True):
             if isinstance(counted, str):
                 rejected[ref.frame_id] = counted

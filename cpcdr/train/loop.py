@@ -42,6 +42,8 @@ from cpcdr.train.history import append_history, cut_history
 from cpcdr.train.optimizer import amp, learning_rate, make_optimizer, resolve_precision
 from cpcdr.train.task import Task
 
+_TELL_EVERY_S = 1.0
+
 
 class Reporter(Protocol):
     """What the loop knows of the engine that runs it."""
@@ -95,6 +97,12 @@ def train_loop(
     return {"step": step, "alarm": ""}
 
 
+def total_steps(task: Task, config: TrainConfig, world_size: int) -> int:
+    """Optimiser steps of a training, unless it stops early."""
+    batches = config.epochs * task.steps_per_epoch(world_size)
+    return config.steps or max(1, batches // config.accumulate)
+
+
 class _Session:
     """The state of one worker: module, optimiser, data iterator, metrics since the last line."""
 
@@ -109,7 +117,7 @@ class _Session:
         self.task, self.config, self.out, self.reporter = task, config, out, reporter
         self.leaving, self.warned = leaving, False
         self.per_epoch = task.steps_per_epoch(reporter.world_size)  # batches of this rank
-        self.total = config.steps or max(1, config.epochs * self.per_epoch // config.accumulate)
+        self.total = total_steps(task, config, reporter.world_size)
         self.warmup = max(1, round(config.warmup * self.total))
         self.every = config.checkpoint_every or max(1, self.per_epoch // config.accumulate)
         torch.manual_seed(task.seed)
@@ -124,6 +132,7 @@ class _Session:
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {"step": 0, "held_out": math.inf}
         self.count, self.waited, self.since = 0, 0.0, time.perf_counter()
+        self.tell_next = 0.0
 
     def _wrap(self) -> nn.Module:
         module: nn.Module = self.model
@@ -169,6 +178,8 @@ class _Session:
             self.sums[key] = self.sums.get(key, 0.0) + value.detach().float()
         self.count += 1
         done, alarm = step + 1, ""
+        if time.monotonic() >= self.tell_next:
+            self._tell(done)
         saves = done % self.every == 0 or done == self.total
         # A line of metrics never spans a checkpoint, so that a resumed history is the same.
         if saves or done % self.config.log_every == 0:
@@ -264,18 +275,21 @@ class _Session:
         line = {"step": step + 1, "epoch": epoch, **row, **validation}
         if self.reporter.rank == 0:
             append_history(self.out / "history.jsonl", line)
-            write_atomic(
-                self.out / "progress.json",
-                to_json({**line, "total": self.total, "pid": os.getpid()}),
-                durable=False,
-            )
         self.last = line
+        self._tell(step + 1)
         if not math.isfinite(row["loss"]):
             return (
                 f"the loss is {row['loss']} at step {step + 1}; lower --train.lr, or set "
                 "--train.clip-norm 1, and run again with a new --out."
             )
         return self.task.alarm(line, (step + 1) / self.total)
+
+    def _tell(self, done: int) -> None:
+        """Write where the training is, with its last metrics, for the driver's progress bar."""
+        self.tell_next = time.monotonic() + _TELL_EVERY_S
+        if self.reporter.rank == 0:
+            values = {**self.last, "step": done, "total": self.total, "pid": os.getpid()}
+            write_atomic(self.out / "progress.json", to_json(values), durable=False)
 
     def _checkpoint(self, done: int) -> str:
         """Rank 0 writes; all ranks get a sentence if it could not, else ``""``."""

@@ -76,15 +76,14 @@ class RecordTrials(Callback):
         """Note the failure and report its reason."""
         key = self.records.key(trial.config)
         reason = _last_line(trial.error_file)
-        Progress.write(f"trial {key} failed: {reason}", file=sys.stderr)
+        print(f"trial {key} failed: {reason}", file=sys.stderr)
         self._end(key, reason)
 
     def _end(self, key: str, error: str) -> None:
         self.records.end(key, error)
         self._close(key)
         if self.bar:
-            self.bar.n = self.records.ended()
-            self.bar.refresh()
+            self.bar.reach(self.records.ended())
 
     def _close(self, key: str) -> None:
         child = self._send(key)

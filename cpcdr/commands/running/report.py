@@ -17,6 +17,7 @@ from cpcdr.dataset import PreparedDataset
 from cpcdr.frames import open_frames
 from cpcdr.frames.pick import spread_frames
 from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.progress import phase
 from cpcdr.segment.load import load_network_for_use
 from cpcdr.segment.writers import above
 from cpcdr.train.history import read_history
@@ -29,6 +30,7 @@ _REASONS = 10
 """Rejected frames that are listed."""
 
 
+@phase("writing the report")
 def write_report(
     path: Path, stages: Stages, plan: Plan, seconds: Mapping[str, float], results: Mapping[str, Any]
 ) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cpcdr.runtime.config import flatten, write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking import store
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.outbox import Entry, Outbox
@@ -37,6 +38,7 @@ _FLUSH_ENTRIES, _FLUSH_SECONDS = 500, 5.0
 _FIRST_RETRY_SECONDS = 60.0  # doubles with each failure: a dead server must not slow a training
 
 
+@phase("opening the tracking store")
 def open_run(
     config: TrackingConfig,
     kind: str,
@@ -144,6 +146,7 @@ class Run:
         """Set tags; nested dicts are flattened with dots, long values cut."""
         self._add(op="tags", tags={_name(k): str(v)[:8000] for k, v in flatten(values, ".")})
 
+    @phase("recording the run")
     def figure(self, name: str, image: NDArray[np.uint8], folder: Path | None = None) -> None:
         """Store uint8 [H, W, 3] RGB as ``figures/{name}.png``, and in a folder of the command's."""
         encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -155,6 +158,7 @@ class Run:
         """Store a text as the artifact ``{name}``, such as ``config.yaml``."""
         self._stored(name, text.encode())
 
+    @phase("recording the run")
     def artifact(self, path: Path, folder: str = "") -> None:
         """Store a file or a folder under the artifact folder ``folder``.
 
@@ -198,6 +202,7 @@ class Run:
             _log.warning("%s cannot be written (%s).", self._outbox.journal, error.strerror)
         return not self._outbox.entries
 
+    @phase("recording the run")
     def close(self, status: str = "FINISHED") -> None:
         """Send the rest and end the run as FINISHED, FAILED or KILLED. It may be called twice."""
         self._add(op="status", status=status)
