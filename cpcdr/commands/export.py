@@ -22,11 +22,12 @@ from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.extras import install_command
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
 from cpcdr.segment import pyfunc
 from cpcdr.segment.config import ExportConfig
-from cpcdr.segment.load import LoadedNetwork, find_checkpoint, load_network_for_use
+from cpcdr.segment.load import LoadedNetwork, load_network_for_use
 
 _TOLERANCE = 1e-3
 

@@ -27,13 +27,14 @@ from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread_frames, usual_size, whole_size
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.frames.resize import fit_note
+from cpcdr.model.weights import start_digest
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.config import FinetuneConfig
 from cpcdr.train.engine import train
-from cpcdr.train.finetune_task import FinetuneTask, initial_digest, with_usable
+from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.visualize.pictures import Image
 
@@ -50,11 +51,10 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         InputError: frames, labels or the start cannot be used.
     """
     start = time.perf_counter()
-    network = with_usable(config.finetune.network)
-    config = replace(config, finetune=replace(config.finetune, network=network))
     source = _labelled(config.frames, config)
     scored = _scored(config, source.protocol) if config.evaluate else None
     task = FinetuneTask(config.finetune, source, config.seed)
+    config = replace(config, finetune=task.settings)
     print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
     if task.rejected:
         first = next(iter(task.rejected.values()))
@@ -64,7 +64,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     inputs = {
         "options": to_plain(config.options),
         "frames": frames_digest(source),
-        "network": initial_digest(config.finetune.network),
+        "network": start_digest(task.start),
     }
     digest = config_hash({"task": task.config(), "train": to_plain(settings), "inputs": inputs})
     # Scores are logged once in a run: other scores need a run of their own.

@@ -16,7 +16,8 @@ import torch
 
 from cpcdr.dataset import PreparedDataset
 from cpcdr.frames.pick import spread
-from cpcdr.model.segmentation import load_network
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
+from cpcdr.model.weights import load_backbone
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.progress import phase
@@ -41,6 +42,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     settings = config.train
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
     manifest = PreparedDataset(config.data).manifest
+    if task.start:
+        print(load_backbone(SegmentationNetwork(task.model), task.start))
     key = config_hash([digest, str(config.out.absolute())])
     with run_in_folder(config.tracking, "pretrain", key, to_plain(config), config.out) as run:
         run.dataset(config.data, manifest["hash"])

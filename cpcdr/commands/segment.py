@@ -24,8 +24,9 @@ from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.map_frames import WARMUP, map_frames
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.segment.config import SegmentConfig
-from cpcdr.segment.load import LoadedNetwork, find_checkpoint, load_network_for_use
+from cpcdr.segment.load import LoadedNetwork, load_network_for_use
 from cpcdr.segment.writers import LabelFiles, OverlayVideos, encode_ids
 from cpcdr.visualize.pictures import legend, save_png
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cpcdr.model.config import Backbone
+from cpcdr.model.config import ResNet
 from cpcdr.runtime.errors import InputError
 
 
@@ -46,7 +46,7 @@ class DepthConfig:
 
     start: str = "street"
     prior: float = 0.05
-    backbone: Backbone = "resnet18"
+    backbone: ResNet = "resnet18"
     channels: int = 64
     height: int = 0
     width: int = 0

@@ -41,7 +41,7 @@ class DepthNet(nn.Module):
         Returns:
             Four tensors [B, 1, H / 2^s, W / 2^s] in [0.005, 1], s = 0..3.
         """
-        features = self.encoder(images)
+        features = self.encoder(self.encoder.normalisation(images))
         x = features[-1]
         disparities: list[Tensor] = []
         for i in reversed(range(5)):

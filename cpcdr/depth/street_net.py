@@ -46,7 +46,7 @@ class StreetNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """ln(f/z) float32 [B, 1, H, W] of images [B, 3, H, W] in [0, 1]; H, W multiples of 32."""
-        features = self.encoder(images)
+        features = self.encoder(self.encoder.normalisation(images))
         x = functional.relu(self.merge[4](functional.relu(self.lateral[4](features[4]))))
         for i in reversed(range(4)):
             x = functional.interpolate(self.narrow[i](x), scale_factor=2.0, mode="bilinear")

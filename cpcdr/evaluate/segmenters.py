@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpcdr.evaluate.clusters import cluster_prototypes
-from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
+from cpcdr.model.weights import find_start, load_backbone
 from cpcdr.runtime.checkpoint import CONFIG
-from cpcdr.runtime.config import overlay
 from cpcdr.runtime.device import default_device, to_unit_float
 from cpcdr.runtime.errors import InputError
 
@@ -63,12 +62,19 @@ class PrototypeSegmenter:
 
 
 def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:
-    """The network of a checkpoint, or its initialisation (same sizes, same seed)."""
+    """The network of a checkpoint, or what its training began with (same sizes, same seed).
+
+    Raises:
+        InputError: they cannot be read; of a pretrained backbone, its weights are gone.
+    """
     network, values = load_network(checkpoint)
     if trained:
         return network
     torch.manual_seed(trained_with(checkpoint, values)[1])
-    return SegmentationNetwork(overlay(ModelConfig(), values["config"]["model"], "")).eval()
+    untrained = SegmentationNetwork(network.config)
+    if start := find_start(network.config.init, network.config.backbone):
+        load_backbone(untrained, start)
+    return untrained.eval()
 
 
 def trained_with(checkpoint: Path, values: dict[str, Any]) -> tuple[tuple[int, int], int]:

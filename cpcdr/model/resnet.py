@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cpcdr.model.backbone import Backbone, Normalisation
+
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -24,15 +26,19 @@ BACKBONES = {
 """Block of `torchvision.models.resnet` and number of blocks in the four layers."""
 
 
-class Encoder(nn.Module):
+class Encoder(Backbone):
     """ResNet without its classifier; parameter names are torchvision's.
 
     Args:
         width: channels of the first layer; 64 is the published network.
 
     Attributes:
-        channels: channels of the five feature maps, strides 2, 4, 8, 16, 32.
+        channels: channels of the five feature maps.
+        strides: theirs, 2 to 32.
+        normalisation: of its images.
     """
+
+    normalisation = Normalisation((0.45,) * 3, (0.225,) * 3)
 
     def __init__(self, backbone: str, width: int) -> None:
         super().__init__()
@@ -42,7 +48,7 @@ class Encoder(nn.Module):
         block = getattr(resnet, name)
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.channels = [width]
+        self.channels, self.strides = [width], [2, 4, 8, 16, 32]
         previous = width
         for i, depth in enumerate(depths):
             planes = width << i
@@ -54,8 +60,8 @@ class Encoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] in [0, 1] -> five feature maps, finest first."""
-        x = functional.relu(self.bn1(self.conv1((images - 0.45) / 0.225)), inplace=True)
+        """Normalised images [B, 3, H, W] -> five feature maps, finest first."""
+        x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
         features = [x]
         x = functional.max_pool2d(x, 3, stride=2, padding=1)
         for i in range(4):

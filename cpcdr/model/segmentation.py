@@ -11,9 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from cpcdr.model.backbone import STRIDES, Backbone, stages_of
+from cpcdr.model.backbones import open_backbone
 from cpcdr.model.config import ModelConfig
-from cpcdr.model.resnet import Encoder
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import InputError
@@ -84,8 +86,10 @@ class SegmentationNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Encoder(config.backbone, config.width)
-        self.pyramid = FeaturePyramid(self.backbone.channels[1:], config.fpn_channels)
+        self.backbone: Backbone = open_backbone(config.backbone, config.width)
+        self.levels = [self.backbone.strides.index(stride) for stride in STRIDES]
+        channels = [self.backbone.channels[level] for level in self.levels]
+        self.pyramid = FeaturePyramid(channels, config.fpn_channels)
         self.head = SemanticHead(config.fpn_channels, config.head_channels)
         self.projector = nn.Sequential(
             nn.Conv2d(config.head_channels, config.head_channels, 1, bias=False),
@@ -95,11 +99,46 @@ class SegmentationNetwork(nn.Module):
         )
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.feature_dim))
         self.normalise_prototypes()
+        self.frozen: list[nn.Module] = []
 
     @torch.no_grad()
     def normalise_prototypes(self) -> None:
         """Put the prototypes back on the unit sphere; done after every optimiser step."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+
+    def freeze(self) -> None:
+        """Stop training what `ModelConfig.freeze` and `ModelConfig.norm` say."""
+        c, backbone = self.config, self.backbone
+        stages = stages_of(backbone)[: c.freeze] if c.freeze else []
+        for name in (name for stage in stages for name in stage):
+            backbone.get_parameter(name).requires_grad_(False)
+        for module in backbone.modules():
+            trained = [p.requires_grad for p in module.parameters()]
+            statistics = c.norm == "frozen" and isinstance(module, _BatchNorm)
+            if statistics or (trained and not any(trained)):
+                self.frozen.append(module)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "SegmentationNetwork":
+        """As of any module; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimiser groups: the backbone's stages may learn more slowly than the rest."""
+        c = self.config
+        if c.backbone_lr == c.stage_decay == 1:
+            return [{"params": list(self.parameters())}]
+        named = dict(self.backbone.named_parameters())
+        stages = stages_of(self.backbone)
+        groups: list[dict[str, Any]] = [
+            {"params": [named[n] for n in stage], "lr_scale": c.backbone_lr * c.stage_decay**above}
+            for stage, above in zip(stages, reversed(range(len(stages))), strict=True)
+        ]
+        slow = {id(p) for group in groups for p in group["params"]}
+        return [*groups, {"params": [p for p in self.parameters() if id(p) not in slow]}]
 
     def embed(self, images: Tensor) -> Tensor:
         """The head's features of images [N, 3, H, W] in [0, 1], as a linear probe sees them.
@@ -107,7 +146,8 @@ class SegmentationNetwork(nn.Module):
         Returns:
             [N, head_channels, ceil(H/4), ceil(W/4)].
         """
-        return self.head(self.pyramid(self.backbone(images)[1:]))
+        maps = self.backbone(self.backbone.normalisation(images))
+        return self.head(self.pyramid([maps[level] for level in self.levels]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Projected features, not normalised: [N, C, ceil(H/4), ceil(W/4)]."""

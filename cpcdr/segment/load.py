@@ -18,10 +18,9 @@ from cpcdr.frames import IGNORE, PROTOCOLS
 from cpcdr.frames.resize import covering_size
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
-from cpcdr.runtime.errors import InputError, first_line
+from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
-from cpcdr.runtime.tracking.store import tracking_uri
-from cpcdr.runtime.training_folder import usable_checkpoint
+from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.segment.image import ImageLike, pixels_of
 from cpcdr.visualize.pictures import region_colours
 
@@ -149,38 +148,3 @@ def _size(section: Any, folder: Path) -> tuple[int, int]:
         f"{folder / CONFIG}: has no size of two numbers in 1..16384, height and width: it is "
         "damaged; copy the checkpoint again or retrain."
     )
-
-
-def find_checkpoint(model: str) -> Path:
-    """The folder of a checkpoint, downloaded if it is an MLflow address.
-
-    The folder of a training leads to the checkpoint in it.
-
-    Raises:
-        InputError: it does not exist.
-    """
-    if not model.startswith(("runs:/", "models:/")):
-        folder = usable_checkpoint(Path(model).expanduser())
-        if not (folder / CONFIG).is_file():
-            raise InputError(
-                f"{model}: has no {CONFIG}; give a checkpoint folder such as OUT/checkpoint, "
-                "runs:/RUN_ID or models:/NAME@ALIAS."
-            )
-        return folder
-    import mlflow
-
-    mlflow.set_tracking_uri(tracking_uri())
-    address = model
-    if model.startswith("runs:/") and model.count("/") == 1:
-        address = f"{model}/checkpoint"
-    try:
-        downloaded = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
-    except Exception as error:  # MLflow raises what its stores raise
-        raise InputError(
-            f"{model}: MLflow at {tracking_uri()} has no such model ({first_line(error)}); set "
-            "MLFLOW_TRACKING_URI to where it was recorded."
-        ) from error
-    inside = next(iter(sorted(downloaded.rglob(CONFIG))), None)
-    if inside is None:
-        raise InputError(f"{model}: holds no checkpoint; give a run of pretrain or finetune.")
-    return inside.parent

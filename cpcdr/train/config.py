@@ -192,6 +192,7 @@ SMALL = PretrainConfig(
 
 
 _NO_FLAG = tyro.conf.Suppress[tyro.conf.Fixed[int]]
+_NO_TEXT = tyro.conf.Suppress[tyro.conf.Fixed[str]]
 
 
 @dataclass(frozen=True)
@@ -199,11 +200,12 @@ class FinetuneModelConfig(ModelConfig):
     """Sizes of a network to fine-tune.
 
     Projector and prototypes belong to pre-training. They are part of every checkpoint, but no
-    labels reach them, so that they have no flags.
+    labels reach them, so that they have no flags. What it starts from is ``--network``.
     """
 
     feature_dim: _NO_FLAG = 128
     prototypes: _NO_FLAG = 1000
+    init: _NO_TEXT = ""
 
 
 @dataclass(frozen=True)
@@ -211,13 +213,14 @@ class FinetuneSettings:
     """What is trained on which labels.
 
     Attributes:
-        network: what to start from: ``scratch``; a checkpoint folder of cpcdr pretrain; or
-            ``torchvision:FILE``, a ResNet's weights on disk for the backbone (safetensors, or .pth
-            of plain tensors).
+        network: what to start from: ``scratch``; a checkpoint of cpcdr pretrain, as its folder,
+            ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``; or weights for the backbone, as a file of
+            safetensors or ``timm``, which downloads those of a ``timm:`` backbone.
         transfer: what is taken of a checkpoint: ``backbone``, under a new pyramid and head as is
             usual in the field, or the whole ``network``. A head that has learned to tell
             prototypes apart holds a short fine-tuning back.
-        model: sizes of the network where ``network`` does not bring them.
+        model: sizes of the network where ``network`` does not bring them, and how its backbone
+            is trained.
         fraction: of the labelled frames that is used, 1/30 to 1; a smaller subset is part of
             every larger one.
         size: height and width of the training crops, or WIDTHxHEIGHT.

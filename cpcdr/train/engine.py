@@ -79,7 +79,9 @@ def train(
     identity = {"kind": task.kind, "task": task.config(), "train": to_plain(config)}
     identity |= {"inputs": to_plain(inputs)} if inputs else {}
     # May change on resuming: how often it logs, and whether it is compiled.
-    claim(out, "run.yaml", identity, "a training", free=("train.log_every", "train.compile"))
+    # The weights that it starts from count, not where they lie.
+    free = ("train.log_every", "train.compile", "task.model.init", "task.network")
+    claim(out, "run.yaml", identity, "a training", free=free)
     for sentence in set_damaged_aside(out / "checkpoints"):
         print(f"warning: {sentence}.")
     _refuse_a_full_disk(out, task, config)

@@ -1,29 +1,25 @@
 """Supervised fine-tuning of a pre-trained network as a task for the worker loop."""
 
 import math
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from cpcdr.depth.augment import apply_colour, colour_matrices
 from cpcdr.frames import FrameSource, get_protocol
 from cpcdr.frames.reader import FrameReader, image_and_labels
-from cpcdr.model.config import ModelConfig
+from cpcdr.model.config import HOW, ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
-from cpcdr.runtime.checkpoint import weights_digest
+from cpcdr.model.weights import find_start, load_backbone, named_start
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
-from cpcdr.runtime.durable import file_digest
-from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.training_folder import usable_checkpoint
 from cpcdr.train.config import FinetuneSettings
 from cpcdr.train.labelled import chosen_refs, random_crop, survey
 
@@ -45,10 +41,11 @@ class FinetuneTask:
 
     def __init__(self, settings: FinetuneSettings, source: FrameSource, seed: int = 0) -> None:
         refs = chosen_refs(source, settings.fraction)
-        self.settings, self.source, self.seed = settings, source, seed
+        self.start = find_start(settings.network, settings.model.backbone)
+        self.settings = replace(settings, network=named_start(settings.network, self.start))
+        self.source, self.seed = source, seed
         self.classes = len(get_protocol(source.protocol).classes)
-        self.model = _model_of(settings)
-        self.start = _absolute(settings.network)  # Ray's workers run in a folder of their own
+        self.model = _model_of(settings, self.start)
         labelled = survey(source, refs)
         self.refs, self.rejected = labelled.refs, labelled.rejected
         frequency = (labelled.pixels / labelled.pixels.sum()).tolist()
@@ -73,15 +70,11 @@ class FinetuneTask:
         """The network with what is transferred of ``network``, and a new classifier."""
         weights = None if self.weights is None else torch.tensor(self.weights)
         module = FinetuneModule(self.model, self.classes, weights)
-        init = self.start
-        if init.startswith("torchvision:"):
-            _load_backbone(module.network, Path(init.partition(":")[2]))
-        elif init != "scratch":
-            trained = load_network(Path(init))[0]
-            if self.settings.transfer == "network":
-                module.network.load_state_dict(trained.state_dict())
-            else:
-                module.network.backbone.load_state_dict(trained.backbone.state_dict())
+        if Path(self.start).is_file() or (self.start and self.settings.transfer == "backbone"):
+            load_backbone(module.network, self.start)
+        elif self.start:
+            module.network.load_state_dict(load_network(Path(self.start))[0].state_dict())
+        module.network.freeze()
         return module
 
     def steps_per_epoch(self, world_size: int) -> int:
@@ -113,7 +106,7 @@ class FinetuneTask:
         """The network, and the classifier at a larger learning rate."""
         assert isinstance(model, FinetuneModule)
         return [
-            {"params": [p for p in model.network.parameters() if p.requires_grad]},
+            *model.network.parameter_groups(),
             {"params": list(model.classifier.parameters()), "lr_scale": self.settings.head_lr},
         ]
 
@@ -141,58 +134,12 @@ class FinetuneTask:
         }
 
 
-def with_usable(network: str) -> str:
-    """The start of a training; the folder of another training leads to the checkpoint in it."""
-    if network == "scratch" or network.startswith("torchvision:"):
-        return network
-    folder = Path(network)
-    used = usable_checkpoint(folder)
-    return network if used == folder else str(used)
-
-
-def initial_digest(network: str) -> str:
-    """What the weights are that training starts from; ``""`` for ``scratch``."""
-    if network == "scratch":
-        return ""
-    kind, _, path = network.partition(":")
-    return file_digest(Path(path))[:16] if kind == "torchvision" else weights_digest(Path(network))
-
-
-def _model_of(settings: FinetuneSettings) -> ModelConfig:
+def _model_of(settings: FinetuneSettings, start: str) -> ModelConfig:
     """Sizes of the network; a start that cannot be loaded is refused here, before anything else."""
-    init = settings.network
-    if init.startswith("torchvision:"):
-        _load_backbone(SegmentationNetwork(settings.model), Path(init.partition(":")[2]))
-    elif init != "scratch":
-        return load_network(Path(init))[0].config
-    return settings.model
-
-
-def _absolute(network: str) -> str:
-    """The start with its path made absolute."""
-    kind, colon, path = network.rpartition(":")
-    return network if network == "scratch" else f"{kind}{colon}{Path(path).absolute()}"
-
-
-def _load_backbone(network: SegmentationNetwork, path: Path) -> None:
-    """A torchvision ResNet's weights, without its classifier."""
-    if not path.is_file():
-        raise InputError(
-            f"--network torchvision:{path}: there is no such file; give a ResNet's weights "
-            "on disk (.safetensors, or .pth of plain tensors), or scratch."
-        )
-    try:
-        with warnings.catch_warnings(action="ignore"):  # the sentence below says what matters
-            weights = (
-                load_file(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
-        backbone = {k: v for k, v in weights.items() if not k.startswith("fc.")}
-        network.backbone.load_state_dict(backbone)
-    except Exception as error:  # both formats have error classes of their own
-        raise InputError(
-            f"{path}: is not a file of torchvision weights for {network.config.backbone} of width "
-            f"{network.config.width}; give one, with --finetune.model.backbone and "
-            "--finetune.model.width to match."
-        ) from error
+    if not start or Path(start).is_file():
+        if start:
+            print(load_backbone(SegmentationNetwork(settings.model), start))
+        return settings.model
+    sizes = load_network(Path(start))[0].config
+    how = {name: getattr(settings.model, name) for name in HOW}
+    return replace(sizes, **how)

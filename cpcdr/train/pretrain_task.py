@@ -16,6 +16,7 @@ from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.model.weights import find_start, load_backbone, named_start, start_digest
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move
 from cpcdr.runtime.errors import InputError
@@ -54,6 +55,7 @@ class PretrainTask:
     Attributes:
         frames_per_item: M; an item has 2M mixed images.
         items: items a worker and step.
+        start: file or folder of the weights that the backbone starts from; empty: random.
     """
 
     data: Path | str
@@ -63,11 +65,16 @@ class PretrainTask:
     frames_per_item: int = 8
     items: int = 1
     seed: int = 0
+    start: str = ""
     kind: str = "pretrain"
 
     def build(self) -> nn.Module:
-        """Network and loss, randomly initialised."""
-        return PretrainModule(self.model, self.loss)
+        """Network and loss, randomly initialised but for a backbone with a start."""
+        module = PretrainModule(self.model, self.loss)
+        if self.start:
+            load_backbone(module.network, self.start)
+        module.network.freeze()
+        return module
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Whole steps in an epoch; the rest of the frames waits for the next epoch's shuffle."""
@@ -115,8 +122,9 @@ class PretrainTask:
             }
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """All parameters at one learning rate."""
-        return [{"params": list(model.parameters())}]
+        """The network's: all at one learning rate, or a slower backbone."""
+        assert isinstance(model, PretrainModule)
+        return model.network.parameter_groups()
 
     def after_step(self, model: nn.Module) -> None:
         """Prototypes go back onto the unit sphere."""
@@ -141,6 +149,7 @@ class PretrainTask:
         manifest = PreparedDataset(self.data).manifest
         names = ("model", "loss", "copy_paste", "frames_per_item", "items", "seed")
         plain = {name: to_plain(getattr(self, name)) for name in names}
+        plain |= {"start": start_digest(self.start)} if self.start else {}
         return {**plain, "dataset": {"hash": manifest["hash"], "size": manifest["size"]}}
 
 
@@ -201,4 +210,6 @@ def task_of(config: PretrainConfig) -> PretrainTask:
     """The task that the workers of a pre-training run."""
     names = ("data", "model", "loss", "copy_paste", "frames_per_item", "items", "seed")
     task = PretrainTask(**{name: getattr(config, name) for name in names})
-    return replace(task, data=location(config.data))
+    start = find_start(config.model.init, config.model.backbone)
+    model = replace(config.model, init=named_start(config.model.init, start))
+    return replace(task, data=location(config.data), model=model, start=start)

@@ -44,6 +44,8 @@ OTHERS: dict[str, list[str]] = {
     "spacing": ["2"],
     "start": ["scratch"],
     "out": ["elsewhere"],
+    "init": [str(ROOT / "cpcdr" / "depth" / "street.safetensors")],
+    "backbone": ["resnet10"],
 }
 """Other legal values of flags for which `other` would find none."""
 NEEDS = {

@@ -28,6 +28,6 @@ def test_encoder_is_torchvisions_resnet():
     encoder.load_state_dict({k: v for k, v in theirs.state_dict().items() if k[:2] != "fc"})
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1((image - 0.45) / 0.225))))
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
         x = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
         torch.testing.assert_close(encoder.eval()(image)[-1], x)

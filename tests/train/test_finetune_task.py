@@ -49,7 +49,7 @@ def test_a_relative_start_is_found_by_a_worker_of_another_folder(
     encoder = Encoder("resnet10", 8)
     save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
-    settings = replace(SMALL, network="torchvision:weights.safetensors")
+    settings = replace(SMALL, network="weights.safetensors")
     travelled = pickle.dumps(FinetuneTask(settings, STREET))
     (tmp_path / "worker").mkdir()
     monkeypatch.chdir(tmp_path / "worker")
@@ -79,17 +79,17 @@ def test_it_learns_and_only_what_it_should() -> None:
     assert torch.equal(module.network.prototypes, before)
 
 
-def test_torchvision_weights_from_disk(tmp_path: Path) -> None:
+def test_weights_from_disk(tmp_path: Path) -> None:
     torch.manual_seed(1)
     encoder = Encoder("resnet10", 8)
     weights = encoder.state_dict() | {"fc.weight": torch.zeros(3, 3)}
     save_file(weights, tmp_path / "resnet.safetensors")
-    init = f"torchvision:{tmp_path / 'resnet.safetensors'}"
+    init = str(tmp_path / "resnet.safetensors")
     module = FinetuneTask(replace(SMALL, network=init), STREET).build()
     assert isinstance(module, FinetuneModule)
     assert torch.equal(module.network.backbone.conv1.weight, encoder.conv1.weight)
     wrong = replace(SMALL, network=init, model=replace(SMALL.model, width=16))
-    with pytest.raises(InputError, match="torchvision weights for resnet10 of width 16"):
+    with pytest.raises(InputError, match="which in resnet10 of width 16"):
         FinetuneTask(wrong, STREET)
 
 
@@ -134,26 +134,22 @@ def test_settings_that_cannot_be_name_the_option(changes: dict[str, Any], word: 
         replace(SMALL, **changes)
 
 
-class Harmful:
-    """Its pickle would touch a file when it is loaded."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return (Path.touch, (self.mark,))
-
-
-def test_weights_that_are_missing_or_a_pickle_are_a_sentence(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.pth: there is no such file"):
-        FinetuneTask(replace(SMALL, network="torchvision:nowhere.pth"), STREET)
-    path, mark = tmp_path / "harmful.pth", tmp_path / "mark"
-    path.write_bytes(pickle.dumps(Harmful(mark)))
-    with pytest.raises(InputError, match=r"--finetune\.model\.width"):
-        FinetuneTask(replace(SMALL, network=f"torchvision:{path}"), STREET)
-    assert not mark.exists() and not recwarn.list
+def test_how_a_backbone_is_trained_is_not_taken_from_a_checkpoint(tmp_path: Path) -> None:
+    """Its sizes are: a pre-training may have kept all of it still."""
+    how = {"freeze": 4, "norm": "frozen", "backbone_lr": 0.1, "init": "/gone.safetensors"}
+    trained = replace(SMALL.model, **how)
+    values = {"kind": "pretrain", "config": {"model": to_plain(trained)}}
+    weights = PretrainModule(trained, LossConfig()).state_dict()
+    folder = write_checkpoint(tmp_path, 1, values, weights, {})
+    task = FinetuneTask(replace(SMALL, network=str(folder)), STREET)
+    assert task.model == SMALL.model
+    own = replace(SMALL, network=str(folder), model=replace(SMALL.model, freeze=1, backbone_lr=0.5))
+    task = FinetuneTask(own, STREET)
+    module = task.build()
+    assert isinstance(module, FinetuneModule)
+    assert not module.network.backbone.conv1.weight.requires_grad
+    assert module.network.backbone.layer4[0].conv1.weight.requires_grad
+    assert [g.get("lr_scale") for g in task.parameter_groups(module)][-2:] == [None, 10.0]
 
 
 def test_batches_come_from_the_frames_that_can_be_read(tmp_path: Path) -> None:

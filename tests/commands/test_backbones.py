@@ -1,0 +1,95 @@
+"""A network of timm through every command: pretrained start, training, scores, use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import cpcdr
+from cpcdr.commands import config_of, function_of
+from cpcdr.model.segmentation import load_network
+from cpcdr.model.weights import library_state
+from cpcdr.runtime.cli import parse
+from cpcdr.runtime.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+STREET = "synthetic:streets=4,frames=4,height=64,width=128,seed=7"
+SIZES = (
+    "--model.backbone timm:test_efficientnet --model.fpn-channels 16 --model.head-channels 32 "
+    "--model.feature-dim 16 --model.prototypes 24 --frames-per-item 2 --items 2 "
+    "--loss.pixel-points 50 --loss.region-points 50"
+)
+
+
+def call(command: str, options: str) -> dict[str, Any]:
+    """The result of a command in this process."""
+    return dict(function_of(command)(parse(config_of(command), "", options.split())))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(11)
+    path = tmp_path_factory.mktemp("weights") / "timm.safetensors"
+    save_file(timm.create_model("test_efficientnet").state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "data"
+    options = f"--frames {STREET} --out {out} --regions.superpixels 2000"
+    call("prepare", f"{options} --engine local --tracking none")
+    return out
+
+
+def test_a_pretrained_start_through_every_command(
+    tmp_path: Path,
+    data: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(weights.parent)  # the start is given by a relative path
+    start = f"--model.init {weights.name} --model.freeze 1 --model.norm frozen"
+    training = f"--data {data} --out {tmp_path / 'pre'} {SIZES} {start} --train.steps 3"
+    trained = call("pretrain", f"{training} --engine local")
+    assert f"{weights}: " in capsys.readouterr().out
+    network, values = load_network(Path(trained["checkpoint"]))
+    assert values["config"]["model"]["init"] == str(weights)
+    start_of = load_file(weights)
+    moved = {
+        name.partition(".")[0]
+        for name, value in library_state(network.backbone).items()
+        if not torch.equal(value, start_of[name])
+    }
+    assert moved == {"blocks"}
+
+    scored = call("evaluate", f"--network {trained['checkpoint']} --frames {STREET} --engine local")
+    assert 0 < scored["untrained_miou"] < 1
+    local = f"--frames {STREET} --evaluate {STREET}"
+    probed = call("probe", f"--network {trained['checkpoint']} {local}")
+    assert probed["untrained_linear_ridge"] > 0
+
+    tuned = call(
+        "finetune",
+        f"--network runs:/{trained['run_id']} {local} --out {tmp_path / 'fine'} --train.steps 2 "
+        "--finetune.size 64 128 --finetune.batch-size 2 --finetune.model.freeze 2 --engine local",
+    )
+    fine = cpcdr.load(tuned["checkpoint"])
+    ours = fine.segmenter.module.network.backbone.state_dict()
+    kept = {k: v for k, v in network.backbone.state_dict().items() if k.startswith("body.conv")}
+    assert kept and all(torch.equal(ours[k], v) for k, v in kept.items())
+    exported = call("export", f"--network {tuned['checkpoint']} --out {tmp_path / 'm.onnx'}")
+    assert exported["difference"] < 1e-3
+
+    from_run = f"--model.init runs:/{trained['run_id']}"
+    again = training.replace("pre ", "again ").replace(start, from_run)
+    call("pretrain", f"{again} --engine local --tracking none")
+    with pytest.raises(InputError, match=r"with other settings: task\.start"):
+        call("pretrain", f"{again.replace(trained['run_id'], tuned['run_id'])} --engine local")
