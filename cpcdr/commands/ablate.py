@@ -28,6 +28,7 @@ from cpcdr.frames import FrameSource, get_protocol, open_frames, with_protocol
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import ray_session
@@ -68,6 +69,12 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         with RecordTrials(records, config.tracking, run.run_id, key, "ablate") as recorder:
             run_study(plan, recorder)
         result = conclude(plan, digest, records.errors, run)
+        table, report = config.out / "table.md", config.out / "report.json"
+        compared = ["--parent", run.run_id, "--experiment", config.tracking.experiment]
+        end_with(
+            {"table": table, "report": report, "run": run.place},
+            *([["compare", *compared]] if run.run_id else []),
+        )
         return {**result, "seconds": round(time.perf_counter() - start, 1)}
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpcdr.commands.config import CompareConfig
 from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
@@ -50,6 +51,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     table = run_table(runs, different, shared)
     print(table)
     write_atomic(config.out, "".join(_page(client, config, runs, different, shared, best)))
+    end_with({"page": config.out})
     return {
         "runs": len(runs),
         "page": str(config.out),

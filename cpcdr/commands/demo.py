@@ -14,8 +14,10 @@ from cpcdr.commands.evaluate import evaluate
 from cpcdr.commands.prepare import prepare
 from cpcdr.commands.pretrain import pretrain
 from cpcdr.runtime.config import config_hash
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.session import ray_session
+from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.train.pretrain_task import task_of
 
 
@@ -56,9 +58,16 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     }
     print(
         f"{result['frames']} frames, {result['regions_per_frame']:.0f} regions a frame; "
-        f"loss {result['loss_over_lnK']:.2f} ln K; {result['seconds']:.0f} s\n\n"
-        f"  predictions  {evaluation.folder / 'predictions.png'}\n"
-        f"  checkpoint   {result['checkpoint']}\n"
-        "  runs         mlflow ui --backend-store-uri sqlite:///mlflow.db\n"
+        f"loss {result['loss_over_lnK']:.2f} ln K; {result['seconds']:.0f} s"
+    )
+    tracked = config.tracking.tracking != "none"
+    end_with(
+        {
+            "predictions": evaluation.folder / "predictions.png",
+            "network": result["checkpoint"],
+            "dataset": result["dataset"],
+            "runs": f"mlflow ui --backend-store-uri {tracking_uri()}" if tracked else "",
+        },
+        ["run", "drive.mp4", "--out", "runs/drive"],
     )
     return result

@@ -39,6 +39,7 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, run_in_folder
@@ -81,6 +82,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         write_json(out / "report.json", result)
         run.artifact(out / "report.json")
         print(table(result))
+        used = ["--network", config.network, "--frames", config.frames]
+        end_with(
+            {"report": out / "report.json", "pictures": out / "predictions.png", "run": run.place},
+            ["segment", *used, "--out", "runs/seen"],
+        )
         return result
 
 

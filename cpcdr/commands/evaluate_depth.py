@@ -26,6 +26,7 @@ from cpcdr.evaluate.depth_without_truth import measure_plausibility
 from cpcdr.frames import FrameRef, FrameSource, fit, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
@@ -85,6 +86,11 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
         write_json(config.out / "report.json", result)
         run.artifact(config.out / "report.json")
         print(_table(result))
+        out, given = config.out, ["--frames", config.frames, "--depth", config.depth]
+        end_with(
+            {"report": out / "report.json", "pictures": out / "depth.png", "run": run.place},
+            ["prepare", *given, "--out", "runs/dataset"],
+        )
         return result
 
 

@@ -23,6 +23,7 @@ from cpcdr.regions.alternatives import depth_components, felzenszwalb, slic
 from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.regions.quality import label_quality, shape_quality
 from cpcdr.runtime.config import config_hash, without
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
@@ -108,6 +109,11 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
         write_json(config.out / "report.json", result)
         run.artifact(config.out / "report.json")
         print(_table(means, measures.warnings, measures.frames))
+        out, given = config.out, ["--frames", config.frames, "--depth", config.depth]
+        end_with(
+            {"report": out / "report.json", "pictures": out / "regions.png", "run": run.place},
+            ["prepare", *given, "--out", "runs/dataset"],
+        )
         return result
 
 

@@ -18,6 +18,7 @@ from cpcdr.evaluate.segmenters import PrototypeSegmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.runtime.checkpoint import publish_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.extras import install_command
 from cpcdr.runtime.progress import phase
@@ -80,7 +81,13 @@ def export(config: ExportConfig) -> dict[str, Any]:
     )
     result: dict[str, Any] = {"onnx": str(config.out), "difference": difference}
     result["size"] = [height, width]
-    return result | (register(config, folder, network) if config.register else {})
+    result |= register(config, folder, network) if config.register else {}
+    model = result.get("uri", config.network)
+    end_with(
+        {"onnx": config.out, "model": result.get("uri", "")},
+        ["segment", "--network", model, "--frames", "video:drive.mp4", "--out", "segmented.mp4"],
+    )
+    return result
 
 
 @phase("exporting to ONNX")

@@ -16,6 +16,7 @@ from cpcdr.dataset import read_manifest
 from cpcdr.frames.decode import decode_image
 from cpcdr.prepare.config import ExportPngConfig
 from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.storage import file_inside
@@ -38,6 +39,11 @@ def export_png(config: ExportPngConfig) -> dict[str, Any]:
                 for row in batch.to_pylist():
                     _export(row, config.out)
                     bar.update()
+    trees = ["--frames", f"images:{config.out / 'rgb'}", "--depth", f"precomputed:{config.out}"]
+    end_with(
+        {"trees": " ".join(str(config.out / name) for name in ("rgb", "disp", "region"))},
+        ["prepare", *trees, "--region-maps", config.out, "--out", "runs/again"],
+    )
     return {"out": str(config.out), "frames": total}
 
 

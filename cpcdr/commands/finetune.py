@@ -29,6 +29,7 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.frames.resize import fit_note
 from cpcdr.model.weights import start_digest
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, run_in_folder
@@ -91,7 +92,17 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             result |= _score(config, checkpoint, scored, run)
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_json(config.out / "report.json", result)
+        _end(config.out, checkpoint, run)
         return result
+
+
+def _end(out: Path, checkpoint: Path, run: Run) -> None:
+    network = ["--network", checkpoint]
+    end_with(
+        {"network": checkpoint, "report": out / "report.json", "run": run.place},
+        ["segment", *network, "--frames", "video:drive.mp4", "--out", "segmented.mp4"],
+        ["export", *network, "--out", "model.onnx"],
+    )
 
 
 def _labelled(spec: str, config: FinetuneConfig) -> FrameSource:

@@ -36,6 +36,7 @@ from cpcdr.prepare.regroup import graph_settings, regroup
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.map_frames import WARMUP
@@ -94,6 +95,11 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             "run_id": run.run_id,
         }
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
+        rejected = config.out / "rejected.parquet" if manifest["rejected"] else ""
+        end_with(
+            {"dataset": result["dataset"], "rejected": rejected, "run": run.place},
+            ["pretrain", "--data", result["dataset"], "--out", "runs/pretrain"],
+        )
         return result
 
 

@@ -20,6 +20,7 @@ from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.model.weights import load_backbone
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.train.config import PretrainConfig
@@ -60,6 +61,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
                 "train longer, or raise --train.lr."
             )
             run.tags({"cpcdr.alarm": "loss at ln K"})
+        network = ["--network", checkpoint]
+        end_with(
+            {"network": checkpoint, "history": config.out / "history.jsonl", "run": run.place},
+            ["segment", *network, "--frames", manifest["source"], "--out", "segmented.mp4"],
+            ["finetune", *network, "--frames", "camvid:LABELLED", "--evaluate", "camvid:OTHERS"],
+        )
         return {
             "checkpoint": str(checkpoint),
             "dataset": str(config.data),

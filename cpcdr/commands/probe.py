@@ -24,6 +24,7 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, without
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.strict_json import write_json
@@ -63,23 +64,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     out = config.out if config.out is not None else config.network.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
     with run_in_folder(config.tracking, "probe", digest, plain, out) as run:
-        classes = len(get_protocol(fitted.protocol).classes)
-        per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
-        probes = {
-            prefix: NetworkProbes(
-                open_network(config.network, trained), classes, per_frame, config.seed
-            )
-            for prefix, trained in (("", True), ("untrained_", False))
-        }
-        for image, labels in labelled_frames(fitted, size):
-            for each in probes.values():
-                each.fit(image, labels)
-        with phase("fitting the probes"):
-            for each in probes.values():
-                each.finish()
-        for image, labels in labelled_frames(scored, size):
-            for each in probes.values():
-                each.score(image, labels)
+        probes = _measured(config, fitted, scored, size)
         for prefix, each in probes.items():
             result |= {prefix + name: value for name, value in each.result().items()}
         run.metrics({k: v for k, v in result.items() if isinstance(v, float)}, step=0)
@@ -93,7 +78,36 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_json(out / "probes.json", result)
+        network = ["--network", out / "probe"]
+        end_with(
+            {"report": out / "probes.json", "network": out / "probe", "run": run.place},
+            ["segment", *network, "--frames", config.evaluate, "--out", "runs/seen"],
+        )
     return result
+
+
+def _measured(
+    config: ProbeConfig, fitted: FrameSource, scored: FrameSource, size: tuple[int, int]
+) -> dict[str, NetworkProbes]:
+    """The probes of the network and of the untrained one, fitted and scored."""
+    classes = len(get_protocol(fitted.protocol).classes)
+    per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
+    probes = {
+        prefix: NetworkProbes(
+            open_network(config.network, trained), classes, per_frame, config.seed
+        )
+        for prefix, trained in (("", True), ("untrained_", False))
+    }
+    for image, labels in labelled_frames(fitted, size):
+        for each in probes.values():
+            each.fit(image, labels)
+    with phase("fitting the probes"):
+        for each in probes.values():
+            each.finish()
+    for image, labels in labelled_frames(scored, size):
+        for each in probes.values():
+            each.score(image, labels)
+    return probes
 
 
 def labelled_frames(

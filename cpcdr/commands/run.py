@@ -24,6 +24,7 @@ from cpcdr.depth.sources import with_checkpoint
 from cpcdr.frames import FrameRef, open_frames
 from cpcdr.runtime.checkpoint import weights_digest
 from cpcdr.runtime.config import to_plain, without
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.map_frames import session_of
@@ -54,10 +55,8 @@ def run(config: RunConfig) -> dict[str, Any]:
             results, seconds = _run(stages, config.out)
         report = config.out / "report.html"
         write_report(report, stages, plan, seconds, results)
-    print(
-        f"\n  video    {results['segment']['out']}\n  report   {report}\n"
-        f"\nnext:\n  {next_commands(stages)}\n".replace("\ncpcdr", "\n  cpcdr")
-    )
+    places = {"video": results["segment"]["out"], "report": report}
+    end_with(places | {"network": stages.segment.network}, *next_commands(stages))
     return {
         "video": results["segment"]["out"],
         "report": str(report),

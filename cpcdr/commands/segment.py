@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.decode import encode_jpeg
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.map_frames import WARMUP, map_frames
@@ -100,6 +101,11 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
         raise InputError(f"{config.frames}: no frame could be segmented.")
     save_png(folder / "legend.png", legend(network.names, network.colours))
     elapsed = time.perf_counter()
+    what = "labels" if config.labels else "video" if config.one_video else "videos"
+    end_with(
+        {what: config.out, "legend": folder / "legend.png"},
+        ["export", "--network", config.network, "--out", "model.onnx"],
+    )
     return {
         "out": str(config.out),
         "frames": done,

@@ -33,6 +33,7 @@ from cpcdr.frames.digest import frames_digest
 from cpcdr.prepare.checks import depth_warnings, way_forward
 from cpcdr.runtime.checkpoint import publish_checkpoint, read_checkpoint, write_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, run_in_folder
@@ -120,6 +121,12 @@ def _train(
         last = rows[-1]
         depth = Network(f"network:{checkpoint}", checkpoint)
         _check_network(task, depth, run)
+        given = ["--frames", source.spec, "--depth", depth.name]
+        end_with(
+            {"network": checkpoint, "pictures": config.out / "depth.png", "run": run.place},
+            ["evaluate-depth", *given, "--truth", ""],
+            ["prepare", *given, "--out", "runs/dataset"],
+        )
         return {
             "checkpoint": str(checkpoint),
             "frames": source.spec,

@@ -24,6 +24,7 @@ from cpcdr.depth.street_shots import SHAPES, Shot, render_shot
 from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import run_in_folder
@@ -71,6 +72,11 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
             f"{path}: abs_rel {measures['abs_rel']:.3f} on {_MEASURED} frames of unseen streets, "
             f"{measures['abs_rel_camera']:.3f} as cameras record them, "
             f"{measures['abs_rel_painted']:.3f} painted."
+        )
+        given = ["--frames", "video:drive.mp4", "--depth", f"street:{path}"]
+        end_with(
+            {"weights": path, "pictures": config.out / "street.png", "run": run.place},
+            ["prepare", *given, "--out", "runs/dataset"],
         )
         return {
             "weights": str(path),

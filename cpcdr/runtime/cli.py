@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, Union
 import tyro
 
 from cpcdr.runtime.config import overlay, read_yaml, size_of, to_plain
+from cpcdr.runtime.ending import taken_ending
 from cpcdr.runtime.errors import InputError, no_room
 from cpcdr.runtime.help import essential_first
 from cpcdr.runtime.names import readable
@@ -181,6 +182,7 @@ def main(
         config = parse(config_type, (description or "").strip(), given, prog)
         with command_line(prog or "working"):
             result = function(config)
+        print(taken_ending(), end="")
         sys.stderr.flush()
         print(f"{word} {to_json(result)}", flush=True)
     except BrokenPipeError:

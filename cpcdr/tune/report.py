@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from cpcdr.dataset import read_manifest
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import newest_checkpoint
 from cpcdr.runtime.config import write_atomic, write_yaml
+from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tables import csv_text, text_table
 from cpcdr.runtime.tracking.run import Run
@@ -86,7 +86,7 @@ def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
         {k: v for k, v in result.items() if isinstance(v, int | float | dict) and k != "best"},
         step=0,
     )
-    print(commands(search, path, pretrain))
+    end_with({"best": path, "run": run.place}, *commands(search, path, pretrain))
     return result
 
 
@@ -227,8 +227,8 @@ def write_best(path: Path, regions: RegionConfig, pretrain: PretrainSettings) ->
     write_yaml(path, {"regions": asdict(regions), **sections})
 
 
-def commands(search: Search, best: Path, pretrain: PretrainSettings) -> str:
-    """The commands that train the winner in full."""
+def commands(search: Search, best: Path, pretrain: PretrainSettings) -> list[list[str]]:
+    """Arguments of the commands that train the winner in full."""
     made = read_manifest(search.setup.data)["config"]
     tuned = search.config.out / "best"
     prepare = [*("--config", str(best)), *("--frames", made["frames"]), *("--depth", made["depth"])]
@@ -242,14 +242,7 @@ def commands(search: Search, best: Path, pretrain: PretrainSettings) -> str:
     train = ["--config", str(best), "--data", str(tuned / "dataset"), "--out", str(tuned)]
     train += ["--frames-per-item", str(pretrain.frames_per_item), "--items", str(pretrain.items)]
     train += ["--seed", str(search.config.seed)]
-    return "\n".join(
-        [
-            "",
-            "train the winner in full:",
-            "  cpcdr prepare " + shlex.join([*prepare, "--out", str(tuned / "dataset")]),
-            "  cpcdr pretrain " + shlex.join(train),
-        ]
-    )
+    return [["prepare", *prepare, "--out", str(tuned / "dataset")], ["pretrain", *train]]
 
 
 def _short(value: float) -> str:

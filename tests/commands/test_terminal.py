@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import sys
 import termios
 import time
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from cpcdr.commands import config_of
+from cpcdr.runtime.cli import parse
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +111,10 @@ def check(shown: Shown, command: str) -> None:
     assert seen, f"{command} draws no bar"
     assert any(PHASE.match(text) for text in shown.drawn), "it says what it does before the first"
     assert "seconds" in shown.result or "frames" in shown.result
+    lines = shown.text.replace("\r\n", "\n").split("\nnext:\n")[1].splitlines()[:-1]
+    assert lines, "it says what to run next"
+    for name, *options in (shlex.split(line)[1:] for line in lines):
+        parse(config_of(name.replace("-", "_")), "", options)
 
 
 def test_nothing_is_silent_and_every_bar_has_an_estimate(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,8 +119,8 @@ def test_the_printed_commands_are_the_winner(search: Search, tmp_path: Path) -> 
     regions, chosen = settings(parameters, RegionConfig(superpixels=9000), search.config.pretrain)
     path = tmp_path / "best file.yaml"
     write_best(path, regions, chosen)
-    lines = commands(search, path, chosen).splitlines()
-    first, second = (shlex.split(line)[2:] for line in lines if line.startswith("  cpcdr "))
+    (name, *first), (other, *second) = commands(search, path, chosen)
+    assert (name, other) == ("prepare", "pretrain")
     again = parse(PrepareConfig, "", first)
     assert again.regions == regions
     assert (again.frames, again.size, again.options) == (frames, (48, 96), made.options)

@@ -65,7 +65,8 @@ def _page(
     if "evaluate" in results:
         yield from _scores(results["evaluate"])
     yield from _skipped(stages, plan)
-    yield f"<h2>Next</h2><pre>{html.escape(next_commands(stages))}</pre>"
+    lines = [shlex.join(["cpcdr", *arguments]) for arguments in next_commands(stages)]
+    yield "<h2>Next</h2><pre>" + html.escape("\n".join(lines)) + "</pre>"
 
 
 def _times(plan: Plan, seconds: Mapping[str, float]) -> Iterator[str]:
@@ -115,12 +116,11 @@ def _skipped(stages: Stages, plan: Plan) -> Iterator[str]:
     yield "</ul>"
 
 
-def next_commands(stages: Stages) -> str:
-    """What to run after this."""
-    network, out = shlex.quote(stages.segment.network), stages.prepare.out.parent
-    again = f"{shlex.quote(stages.prepare.frames)} --hours 8 --out {shlex.quote(str(out))}-8h"
-    return (
-        f"cpcdr run {again}\n"
-        f"cpcdr finetune --network {network} --frames camvid:LABELLED --evaluate camvid:OTHERS\n"
-        f"cpcdr export --network {network} --out model.onnx"
-    )
+def next_commands(stages: Stages) -> list[list[str]]:
+    """Arguments of ``cpcdr`` to run after this."""
+    network, out = ["--network", stages.segment.network], f"{stages.prepare.out.parent}-8h"
+    return [
+        ["run", stages.prepare.frames, "--hours", "8", "--out", out],
+        ["finetune", *network, "--frames", "camvid:LABELLED", "--evaluate", "camvid:OTHERS"],
+        ["export", *network, "--out", "model.onnx"],
+    ]

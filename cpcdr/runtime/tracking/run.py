@@ -127,6 +127,15 @@ class Run:
     def __reduce__(self) -> tuple[type[Run], tuple[Any, ...]]:
         return (Run, self._arguments)
 
+    @property
+    def place(self) -> str:
+        """How to look at it; ``""`` without tracking."""
+        if not self.run_id:
+            return ""
+        uri = store.without_password(self.uri)
+        look = uri if store.is_remote(uri) else f"mlflow ui --backend-store-uri {uri}"
+        return f"{self.run_id} ({look})"
+
     def metrics(self, values: dict[str, Any], step: int) -> None:
         """Log numbers at a step. They are sent within seconds; `flush` before a checkpoint counts.
 
