@@ -36,11 +36,13 @@ _open: tuple["_Line", ...] = ()
 class _Line(tqdm):
     """A bar of tqdm's on the only line there is, redrawn by a thread until it is closed."""
 
+    monitor_interval = 0  # of a thread of tqdm's that would do the same every ten seconds
+
     def __init__(self, *arguments: Any, drawn_at_once: bool, **named: Any) -> None:
         global _open
         self.terminal, self.opened, self.drawn = sys.stderr.isatty(), False, False
         self.last_line = -math.inf if drawn_at_once else time.monotonic()
-        self.own_file = _own_file(sys.stderr)
+        self.own_file, self.ticks = _own_file(sys.stderr), ExitStack()
         _open = (*_open, self)
         file = self.own_file if self.terminal else _Lines(self.own_file)
         sized = self.terminal and os.get_terminal_size(self.own_file.fileno()).columns > 0
@@ -51,7 +53,6 @@ class _Line(tqdm):
         self.opened = True
         if drawn_at_once:
             self.refresh()
-        self.ticks = ExitStack()
         self.ticks.enter_context(repeated(self._tick, SECONDS_BETWEEN_TICKS))
 
     def _tick(self) -> None:

@@ -72,8 +72,12 @@ class Shown:
         return dict(json.loads(self.text.rstrip().splitlines()[-1].removeprefix("RESULT ")))
 
 
-def on_a_terminal(command: str, options: str, folder: Path) -> Shown:
-    """Run a command whose standard output and error are a terminal of 100 columns."""
+def on_a_terminal(command: str, options: str, folder: Path, stop_at: str = "") -> Shown:
+    """Run a command whose standard output and error are a terminal of 100 columns.
+
+    Args:
+        stop_at: press Ctrl-C as soon as this is shown.
+    """
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
@@ -85,6 +89,9 @@ def on_a_terminal(command: str, options: str, folder: Path) -> Shown:
     with contextlib.suppress(OSError):  # Linux's way of saying that the other end is closed
         while piece := os.read(terminal, 65536):
             pieces.append(piece)
+            if stop_at and stop_at in b"".join(pieces[-20:]).decode(errors="ignore"):
+                os.write(terminal, b"\x03")
+                stop_at = ""
             shown.times.append(time.monotonic() - start)
     shown.code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     shown.times.append(time.monotonic() - start)
@@ -129,6 +136,15 @@ def test_with_ray(tmp_path: Path) -> None:
     check(shown, "prepare")
     assert "starting Ray [00:0" in shown.text
     assert "/16 [00:00<workers start, kernels compile" in shown.text
+
+
+@pytest.mark.parametrize("stop_at", ["loading [00:01", "prepare:   0%", "prepare:  25%"])
+def test_ctrl_c_ends_the_line_and_says_how_to_continue(tmp_path: Path, stop_at: str) -> None:
+    street = "synthetic:streets=200,frames=4,height=64,width=128"
+    options = f"--frames {street} --engine local --frames-per-part 4 --out data --tracking none"
+    shown = on_a_terminal("prepare", options, tmp_path, stop_at)
+    assert shown.code == 130, shown.text[-2000:]
+    assert shown.drawn[-1] == "stopped; run the same command again to continue."
 
 
 def test_an_error_is_a_line_of_its_own(tmp_path: Path) -> None:
