@@ -5,19 +5,20 @@ frame: where its row is), ``rejected.parquet`` and ``data/*.parquet``. It is pub
 rename, so a folder that has a manifest is whole.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cpcdr.frames.decode import decode_image, too_large
+from cpcdr.frames.decode import decode_image
 from cpcdr.frames.video import VIDEO_SUFFIXES
+from cpcdr.maps import decode_disparity, decode_ids
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.storage import location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
@@ -49,7 +50,7 @@ INDEX_SCHEMA = pa.schema(
         ("num_regions", pa.int32()),
     ]
 )
-FORMAT = 1
+FORMAT = 2
 """Of dataset folders; a larger one is refused."""
 _MANIFEST: dict[str, Any] = {
     "hash": str,
@@ -63,8 +64,10 @@ _MANIFEST: dict[str, Any] = {
     "depth": str,
 }
 _MANIFEST_CONFIG: dict[str, Any] = {"frames": str, "options": dict, "regions": dict, "size": list}
-ROWS_PER_GROUP = 4
-"""Rows that are read together: few, because an item takes its frames from the whole dataset."""
+ROWS_PER_GROUP = 1
+"""Rows that are read together: an item takes its frames from the whole dataset."""
+_FOOTERS = 256
+"""Footers of part files that are kept, 0.9 KB a row, which would else be read with every sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,7 @@ class PreparedDataset:
         index = read_table(folder, "frames.parquet", INDEX_SCHEMA).sort_by("frame_id")
         self.frame_ids: list[str] = index["frame_id"].to_pylist()
         self._part: list[str] = index["part"].to_pylist()
+        self.footer = functools.lru_cache(_FOOTERS)(self._footer)
         self._row: NDArray[np.int32] = index["row"].to_numpy()
 
     def __len__(self) -> int:
@@ -104,26 +108,40 @@ class PreparedDataset:
 
     def rows(self, indices: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The given columns of the given frames, in the order asked for."""
-        result: list[dict[str, Any]] = [{} for _ in indices]
-        wanted: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        for at, index in enumerate(indices):
-            group, offset = divmod(int(self._row[index]), ROWS_PER_GROUP)
-            wanted.setdefault((self._part[index], group), []).append((at, offset))
-        for (part, group), places in sorted(wanted.items()):
-            path = f"{self._root}/data/{part}"
-            try:
-                with pq.ParquetFile(
-                    path, filesystem=self._system, page_checksum_verification=True
-                ) as file:
-                    table = file.read_row_group(group, columns=list(columns), use_threads=False)
-                for at, offset in places:
-                    result[at] = table.slice(offset, 1).to_pylist()[0]
-            except (OSError, pa.ArrowException, ValueError, IndexError) as error:
-                raise InputError(
-                    f"{path}: is damaged ({first_line(error)}); run the cpcdr prepare command that "
-                    f"made {self.folder} again, which redoes just this part."
-                ) from error
-        return result
+        wanted: dict[str, set[int]] = {}
+        for index in indices:
+            wanted.setdefault(self._part[index], set()).add(int(self._row[index]))
+        found = {part: self._rows_of(part, wanted[part], columns) for part in sorted(wanted)}
+        return [found[self._part[index]][int(self._row[index])] for index in indices]
+
+    def _rows_of(
+        self, part: str, numbers: set[int], columns: Sequence[str]
+    ) -> dict[int, dict[str, Any]]:
+        """The given rows of a part file, by number."""
+        path = f"{self._root}/data/{part}"
+        try:
+            footer = self.footer(part)
+            size = footer.row_group(0).num_rows
+            with pq.ParquetFile(
+                path, metadata=footer, filesystem=self._system, page_checksum_verification=True
+            ) as file:
+                groups = {
+                    group: file.read_row_group(group, columns=list(columns), use_threads=False)
+                    for group in sorted({number // size for number in numbers})
+                }
+            return {
+                number: groups[number // size].slice(number % size, 1).to_pylist()[0]
+                for number in numbers
+            }
+        except (OSError, pa.ArrowException, ValueError, IndexError) as error:
+            raise InputError(
+                f"{path}: is damaged ({first_line(error)}); run the cpcdr prepare command that "
+                f"made {self.folder} again, which redoes just this part."
+            ) from error
+
+    def _footer(self, part: str) -> pq.FileMetaData:
+        with self._system.open_input_file(f"{self._root}/data/{part}") as file:
+            return pq.read_metadata(file)
 
     @property
     def parts(self) -> list[str]:
@@ -140,61 +158,18 @@ def decode_sample(row: dict[str, Any]) -> Sample:
     """Decode the images of a prepared row.
 
     Raises:
-        InputError: one of them is no image, or their sizes differ.
+        InputError: one of them is damaged, or their sizes differ.
     """
-    disparity, regions = decode_disparity(row["disparity"]), decode_png16(row["regions"])
+    image = decode_image(row["image"], row["frame_id"])
+    size = (image.shape[0], image.shape[1])
+    disparity = decode_disparity(row["disparity"], size)
+    regions = decode_ids(row["regions"], size)
     if disparity is None or regions is None:
         raise InputError(
-            f"{row['frame_id']}: its row holds a damaged image; make the dataset again."
-        )
-    image = decode_image(row["image"], row["frame_id"])
-    if not image.shape[:2] == disparity.shape == regions.shape:
-        raise InputError(
-            f"{row['frame_id']}: image, disparity and regions differ in size; "
+            f"{row['frame_id']}: its disparity or regions are damaged, or not of the image's size; "
             "make the dataset again."
         )
     return Sample(row["frame_id"], image, disparity, regions)
-
-
-def encode_png16(values: NDArray[np.uint16]) -> bytes:
-    """A 16-bit PNG; the lightest compression, several times faster and little larger.
-
-    Matches are looked for in the pixel before only: quicker, and smaller on maps of regions.
-    """
-    runs = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    return cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 1, *runs])[1].tobytes()
-
-
-def decode_png16(data: bytes) -> NDArray[np.uint16] | None:
-    """The inverse of `encode_png16`; None if the bytes are not such an image."""
-    if not data or too_large(data):
-        return None
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 2:
-        return None
-    return values.astype(np.uint16, copy=False)
-
-
-def encode_disparity(disparity: NDArray[np.float32]) -> bytes:
-    """Disparity in (0, 1] (0 or not finite = invalid) as PNG of value * 65535."""
-    return encode_png16(_levels(disparity))
-
-
-def decode_disparity(data: bytes) -> NDArray[np.float32] | None:
-    """The inverse of `encode_disparity`, as `stored_disparity`; None if it is not such an image."""
-    levels = decode_png16(data)
-    return None if levels is None else levels.astype(np.float32) / 65535.0
-
-
-def stored_disparity(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What a reader of the stored disparity gets: its nearest of 65535 levels, 0 = invalid."""
-    return _levels(disparity).astype(np.float32) / 65535.0
-
-
-def _levels(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
-    valid = np.isfinite(disparity) & (disparity > 0)
-    scaled = np.clip(np.rint(np.where(valid, disparity, 0) * 65535), 0, 65535)
-    return np.where(valid, np.maximum(scaled, 1), 0).astype(np.uint16)
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:

@@ -115,10 +115,10 @@ def _read_camera(folder: Path) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from cpcdr.dataset import encode_png16
+    from cpcdr.maps import encode_ids
 
     image = cv2.imencode(".png", _pixels())[1].tobytes()
-    maps = encode_png16(np.arange(64 * 128, dtype=np.uint16).reshape(64, 128) // 100)
+    maps = encode_ids(np.arange(64 * 128, dtype=np.uint16).reshape(64, 128) // 100)
     return [
         {
             "sequence": "street",
@@ -244,8 +244,8 @@ def _make_images(folder: Path) -> None:
 
 def _read_images(folder: Path) -> None:
     """All of them, so that one refusal does not spare the others; the last refusal is raised."""
-    from cpcdr.dataset import decode_png16
     from cpcdr.frames.decode import image_size, read_image, read_label_map
+    from cpcdr.maps import decode_png16
     from cpcdr.runtime.errors import InputError
 
     refused: InputError | None = None

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpcdr"
 ORDER = [
-    *["runtime", "frames", "geometry", "visualize", "model", "depth", "regions"],
+    *["runtime", "frames", "geometry", "maps", "visualize", "model", "depth", "regions"],
     *["dataset", "prepare", "copy_paste", "loss", "train", "evaluate", "segment"],
     *["trials", "tune", "ablate", "commands", "__main__"],
 ]

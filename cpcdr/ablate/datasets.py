@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.dataset import encode_png16, read_manifest
+from cpcdr.dataset import read_manifest
 from cpcdr.frames import (
     PROTOCOLS,
     FrameOptions,
@@ -18,6 +18,7 @@ from cpcdr.frames import (
     with_protocol,
 )
 from cpcdr.frames.decode import decode_image
+from cpcdr.maps import encode_ids
 from cpcdr.prepare.derive import derive
 from cpcdr.regions.alternatives import felzenszwalb, slic
 from cpcdr.runtime.config import config_hash, overlay
@@ -55,7 +56,7 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
 
     def changed(row: dict[str, Any]) -> dict[str, Any]:
         ids = cut(row)
-        regions = encode_png16(ids.astype(np.uint16))
+        regions = encode_ids(ids.astype(np.uint16))
         return row | {"regions": regions, "num_regions": int(ids.max()) + 1}
 
     return derive(data, out, changed, facts, kind)

@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import pyarrow.parquet as pq
 
-from cpcdr.dataset import read_manifest
-from cpcdr.frames.decode import decode_image
+from cpcdr.dataset import decode_sample, read_manifest
+from cpcdr.maps import disparity_png, encode_png16
 from cpcdr.prepare.config import ExportPngConfig
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.ending import end_with
@@ -49,9 +49,10 @@ def export_png(config: ExportPngConfig) -> dict[str, Any]:
 
 def _export(row: dict[str, Any], out: Path) -> None:
     name = f"{row['frame_id']}.png"
-    image = decode_image(row["image"], row["frame_id"])
-    rgb = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
-    for tree, data in (("rgb", rgb), ("disp", row["disparity"]), ("region", row["regions"])):
+    sample = decode_sample(row)
+    rgb = cv2.imencode(".png", sample.image[..., ::-1])[1].tobytes()
+    disparity, regions = disparity_png(sample.disparity), encode_png16(sample.regions)
+    for tree, data in (("rgb", rgb), ("disp", disparity), ("region", regions)):
         path = file_inside(out / tree, name)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

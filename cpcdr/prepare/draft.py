@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cpcdr.dataset import PREPARED_SCHEMA, decode_disparity, encode_disparity, encode_png16
+from cpcdr.dataset import PREPARED_SCHEMA
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.row import REF_SCHEMA, frame_from_row, frame_row
+from cpcdr.maps import decode_disparity, encode_disparity, encode_ids
 from cpcdr.regions.graph import SuperpixelGraph
 from cpcdr.runtime.errors import FrameError
 
@@ -60,7 +61,8 @@ def draft_of(row: Row) -> Draft:
     draft = replace(draft, reason=row.get("reason") or "")
     if not row.get("image"):
         return draft
-    disparity = decode_disparity(row["disparity"]) if row["disparity"] else None
+    size, stored = (int(row["height"]), int(row["width"])), row["disparity"]
+    disparity = decode_disparity(stored, size) if stored else None
     return replace(draft, frame=replace(frame_from_row(row), ref=ref, disparity=disparity))
 
 
@@ -75,9 +77,9 @@ def row_of(draft: Draft) -> Row:
             row["disparity"] = encode_disparity(draft.frame.disparity)
     if draft.regions is not None and draft.graph is not None:
         row |= {
-            "regions": encode_png16(draft.regions.astype(np.uint16)),
+            "regions": encode_ids(draft.regions.astype(np.uint16)),
             "num_regions": int(draft.regions.max()) + 1,
-            "superpixels": encode_png16(draft.graph.superpixels.astype(np.uint16)),
+            "superpixels": encode_ids(draft.graph.superpixels.astype(np.uint16)),
             "edges": draft.graph.edges.reshape(-1).astype(np.int32),
             "edge_distance": draft.graph.distance.astype(np.float32),
         }

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.dataset import decode_png16
 from cpcdr.depth.precomputed import tree_names
 from cpcdr.frames import Frame
 from cpcdr.frames.resize import cover_and_crop
+from cpcdr.maps import decode_png16
 from cpcdr.runtime.errors import FrameError, InputError
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from cpcdr.dataset import decode_png16, encode_png16, read_manifest
+from cpcdr.dataset import read_manifest
+from cpcdr.maps import decode_ids, encode_ids
 from cpcdr.prepare.derive import derive
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.graph import SuperpixelGraph
@@ -81,7 +82,7 @@ def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:
     Raises:
         InputError: the row is damaged.
     """
-    superpixels = decode_png16(row["superpixels"])
+    superpixels = decode_ids(row["superpixels"], (row["height"], row["width"]))
     if superpixels is None:
         raise InputError(f"{row['frame_id']}: its superpixels are damaged; prepare it again.")
     return SuperpixelGraph(
@@ -93,4 +94,4 @@ def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:
 
 def _regrouped(row: dict[str, Any], regions: RegionConfig) -> dict[str, Any]:
     ids = group(graph_of_row(row), regions)
-    return row | {"regions": encode_png16(ids), "num_regions": int(ids.max()) + 1}
+    return row | {"regions": encode_ids(ids), "num_regions": int(ids.max()) + 1}

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from cpcdr.dataset import stored_disparity
 from cpcdr.depth.source import DepthSource
 from cpcdr.frames import Frame, FrameSource
 from cpcdr.frames.resize import fit
+from cpcdr.maps import stored_disparity
 from cpcdr.prepare.draft import FLOW_SCHEMA, Draft, Row, draft_of, row_of
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.png_tree import read_region_map

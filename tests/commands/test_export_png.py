@@ -13,7 +13,8 @@ from manifests import manifest
 
 from cpcdr.commands.export_png import export_png
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PreparedDataset, encode_png16, read_manifest
+from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.maps import encode_ids
 from cpcdr.prepare.config import ExportPngConfig, PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
@@ -72,7 +73,7 @@ def test_a_frame_id_cannot_leave_the_folder(tmp_path: Path, sequence: str) -> No
     data, out = tmp_path / "data", tmp_path / "trees" / "out"
     (data / "data").mkdir(parents=True)
     (data / "manifest.json").write_text(manifest(1))
-    pixels = encode_png16(np.ones((8, 8), np.uint16))
+    pixels = encode_ids(np.ones((8, 8), np.uint16))
     image = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     row = {"frame_id": f"{sequence}/00000000", "image": image}
     row |= {"disparity": pixels, "regions": pixels}

@@ -11,7 +11,7 @@ from reference_grouping import reference_group
 from scipy.ndimage import label as components
 from sklearn.metrics import adjusted_rand_score
 
-from cpcdr.dataset import stored_disparity
+from cpcdr.maps import stored_disparity
 from cpcdr.regions.config import RegionConfig
 from cpcdr.regions.graph import superpixel_graph
 from cpcdr.regions.grouping import group, group_nodes, regions_of_frame

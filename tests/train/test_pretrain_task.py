@@ -11,8 +11,9 @@ import pytest
 import torch
 from manifests import manifest
 
-from cpcdr.dataset import PreparedDataset, encode_disparity, encode_png16
+from cpcdr.dataset import PreparedDataset
 from cpcdr.loss.config import LossConfig
+from cpcdr.maps import encode_disparity, encode_ids
 from cpcdr.model.config import ModelConfig
 from cpcdr.prepare.parts import finish, write_part
 from cpcdr.train.pretrain_task import PretrainModule, PretrainTask, stack_frames
@@ -32,8 +33,8 @@ def row(index: int) -> dict[str, Any]:
         "sequence": "s", "frame_index": index, "frame_id": f"s/{index:08d}",
         "image": cv2.imencode(".png", image)[1].tobytes(), "height": 64, "width": 96,
         "intrinsics": [80.0, 80.0, 47.5, 31.5], "source": "test:",
-        "disparity": encode_disparity(disparity), "regions": encode_png16(regions),
-        "num_regions": 6, "superpixels": encode_png16(regions), "edges": [0, 1],
+        "disparity": encode_disparity(disparity), "regions": encode_ids(regions),
+        "num_regions": 6, "superpixels": encode_ids(regions), "edges": [0, 1],
         "edge_distance": [0.5], "reason": "",
     }  # fmt: skip
 

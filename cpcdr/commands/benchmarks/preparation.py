@@ -77,10 +77,11 @@ def work(frames: int, out: Path, workers: int) -> tuple[PrepareConfig, list[Stag
     return config, stages, out
 
 
-def street_dataset(folder: Path, spec: str) -> Path:
-    """A prepared dataset of synthetic frames, made in this process."""
+def street_dataset(folder: Path, spec: str, size: tuple[int, int] = (0, 0)) -> Path:
+    """A prepared dataset of synthetic frames, made in this process, at their size or ``size``."""
     none = TrackingConfig("none")
-    config = PrepareConfig(frames=spec, out=folder / "dataset", engine="local", tracking=none)
+    out = folder / "dataset"
+    config = PrepareConfig(frames=spec, size=size, out=out, engine="local", tracking=none)
     prepare(config)
     return config.out
 

@@ -45,7 +45,7 @@ def _bench(config: BenchmarkConfig) -> Iterator[_Bench]:
     with TemporaryDirectory() as folder:
         frames = f"streets={8 * preset.frames_per_item},frames=1"
         spec = f"synthetic:{frames},height={size[0]},width={size[1]}"
-        task = task_of(replace(preset, data=street_dataset(Path(folder), spec)))
+        task = task_of(replace(preset, data=street_dataset(Path(folder), spec, size)))
         module = task.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         assert isinstance(module, PretrainModule)
         batches = (b for epoch in range(10**6) for b in task.batches(epoch, 0, 0, 1, device))
