@@ -17,6 +17,7 @@ from cpcdr.dataset import read_manifest
 from cpcdr.model.segmentation import load_network
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.strict_json import to_json
 from cpcdr.runtime.tables import csv_text
 from cpcdr.runtime.tracking.run import Run
@@ -125,6 +126,7 @@ def machine(plan: StudyPlan) -> str:
     return f"{device}, {os.cpu_count()} cores, {plan.config.concurrent} trials at a time"
 
 
+@phase("drawing figures")
 def figures(plan: StudyPlan, summary: Summary, title: str) -> dict[str, Image]:
     """Scores of all seeds; features and context test for the networks of the first seed."""
     first = str(plan.seeds[0])

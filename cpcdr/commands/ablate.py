@@ -30,6 +30,7 @@ from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, run_in_folder
@@ -96,6 +97,7 @@ def scored_frames(config: AblateConfig) -> FrameSource:
     return source
 
 
+@phase("comparing frames")
 def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: FrameSource) -> None:
     """Refuse missing labels and overlapping training and test frames before any work."""
     if config.data is None:
@@ -140,6 +142,7 @@ def _datasets(config: AblateConfig, variants: Sequence[Variant], run: Run) -> di
     return {"depth": base, **folders}
 
 
+@phase("choosing frames to score on")
 def _material(config: AblateConfig, source: FrameSource, data: Path) -> Material:
     """Evaluation frames, the probe's frames and the context test, made where they are missing."""
     manifest, folder = read_manifest(data), config.out / "material"

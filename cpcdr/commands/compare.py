@@ -22,6 +22,7 @@ from cpcdr.commands.config import CompareConfig
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
 from cpcdr.visualize.page import STYLE, embedded
@@ -63,6 +64,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     }
 
 
+@phase("reading runs")
 def find_runs(client: MlflowClient, config: CompareConfig) -> list[Run]:
     """The selected runs, newest first."""
     experiment = client.get_experiment_by_name(config.experiment)
@@ -109,6 +111,7 @@ def best_by_protocol(runs: Sequence[Run]) -> dict[str, Run]:
     return best
 
 
+@phase("comparing runs")
 def run_table(
     runs: Sequence[Run], different: Mapping[str, list[str]], metrics: Sequence[str]
 ) -> str:

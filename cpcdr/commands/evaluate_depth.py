@@ -28,7 +28,7 @@ from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.run import Run, run_in_folder
@@ -134,6 +134,7 @@ def _against_truth(
     return means | {"measured_frames": len(errors), "rejected": len(rejected)}
 
 
+@phase("averaging the true depth")
 def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSource) -> Disparity:
     """The mean disparity map of a source's frames, over valid pixels."""
     total, count, reason = None, None, ""

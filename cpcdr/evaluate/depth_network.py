@@ -14,6 +14,7 @@ from cpcdr.depth.trajectory import MONODEPTH2, positions, snippet_errors, true_p
 from cpcdr.frames import Frame, FrameRef, FrameSource, fit
 from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.errors import FrameError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.train.depth_task import DepthTask
 from cpcdr.visualize.pictures import colour_disparity, contact_sheet
@@ -23,6 +24,7 @@ _TOGETHER = 16
 """Frame pairs per batch of motion estimation."""
 
 
+@phase("measuring reprojection")
 @torch.inference_mode()
 def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
     """Reprojection error and that of identity reprojection, over all triplets, on the CPU."""
@@ -53,6 +55,7 @@ def photometry(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[
     }
 
 
+@phase("measuring the motion of the camera")
 def motion(task: DepthTask, model: DepthModel, out: Path, run: Run) -> dict[str, Any]:
     """Trajectory errors over snippets of five frames with known poses, on the CPU."""
     errors, baseline_errors, longest = [], [], (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))

@@ -19,7 +19,7 @@ from cpcdr.frames.pick import spread
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import overlay
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.progress import Progress, phase
 from cpcdr.tune.region_score import FrameGraph, consensus, frame_graph, label_scores, partition
 from cpcdr.tune.space import PLACES, Parameters, Space
 
@@ -198,6 +198,7 @@ def _cut(configs: list[RegionConfig], *lent: FrameGraph) -> list[Maps]:
     return [[partition(graph, config) for graph in graphs] for config in configs]
 
 
+@phase("reading frames of the dataset")
 def sample_frames(data: Path, count: int) -> list[SampledFrame]:
     """Evenly spaced frames of a dataset, with labels if its source has them."""
     dataset = PreparedDataset(data)

@@ -17,6 +17,7 @@ from cpcdr.runtime.checkpoint import newest_checkpoint
 from cpcdr.runtime.config import write_atomic, write_yaml
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tables import csv_text, text_table
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.train.config import PretrainSettings
@@ -95,6 +96,7 @@ def ranking(trials: Sequence[Trial], metric: str) -> list[Trial]:
     return sorted(trials, key=lambda t: (t.status != DONE, -t.score(metric)))
 
 
+@phase("scoring winner and default")
 def compare(search: Search, best: Trial) -> dict[str, Any]:
     """Score winner and default configuration on held-out frames that scored no trial."""
     frames = search.config.test_frames()
@@ -200,6 +202,7 @@ def importances(study: Study, evaluator: Any) -> dict[str, float]:
     return get_param_importances(study, evaluator=evaluator)
 
 
+@phase("drawing figures")
 def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]) -> None:
     """Optuna's figures compare the trials at their first report, where all are equally trained."""
     from optuna.importance import FanovaImportanceEvaluator  # Hutter et al. 2014

@@ -15,6 +15,7 @@ from cpcdr.commands.running.stages import Stages
 from cpcdr.commands.segment import segment
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tables import text_table
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.history import read_history
@@ -139,6 +140,7 @@ def plan_of(values: dict[str, Any]) -> Plan:
         ) from error
 
 
+@phase("measuring this machine")
 def measure(stages: Stages, out: Path) -> Speed:
     """The speed of this machine: every stage on a few frames, in a folder that is deleted."""
     with TemporaryDirectory(dir=out, prefix=".trial-") as scratch, _quiet():
