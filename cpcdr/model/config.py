@@ -42,8 +42,10 @@ class ModelConfig:
             downloads the weights of a ``timm:`` backbone.
         freeze: stages of the backbone that keep their weights, 0 to 4 from the first; a stage ends
             at stride 4, 8, 16 or 32, in a vision transformer at each quarter of its blocks.
-        norm: statistics of the backbone's batch normalisation: of the ``batch``, or ``frozen`` as
-            they came with ``init``.
+        norm: statistics of batch normalisation: ``batch`` follows the batches of training;
+            ``clean`` also re-estimates them, before each checkpoint of a pre-training, on frames
+            that nothing is pasted into; ``frozen`` keeps the backbone's as they came with
+            ``init``.
         backbone_lr: learning rate of the backbone relative to that of the rest.
         stage_decay: learning rate of a stage of the backbone relative to that of the next one.
     """
@@ -56,7 +58,7 @@ class ModelConfig:
     prototypes: int = 1000
     init: str = ""
     freeze: int = 0
-    norm: Literal["batch", "frozen"] = "batch"
+    norm: Literal["batch", "clean", "frozen"] = "batch"
     backbone_lr: float = 1.0
     stage_decay: float = 1.0
 

@@ -12,19 +12,23 @@ from torch import Tensor, nn
 from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.mosaic import Frames, Plan, draw, render
 from cpcdr.dataset import PreparedDataset, Sample, epoch_items
+from cpcdr.frames.pick import spread
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.model.statistics import estimate_statistics
 from cpcdr.model.weights import find_start, load_backbone, named_start, start_digest
 from cpcdr.runtime.config import to_plain
-from cpcdr.runtime.device import move
+from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.prefetch import prefetch
 
 _GPU_READERS = 8
+_CLEAN = 64
+"""Frames that statistics are re-estimated on."""
 
 
 class PretrainModule(nn.Module):
@@ -132,8 +136,18 @@ class PretrainTask:
         model.network.normalise_prototypes()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Nothing is held out."""
+        """Nothing is held out; batch statistics may be those of clean frames from here on."""
+        assert isinstance(model, PretrainModule)
+        if self.model.norm == "clean":
+            estimate_statistics(model.network, self._clean(model.network.prototypes.device))
         return {}
+
+    def _clean(self, device: torch.device) -> Iterator[Tensor]:
+        """Frames of the dataset as they are, spread over it, a few at a time."""
+        dataset = PreparedDataset(self.data)
+        for indices in torch.tensor(spread(len(dataset), _CLEAN)).split(self.frames_per_item):
+            images = [sample.image for sample in dataset.samples(indices.tolist())]
+            yield to_unit_float(move(torch.from_numpy(np.stack(images)), device))
 
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         """Features have collapsed where every sample prefers one and the same prototype."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,39 @@ def test_frames_reach_the_compositor_with_the_ids_of_the_dataset(data: Path) -> 
     expected = np.add.outer(3 * (np.arange(64) >= 32), np.arange(96) // 32)
     for regions in frames.regions[0]:
         np.testing.assert_array_equal(regions.numpy(), expected)
+
+
+def test_statistics_of_clean_frames(data: Path) -> None:
+    """Running means are those of the frames themselves, and training continues as without."""
+    pretraining = task(data, model=replace(MODEL, norm="clean"))
+    torch.manual_seed(0)
+    module = pretraining.build()
+    assert isinstance(module, PretrainModule)
+    first, projector = module.network.backbone.bn1, module.network.projector[1]
+    before = {k: v.clone() for k, v in module.named_parameters()}
+    assert pretraining.validate(module) == {}
+    frames = torch.from_numpy(
+        np.stack([s.image for s in PreparedDataset(data).samples(range(FRAMES))])
+    )
+    normalised = module.network.backbone.normalisation(frames.movedim(-1, 1) / 255)
+    with torch.no_grad():
+        mean = module.network.backbone.conv1(normalised).mean((0, 2, 3))
+    torch.testing.assert_close(first.running_mean, mean, rtol=1e-4, atol=1e-5)
+    assert first.momentum == 0.1 and module.training and projector.running_mean.any()
+    assert all(torch.equal(v, before[k]) for k, v in module.named_parameters())
+
+    plain = task(data)
+    other = plain.build()
+    assert isinstance(other, PretrainModule)
+    untouched = other.network.backbone.bn1.running_mean.clone()
+    plain.validate(other)
+    assert torch.equal(other.network.backbone.bn1.running_mean, untouched)
+
+
+def test_frozen_stages_keep_their_statistics(data: Path) -> None:
+    pretraining = task(data, model=replace(MODEL, norm="clean", freeze=1))
+    module = pretraining.build()
+    assert isinstance(module, PretrainModule)
+    pretraining.validate(module)
+    assert not module.network.backbone.bn1.running_mean.any()
+    assert module.network.backbone.layer4[0].bn1.running_mean.any()
