@@ -17,6 +17,7 @@ from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.training_folder import refuse_unfinished
 
 PACKAGED = Path(__file__).with_name("street.safetensors")
 """The weights in this package."""
@@ -32,9 +33,18 @@ def save_street_network(path: Path, network: StreetNet) -> None:
 
 
 def street_file(spec: str) -> Path:
-    """The file of weights that ``street`` or ``street:FILE`` names; the packaged one by default."""
+    """The file of weights that ``street`` or ``street:FILE`` names; the packaged one by default.
+
+    Raises:
+        InputError: the training that is to write it is unfinished.
+    """
     argument = spec.partition(":")[2]
-    return Path(argument).expanduser().absolute() if argument else PACKAGED
+    if not argument:
+        return PACKAGED
+    path = Path(argument).expanduser().absolute()
+    if not path.exists():
+        refuse_unfinished(path.parent)
+    return path
 
 
 def load_street_network(path: Path) -> StreetNet:

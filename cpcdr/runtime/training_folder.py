@@ -11,7 +11,7 @@ from typing import Any
 from cpcdr.runtime.checkpoint import CONFIG, newest_whole_checkpoint, publish_checkpoint
 from cpcdr.runtime.config import read_yaml
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.hold import Lease, holder
+from cpcdr.runtime.hold import holder
 from cpcdr.runtime.strict_json import parse_object
 
 RUN, PROGRESS = "run.yaml", "progress.json"
@@ -39,19 +39,28 @@ def usable_checkpoint(folder: Path) -> Path:
         return folder
     if (out / "checkpoint" / CONFIG).is_file():
         return out / "checkpoint"
-    lease = holder(out)
-    command = _COMMANDS.get(run["kind"], run["kind"])
-    remedy = "wait for it" if lease else f"run the same cpcdr {command} command again to finish it"
+    state, remedy = _state(out, run)
     snapshot = _snapshot(out)
     if snapshot is None:
-        raise InputError(f"{_state(out, lease)} and has no checkpoint yet: {remedy}.")
+        raise InputError(f"{state} and has no checkpoint yet: {remedy}.")
     step = int(snapshot.name.rpartition("-")[2])
     print(
-        f"{_state(out, lease)}: {remedy}. Its newest checkpoint, of step {step}, is used now: "
-        f"{snapshot}.",
+        f"{state}: {remedy}. Its newest checkpoint, of step {step}, is used now: {snapshot}.",
         flush=True,
     )
     return snapshot
+
+
+def refuse_unfinished(out: Path) -> None:
+    """Refuse what only a finished training leaves in its folder.
+
+    Raises:
+        InputError: ``out`` holds a training that was interrupted or still runs.
+    """
+    run = _read_run(out)
+    if run and not (out / "checkpoint" / CONFIG).is_file():
+        state, remedy = _state(out, run)
+        raise InputError(f"{state}: {remedy}.")
 
 
 def _read_run(out: Path) -> Mapping[str, Any]:
@@ -89,12 +98,15 @@ def _copied(checkpoint: Path, target: Path) -> Path:
     return target
 
 
-def _state(out: Path, lease: Lease | None) -> str:
-    """Whether a training runs, and how far it is: the beginning of a sentence."""
-    where = ""
+def _state(out: Path, run: Mapping[str, Any]) -> tuple[str, str]:
+    """Whether a training runs and how far it is, and what to do to have it finished."""
+    lease, where = holder(out), ""
     with suppress(OSError, ValueError, KeyError):  # it has logged nothing yet
         progress = parse_object((out / PROGRESS).read_bytes())
         where = f" at step {progress['step']} of {progress['total']}"
     if lease:
-        return f"{out}: this training is still running{where} (process {lease.pid} on {lease.host})"
-    return f"{out}: this training stopped{where or ' before its end'}"
+        process = f"process {lease.pid} on {lease.host}"
+        return f"{out}: this training is still running{where} ({process})", "wait for it"
+    command = _COMMANDS.get(run["kind"], run["kind"])
+    remedy = f"run the same cpcdr {command} command again to finish it"
+    return f"{out}: this training stopped{where or ' before its end'}", remedy

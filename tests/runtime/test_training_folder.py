@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from cpcdr.depth.sources import open_depth
 from cpcdr.runtime.checkpoint import read_checkpoint, step_folder, write_checkpoint
 from cpcdr.runtime.config import write_yaml
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
-from cpcdr.runtime.training_folder import usable_checkpoint
+from cpcdr.runtime.training_folder import refuse_unfinished, usable_checkpoint
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ def test_without_a_checkpoint(out: Path) -> None:
     (out / "progress.json").unlink()
     with pytest.raises(InputError, match="stopped before its end and has no checkpoint"):
         usable_checkpoint(out / "checkpoint")
+
+
+def test_weights_that_a_training_writes_at_its_end(out: Path) -> None:
+    write(out, 4)
+    with pytest.raises(InputError, match=r"stopped at step 5 of 40: run the same cpcdr train-d"):
+        refuse_unfinished(out)
+    with pytest.raises(InputError, match=r"stopped at step 5 of 40: run the same"):
+        open_depth(f"street:{out / 'street.safetensors'}")
+    shutil.copytree(write(out, 40), out / "checkpoint")
+    refuse_unfinished(out)
 
 
 def test_while_it_runs(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
