@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -289,7 +289,8 @@ class _Session:
         self.tell_next = time.monotonic() + _TELL_EVERY_S
         if self.reporter.rank == 0:
             values = {**self.last, "step": done, "total": self.total, "pid": os.getpid()}
-            write_atomic(self.out / "progress.json", to_json(values), durable=False)
+            with suppress(OSError):  # a full disk matters when a checkpoint is written
+                write_atomic(self.out / "progress.json", to_json(values), durable=False)
 
     def _checkpoint(self, done: int) -> str:
         """Rank 0 writes; all ranks get a sentence if it could not, else ``""``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ except InputError as error:
 
 
 def start(limits: tuple[float, ...], folder: Path) -> str:
-    """What a process prints that starts Ray under these limits; nothing may come on stderr."""
+    """What a process prints that starts Ray under these limits; stderr only says that it does."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", START.format(limits=limits)],
@@ -39,7 +40,7 @@ def start(limits: tuple[float, ...], folder: Path) -> str:
         timeout=500,
         check=True,
     )
-    assert done.stderr == ""
+    assert all(re.match(r"(starting|stopping) Ray \[", line) for line in done.stderr.splitlines())
     return done.stdout.strip()
 
 
