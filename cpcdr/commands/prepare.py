@@ -39,7 +39,7 @@ from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
-from cpcdr.runtime.map_frames import WARMUP
+from cpcdr.runtime.map_frames import warmup_of
 from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.run_folder import claim, is_empty, refuse_other
 from cpcdr.runtime.storage import copy_dataset
@@ -217,7 +217,9 @@ def _run_pipeline(
     config: PrepareConfig, stages: list[Stage], partial: Path, pending: list[FrameRef], done: int
 ) -> None:
     total = done + len(pending)
-    with Progress(total=total, initial=done, desc="prepare", unit="frame", warmup=WARMUP) as bar:
+    with Progress(
+        total=total, initial=done, desc="prepare", unit="frame", warmup=warmup_of(config.engine)
+    ) as bar:
         if not pending:
             return
         rejected = 0

@@ -23,7 +23,7 @@ from cpcdr.frames.decode import encode_jpeg
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
-from cpcdr.runtime.map_frames import WARMUP, map_frames
+from cpcdr.runtime.map_frames import map_frames, warmup_of
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.segment.config import SegmentConfig
@@ -86,7 +86,9 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
     rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
     with (
         output as writer,
-        Progress(total=len(refs), desc="segment", unit="frame", warmup=WARMUP) as bar,
+        Progress(
+            total=len(refs), desc="segment", unit="frame", warmup=warmup_of(config.engine)
+        ) as bar,
     ):
         for row in rows:
             first = first or time.perf_counter()

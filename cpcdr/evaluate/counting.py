@@ -12,7 +12,7 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.segmenters import Segmenter
 from cpcdr.frames import FrameRef, FrameSource, fit
 from cpcdr.runtime.errors import FrameError, InputError
-from cpcdr.runtime.map_frames import WARMUP, map_frames
+from cpcdr.runtime.map_frames import map_frames, warmup_of
 from cpcdr.runtime.progress import Progress
 
 NETWORK = "network"
@@ -130,7 +130,9 @@ def count_all(
     folded = np.arange(classes) if clusters is None else clusters
     ids = {name: len(folded) if name == NETWORK else classes for name in segmenters}
     rows = map_frames(SegmentFrames, (source, size, segmenters, ids, classes), refs, engine)
-    with Progress(rows, total=len(refs), desc="evaluate", unit="frame", warmup=WARMUP) as bar:
+    with Progress(
+        rows, total=len(refs), desc="evaluate", unit="frame", warmup=warmup_of(engine)
+    ) as bar:
         totals = add_up(bar, refs, ids, classes, folded, source.spec)
     if source.protocol and not any(totals[name].any() for name in segmenters):
         raise InputError(

@@ -15,10 +15,12 @@ from cpcdr.runtime.session import machines, on_cluster, ray_session, refuse_what
 
 Actor = Callable[[pa.Table], pa.Table]
 
-WARMUP = "workers start, kernels compile"
-"""What a progress bar of frames waits for at first."""
-
 FRAMES_WORTH_AN_ACTOR = 64  # an actor needs about as long to start as for so many small frames
+
+
+def warmup_of(engine: str) -> str:
+    """What a progress bar of frames waits for at first."""
+    return "workers start, kernels compile" if engine == "ray" else "first frames"
 
 
 class Room(NamedTuple):
