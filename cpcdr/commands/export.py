@@ -1,7 +1,8 @@
-"""A trained network as ONNX, and into MLflow's model registry.
+"""A trained network as ONNX, into MLflow's model registry, or its backbone for other code.
 
-Example:
+Examples:
   cpcdr export --network runs/finetune/checkpoint --out model.onnx --register cpcdr
+  cpcdr export --what backbone --format timm --out backbone.safetensors
 """
 
 import tempfile
@@ -16,7 +17,8 @@ from torch.nn import functional
 
 from cpcdr.evaluate.segmenters import PrototypeSegmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.runtime.checkpoint import publish_checkpoint
+from cpcdr.model.export import write_backbone
+from cpcdr.runtime.checkpoint import publish_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError, first_line
@@ -64,7 +66,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
     Returns:
         ``onnx``, ``difference`` (largest, of scores relative to their range), ``size`` (height and
-        width of the training), ``version`` and ``uri`` in the registry.
+        width of the training), ``version`` and ``uri`` in the registry; or as `export_backbone`.
 
     Raises:
         InputError: the model cannot be used, a package is missing, ONNX disagrees, or MLflow
@@ -72,6 +74,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     folder = find_checkpoint(config.network)
     network = load_network_for_use(folder, config.clusters)
+    if config.what == "backbone":
+        return export_backbone(config, folder, network)
     height, width = network.size
     about = {"height": str(height), "width": str(width), "names": "\n".join(network.names)}
     difference = export_onnx(ScoringNetwork(network).cpu().eval(), config.out, about)
@@ -88,6 +92,16 @@ def export(config: ExportConfig) -> dict[str, Any]:
         ["segment", "--network", model, "--frames", "video:drive.mp4", "--out", "segmented.mp4"],
     )
     return result
+
+
+def export_backbone(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict[str, Any]:
+    """Write the backbone's weights and what to know of them; the paths and the latter."""
+    out = config.out.with_suffix(".safetensors")
+    about = {"checkpoint": str(folder.absolute()), "weights": weights_digest(folder)}
+    library = "safetensors" if config.format == "auto" else config.format
+    values = write_backbone(network.backbone, network.network.config, library, out, about)
+    print(f"{out}: {values['load']}; images as {out.with_suffix('.json')} says.")
+    return {"backbone": str(out), **values}
 
 
 @phase("exporting to ONNX")

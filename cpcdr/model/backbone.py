@@ -88,20 +88,25 @@ class FeatureMaps(Backbone):
 
     def steps(self, images: Tensor) -> list[Tensor]:
         """What the body computes from the weights of its first stage, of the first two, ..."""
-        maps = self.maps(images)
-        return [maps[i] for i in self._index]
+        return self._chosen(images)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images [B, 3, H, W] -> maps of strides 4, 8, 16, 32."""
         height, width = images.shape[-2:]
-        if self.multiple > 1:
-            below, right = -height % self.multiple, -width % self.multiple
-            images = functional.pad(images, (0, right, 0, below), mode="replicate")
-        maps = self.maps(images)
+        if self.multiple == 1:
+            return self._chosen(images)
+        whole = [cells(side, self.multiple) * self.multiple for side in (height, width)]
+        right, below = whole[1] - width, whole[0] - height
+        padded = functional.pad(images, (0, right, 0, below), mode="replicate")
         return [
-            maps[i][..., : -(-height // stride), : -(-width // stride)]
-            for i, stride in zip(self._index, STRIDES, strict=True)
+            x[..., : cells(height, stride), : cells(width, stride)]
+            for x, stride in zip(self._chosen(padded), STRIDES, strict=True)
         ]
+
+    def _chosen(self, images: Tensor) -> list[Tensor]:
+        """The maps of strides 4, 8, 16, 32."""
+        maps = self.maps(images)
+        return [maps[i] for i in self._index]
 
     def _measure(self, name: str) -> tuple[list[int], list[int]]:
         """Which maps have the strides 4, 8, 16, 32, and their channels."""
@@ -131,8 +136,17 @@ class FeatureMaps(Backbone):
             maps = _trial(self, size)
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError):
             return False
-        wanted = [tuple(-(-side // s) for side in size) for s in STRIDES]
+        wanted = [tuple(cells(side, s) for side in size) for s in STRIDES]
         return [tuple(maps[i].shape[-2:]) for i in self._index] == wanted
+
+
+def cells(side: int, stride: int) -> int:
+    """Cells of a stride that cover a side. ONNX rounds quotients towards 0: no negative numbers.
+
+    >>> cells(64, 32), cells(65, 32)
+    (2, 3)
+    """
+    return (side + stride - 1) // stride
 
 
 def stages_of(backbone: Backbone) -> list[list[str]]:

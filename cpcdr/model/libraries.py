@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.model.backbone import IMAGENET, STRIDES, FeatureMaps, Normalisation
+from cpcdr.model.backbone import IMAGENET, STRIDES, FeatureMaps, Normalisation, cells
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.extras import install_command
 
@@ -48,9 +48,9 @@ class TransformerMaps(FeatureMaps):
         return [*self._outputs(images, quarters, False), *self._outputs(images, 1, True)]
 
     def _outputs(self, images: Tensor, indices: int | list[int], norm: bool) -> list[Tensor]:
-        patch = _reductions(self.body)[0]
+        patch = patch_of(self)
         if patch != _MIDDLE:
-            height, width = (-(-side // _MIDDLE) * patch for side in images.shape[-2:])
+            height, width = (cells(side, _MIDDLE) * patch for side in images.shape[-2:])
             images = functional.interpolate(images, (height, width), mode="bilinear")
         return self.body.forward_intermediates(
             images, indices=indices, norm=norm, intermediates_only=True, output_fmt="NCHW"
@@ -92,6 +92,12 @@ def timm_backbone(name: str) -> FeatureMaps:
     info = model.feature_info[-1]
     pyramid = SimplePyramid(info.get("num_chs_norm", info["num_chs"]))
     return TransformerMaps(model, normalisation, f"timm:{name}", pyramid)
+
+
+def patch_of(backbone: nn.Module) -> int:
+    """Stride of the maps of a vision transformer, in pixels of the image that it sees."""
+    assert isinstance(backbone, TransformerMaps)
+    return _reductions(backbone.body)[0]
 
 
 def timm_weights(name: str) -> str:

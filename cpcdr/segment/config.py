@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
 from cpcdr.frames.frame import FrameOptions
@@ -66,24 +67,35 @@ class SegmentConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Export a checkpoint to ONNX and register it.
+    """Export a checkpoint to ONNX and register it, or its backbone for other code.
 
     Attributes:
         network: checkpoint folder of cpcdr pretrain, probe or finetune, ``runs:/RUN_ID`` or
             ``models:/...``.
-        out: the ONNX file.
+        what: the whole ``network``, or its ``backbone`` alone.
+        format: of a backbone: for the code of ``timm`` or ``torchvision``, or ``safetensors``
+            (``auto``) for ``--model.init`` of another training. A network is written as ONNX.
+        out: the file; NAME.json beside a backbone says how its images are normalised.
         clusters: number of clusters of a network trained without labels.
         register: name in MLflow's model registry; empty: not registered.
         alias: of the registered version, for ``models:/NAME@ALIAS``.
     """
 
     network: str = "runs/pretrain/checkpoint"
+    what: Literal["network", "backbone"] = "network"
+    format: Literal["auto", "onnx", "safetensors", "timm", "torchvision"] = "auto"
     out: Path = Path("runs/model.onnx")
     clusters: int = CLUSTERS_WITHOUT_LABELS
     register: str = ""
     alias: str = "champion"
 
     def __post_init__(self) -> None:
+        onnx = self.what == "network"
+        if self.format != "auto" and onnx != (self.format == "onnx"):
+            formats = "onnx" if onnx else "safetensors, timm or torchvision"
+            raise InputError(f"--format {self.format}: a {self.what} is written as {formats}.")
+        if self.register and not onnx:
+            raise InputError("--register takes whole networks: give --what network.")
         # MLflow's own rules, and no '?' or '@', which are special in models:/NAME@ALIAS.
         if self.register and not re.fullmatch(r"\w[\w .-]*", self.register):
             raise InputError(

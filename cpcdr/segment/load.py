@@ -1,5 +1,6 @@
 """Loading a trained network from a folder, an MLflow run or the model registry."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from cpcdr.evaluate.segmenters import PrototypeSegmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import IGNORE, PROTOCOLS
 from cpcdr.frames.resize import covering_size
-from cpcdr.model.segmentation import load_network
+from cpcdr.model.backbone import Backbone
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
@@ -30,7 +32,7 @@ _SIDE = 2**14
 """Pixels of the longest side that an image is scaled to."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedNetwork:
     """A network ready to segment.
 
@@ -44,6 +46,35 @@ class LoadedNetwork:
     names: tuple[str, ...]
     colours: NDArray[np.uint8]
     size: tuple[int, int]
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        kind = "classes" if isinstance(self.segmenter, ClassSegmenter) else "clusters"
+        return (
+            f"LoadedNetwork({self.network.config.backbone}, {len(self.names)} {kind}, "
+            f"trained at {width}x{height}, {self.segmenter.device})"
+        )
+
+    @property
+    def network(self) -> SegmentationNetwork:
+        """Backbone, pyramid, head and prototypes."""
+        segmenter = self.segmenter
+        return (
+            segmenter.module.network if isinstance(segmenter, ClassSegmenter) else segmenter.network
+        )
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone: normalised images [B, 3, H, W] -> feature maps, finest first.
+
+        It has ``channels`` and ``strides`` of the maps, and ``normalisation``, a callable with
+        ``mean`` and ``std``: ``backbone(backbone.normalisation(images))`` of images in 0..1.
+        """
+        return self.network.backbone
+
+    def segment_all(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
+        """`segment` of each image of a batch: a list of any sizes, or an array [N, H, W, 3]."""
+        return [self.segment(image) for image in images]
 
     def segment(self, image: ImageLike) -> NDArray[np.uint8]:
         """Class or cluster of every pixel of an image, uint8 [H, W].

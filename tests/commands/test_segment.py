@@ -76,6 +76,15 @@ def test_three_lines_in_a_notebook(finetuned: Path, pretrained: Path) -> None:
     assert ids.dtype == np.uint8 and ids.shape == (150, 260) and network.names == PROTOCOL.classes
     assert ids.max() < len(network.names)
     assert network.overlay(image).shape == image.shape
+    assert repr(network) == "LoadedNetwork(resnet10, 7 classes, trained at 128x64, cpu)"
+    assert repr(cpcdr.load(pretrained)).startswith("LoadedNetwork(resnet10, 19 clusters, ")
+    batch = [image[:99], image]
+    for one, each in zip(network.segment_all(batch), batch, strict=True):
+        np.testing.assert_array_equal(one, network.segment(each))
+    backbone = network.backbone
+    maps = backbone(backbone.normalisation(torch.rand(1, 3, 64, 128)))
+    assert [m.shape[1] for m in maps] == backbone.channels == [8, 8, 16, 32, 64]
+    assert [128 // m.shape[3] for m in maps] == backbone.strides
     picture = Image.fromarray(image)
     np.testing.assert_array_equal(network.segment(picture), ids)
     np.testing.assert_array_equal(network.overlay(picture), network.overlay(image))
