@@ -23,24 +23,37 @@ from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.storage import location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
 
+
+def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": description})
+
+
+_IDS = "Zstandard of uint16 [height, width]"
 PREPARED_SCHEMA = pa.schema(
     [
-        ("sequence", pa.string()),
-        ("frame_index", pa.int32()),
-        ("frame_id", pa.string()),
-        ("image", pa.binary()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("intrinsics", pa.list_(pa.float32())),
-        ("source", pa.string()),
-        ("disparity", pa.binary()),
-        ("regions", pa.binary()),
-        ("num_regions", pa.int32()),
-        ("superpixels", pa.binary()),
-        ("edges", pa.list_(pa.int32())),
-        ("edge_distance", pa.list_(pa.float32())),
+        _described("sequence", pa.string(), "the recording or folder that the frame is from"),
+        _described("frame_index", pa.int32(), "its place there; gaps where frames are missing"),
+        _described("frame_id", pa.string(), "{sequence}/{frame_index:08d}, unique and sortable"),
+        _described("image", pa.binary(), "the image file, JPEG or PNG"),
+        _described("height", pa.int32(), "of the image, in pixels"),
+        _described("width", pa.int32(), "of the image, in pixels"),
+        _described("intrinsics", pa.list_(pa.float32()), "fx, fy, cx, cy in pixels of the image"),
+        _described("source", pa.string(), "the spec that the frame came from"),
+        _described(
+            "disparity",
+            pa.binary(),
+            "Zstandard of uint8 [2, height, width]: high and low bytes of the differences of rows, "
+            "modulo 65536; their sums / 65535 are disparities, 0 = invalid",
+        ),
+        _described("regions", pa.binary(), f"{_IDS}: ids 0..num_regions-1"),
+        _described("num_regions", pa.int32(), "number of regions"),
+        _described("superpixels", pa.binary(), f"{_IDS}: ids of the cached graph's superpixels"),
+        _described("edges", pa.list_(pa.int32()), "pairs of neighbouring superpixels, flat"),
+        _described("edge_distance", pa.list_(pa.float32()), "distance of each pair"),
     ]
 )
+"""Columns of the data; their descriptions are written into the files."""
+
 REJECTED_SCHEMA = pa.schema(dict.fromkeys(("frame_id", "source", "stage", "reason"), pa.string()))
 INDEX_SCHEMA = pa.schema(
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -273,6 +274,15 @@ def test_a_flipped_bit_in_a_part_is_noticed(tmp_path: Path) -> None:
     assert not is_whole(part) and damaged_files(folder) == [f"data/{part.name}"]
     part.unlink()
     assert damaged_files(folder) == [f"data/{part.name}"]
+
+
+def test_files_describe_their_columns(tmp_path: Path) -> None:
+    write_part(tmp_path, [prepared_row("s", 0)])
+    (part,) = (tmp_path / "data").glob("*.parquet")
+    described = {f.name: f.metadata[b"description"].decode() for f in pq.read_schema(part)}
+    assert list(described) == PREPARED_SCHEMA.names
+    assert pd.read_parquet(tmp_path / "data")["frame_id"].tolist() == ["s/00000000"]
+    assert "Zstandard" in described["regions"] and "fx, fy" in described["intrinsics"]
 
 
 def test_a_dataset_of_a_future_format_is_refused(folder: Path) -> None:
