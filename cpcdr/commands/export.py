@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from cpcdr.evaluate.segmenters import PrototypeSegmenter
-from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.model.export import write_backbone
 from cpcdr.runtime.checkpoint import publish_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError, first_line
-from cpcdr.runtime.extras import install_command
-from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.runtime.tracking.run import open_run
@@ -31,34 +24,7 @@ from cpcdr.runtime.tracking.store import tracking_uri, without_password
 from cpcdr.segment import pyfunc
 from cpcdr.segment.config import ExportConfig
 from cpcdr.segment.load import LoadedNetwork, load_network_for_use
-
-_TOLERANCE = 1e-3
-
-
-class ScoringNetwork(nn.Module):
-    """Images [N, 3, H, W] in [0, 1] to scores [N, K, H, W] of classes or clusters."""
-
-    def __init__(self, network: LoadedNetwork) -> None:
-        super().__init__()
-        segmenter = network.segmenter
-        self.cluster_of: list[list[int]] = []
-        if isinstance(segmenter, ClassSegmenter):
-            self.module: nn.Module = segmenter.module
-            return
-        assert isinstance(segmenter, PrototypeSegmenter)
-        self.module = segmenter.network
-        for cluster in range(len(network.names)):
-            self.cluster_of.append(np.flatnonzero(segmenter.clusters == cluster).tolist())
-
-    def forward(self, images: Tensor) -> Tensor:
-        """A cluster's score is that of its nearest prototype."""
-        size = images.shape[-2:]
-        if not self.cluster_of:
-            scores = self.module.logits(images)  # type: ignore[operator]
-            return functional.interpolate(scores, size, mode="bilinear")
-        features = functional.interpolate(self.module(images), size, mode="bilinear")
-        near = torch.einsum("nchw,kc->nkhw", features, self.module.prototypes)
-        return torch.stack([near[:, members].amax(1) for members in self.cluster_of], dim=1)
+from cpcdr.segment.onnx import ScoringNetwork, write_onnx
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
@@ -78,7 +44,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         return export_backbone(config, folder, network)
     height, width = network.size
     about = {"height": str(height), "width": str(width), "names": "\n".join(network.names)}
-    difference = export_onnx(ScoringNetwork(network).cpu().eval(), config.out, about)
+    difference = write_onnx(ScoringNetwork(network).cpu().eval(), config.out, about, config.half)
     print(
         f"{config.out}: scale images until they cover {width}×{height} pixels, as they were in the "
         "training; its metadata has the size and the names."
@@ -102,50 +68,6 @@ def export_backbone(config: ExportConfig, folder: Path, network: LoadedNetwork) 
     values = write_backbone(network.backbone, network.network.config, library, out, about)
     print(f"{out}: {values['load']}; images as {out.with_suffix('.json')} says.")
     return {"backbone": str(out), **values}
-
-
-@phase("exporting to ONNX")
-def export_onnx(scores: nn.Module, out: Path, about: dict[str, str]) -> float:
-    """Write ONNX with free batch, height and width; the largest difference to PyTorch.
-
-    Args:
-        about: metadata of the file.
-    """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            f"ONNX export needs onnx and onnxruntime: {install_command('onnx')}"
-        ) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    names = {0: "images", 2: "height", 3: "width"}
-    torch.onnx.export(
-        scores,
-        (torch.rand(2, 3, 96, 192),),
-        str(partial),
-        input_names=["images"],
-        output_names=["scores"],
-        dynamic_axes={"images": names, "scores": names},
-        opset_version=17,
-        dynamo=False,
-    )
-    model = onnx.load(str(partial))
-    onnx.helper.set_model_props(model, about)
-    onnx.save(model, str(partial))
-    session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for size in ((1, 3, 96, 192), (2, 3, 64, 160)):
-        images = torch.rand(size, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
-            expected = scores(images).numpy()
-        (scored,) = session.run(None, {"images": images.numpy()})
-        worst = max(worst, float(np.abs(scored - expected).max() / np.ptp(expected)))
-    if worst > _TOLERANCE:
-        raise InputError(f"{out}: ONNX differs from PyTorch by {worst:.2g}; nothing was written.")
-    partial.replace(out)
-    return worst
 
 
 def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict[str, Any]:

@@ -76,15 +76,18 @@ class ExportConfig:
         format: of a backbone: for the code of ``timm`` or ``torchvision``, or ``safetensors``
             (``auto``) for ``--model.init`` of another training. A network is written as ONNX.
         out: the file; NAME.json beside a backbone says how its images are normalised.
+        half: write ONNX with weights and computation in float16, half the size; images and scores
+            stay in float32.
         clusters: number of clusters of a network trained without labels.
         register: name in MLflow's model registry; empty: not registered.
         alias: of the registered version, for ``models:/NAME@ALIAS``.
     """
 
     network: str = "runs/pretrain/checkpoint"
+    out: Path = Path("runs/model.onnx")
     what: Literal["network", "backbone"] = "network"
     format: Literal["auto", "onnx", "safetensors", "timm", "torchvision"] = "auto"
-    out: Path = Path("runs/model.onnx")
+    half: bool = False
     clusters: int = CLUSTERS_WITHOUT_LABELS
     register: str = ""
     alias: str = "champion"
@@ -94,6 +97,8 @@ class ExportConfig:
         if self.format != "auto" and onnx != (self.format == "onnx"):
             formats = "onnx" if onnx else "safetensors, timm or torchvision"
             raise InputError(f"--format {self.format}: a {self.what} is written as {formats}.")
+        if self.half and not onnx:
+            raise InputError("--half is for ONNX: give --what network.")
         if self.register and not onnx:
             raise InputError("--register takes whole networks: give --what network.")
         # MLflow's own rules, and no '?' or '@', which are special in models:/NAME@ALIAS.

@@ -119,7 +119,7 @@ def test_a_video_and_label_maps(tmp_path: Path, finetuned: Path) -> None:
         count += 1
     assert count == 6
     assert {p.name for p in config.out.parent.iterdir()} == {"out.mp4", "legend.png"}
-    folder = segment(replace(config, out=tmp_path / "seg-1.5"))
+    folder = segment(replace(config, tmp_path / "seg-1.5"))
     assert len(list((tmp_path / "seg-1.5").glob("street-*.mp4"))) == 2 and folder["frames"] == 6
 
 
@@ -182,7 +182,7 @@ def test_an_output_that_is_something_else_is_left_alone(tmp_path: Path, finetune
 @pytest.mark.slow
 def test_a_probe_is_a_network_with_named_classes(tmp_path: Path, pretrained: Path) -> None:
     frames = [STREET.replace("seed=3", f"seed={seed}") for seed in (3, 4)]
-    found = probe(ProbeConfig(pretrained, *frames, out=tmp_path))
+    found = probe(ProbeConfig(pretrained, *frames, tmp_path))
     assert found["checkpoint"] == str(tmp_path / "probe")
     assert {p.name for p in tmp_path.iterdir()} >= {"probe", "probes.json"}
     assert {p.name for p in (tmp_path / "probe").iterdir()} == {"config.yaml", "model.safetensors"}
@@ -209,14 +209,21 @@ def test_a_probe_is_a_network_with_named_classes(tmp_path: Path, pretrained: Pat
 @pytest.mark.parametrize("kind", ["finetuned", "pretrained"])
 def test_onnx_agrees(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
-    pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
+    onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
     folder = request.getfixturevalue(kind)
     result = export(ExportConfig(str(folder), tmp_path / "model.onnx"))
     assert result["difference"] < 1e-3 and result["size"] == [64, 128]
     about = onnxruntime.InferenceSession(result["onnx"]).get_modelmeta().custom_metadata_map
     names = cpcdr.load(folder).names
     assert about == {"height": "64", "width": "128", "names": "\n".join(names)}
-    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".onnx"] == ["model.onnx"]
+    assert [p.name for p in tmp_path.iterdir() if "onnx" in p.name] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(result["onnx"])
+    assert session.get_inputs()[0].shape == ["images", 3, "height", "width"]
+    assert session.get_outputs()[0].shape == ["images", len(names), "height", "width"]
+    half = export(ExportConfig(str(folder), tmp_path / "half.onnx", half=True))
+    assert 0 < half["difference"] < 2e-2
+    weights = {t.data_type for t in onnx.load(half["onnx"]).graph.initializer if len(t.dims) == 4}
+    assert weights == {onnx.TensorProto.FLOAT16}
 
 
 @pytest.mark.slow
@@ -253,7 +260,9 @@ def test_export_without_onnx_says_what_to_install(
     tmp_path: Path, finetuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"needs onnx and onnxruntime: .*-m pip install '"):
+    with pytest.raises(
+        InputError, match=r"needs onnx, onnxruntime and onnxscript: .*-m pip install '"
+    ):
         export(ExportConfig(str(finetuned), tmp_path / "m.onnx"))
 
 
