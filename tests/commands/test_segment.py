@@ -119,7 +119,7 @@ def test_a_video_and_label_maps(tmp_path: Path, finetuned: Path) -> None:
         count += 1
     assert count == 6
     assert {p.name for p in config.out.parent.iterdir()} == {"out.mp4", "legend.png"}
-    folder = segment(replace(config, tmp_path / "seg-1.5"))
+    folder = segment(replace(config, out=tmp_path / "seg-1.5"))
     assert len(list((tmp_path / "seg-1.5").glob("street-*.mp4"))) == 2 and folder["frames"] == 6
 
 
@@ -182,7 +182,7 @@ def test_an_output_that_is_something_else_is_left_alone(tmp_path: Path, finetune
 @pytest.mark.slow
 def test_a_probe_is_a_network_with_named_classes(tmp_path: Path, pretrained: Path) -> None:
     frames = [STREET.replace("seed=3", f"seed={seed}") for seed in (3, 4)]
-    found = probe(ProbeConfig(pretrained, *frames, tmp_path))
+    found = probe(ProbeConfig(pretrained, *frames, out=tmp_path))
     assert found["checkpoint"] == str(tmp_path / "probe")
     assert {p.name for p in tmp_path.iterdir()} >= {"probe", "probes.json"}
     assert {p.name for p in (tmp_path / "probe").iterdir()} == {"config.yaml", "model.safetensors"}
