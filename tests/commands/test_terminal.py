@@ -63,9 +63,10 @@ class Shown:
         return [part.strip() for part in re.split(r"[\r\n]+", self.text) if part.strip()]
 
     @property
-    def silence(self) -> float:
-        """Longest time in which nothing came."""
-        return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+    def silences(self) -> list[float]:
+        """Times of more than `SILENT_S` in which nothing came."""
+        gaps = [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+        return [gap for gap in gaps if gap > SILENT_S]
 
     @property
     def result(self) -> dict[str, object]:
@@ -100,14 +101,15 @@ def on_a_terminal(command: str, options: str, folder: Path, stop_at: str = "") -
     return shown
 
 
-def patience() -> float:
-    """`SILENT_S`, or more on a machine that has more to do than it can."""
-    return SILENT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+def is_busy() -> bool:
+    """Whether the machine has more to do than it can: who waits for a core shows nothing."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 def check(shown: Shown, command: str) -> None:
     assert shown.code == 0, shown.text[-2000:]
-    assert shown.silence < patience(), (command, shown.silence)
+    # Ray keeps the interpreter while it waits for processes that themselves wait for a core.
+    assert len(shown.silences) <= is_busy(), (command, shown.silences)
     seen: set[str] = set()
     for text in shown.drawn:
         if "%|" in text:
