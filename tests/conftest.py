@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # Before anything imports torch, ray or mlflow.
 for _key, _value in {
@@ -40,6 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _own_tracking_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that a test records go into a database of its own, never into the working folder's."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    # What an earlier test of this process set goes before the environment.
+    if service := sys.modules.get("mlflow.tracking._tracking_service.utils"):
+        monkeypatch.setattr(service, "_tracking_uri", None)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A trained network as ONNX, into MLflow's model registry, or its backbone for other code.
+"""A trained network as ONNX or in MLflow's registry, or its backbone alone.
 
 Examples:
   cpcdr export --network runs/finetune/checkpoint --out model.onnx --register cpcdr

@@ -49,6 +49,13 @@ class Screen:
         return b"".join(self.pieces).decode()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_open() -> None:
+    """Not what an earlier test of this process abandoned."""
+    for line in reversed(progress._open):
+        line.close()
+
+
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     screen = Screen(monkeypatch)
