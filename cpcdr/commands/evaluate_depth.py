@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cpcdr.depth.metrics import Errors, depth_errors, eigen_crop, mean_errors
 from cpcdr.depth.network import Network, load_depth_network
+from cpcdr.depth.plausibility import MEANINGS
 from cpcdr.depth.source import DepthError, DepthSource, Disparity
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
@@ -36,15 +37,6 @@ from cpcdr.train.depth_task import DepthTask
 from cpcdr.visualize.pictures import colour_disparity, contact_sheet
 
 _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
-_MEANINGS = {
-    "ground_inliers": "fraction of the road ahead on one plane; near 1 is good",
-    "ground_rises": "fraction of frames whose plane comes nearer towards the bottom; 1 is good",
-    "sky": "disparity of the top relative to the bottom; near 0 under an open sky",
-    "edges": "disparity edges on image edges, relative to chance; well above 1 is good",
-    "brightness": "correlation with brightness; near 1, brightness is read as depth",
-    "two_values": "fraction of pixels at two values; near 1, the map has collapsed",
-    "temporal_error": "disagreement of consecutive frames, |log ratio|; near 0 is good",
-}
 
 
 def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
@@ -220,5 +212,5 @@ def _plausibility_rows(result: dict[str, Any]) -> list[list[str]]:
     """The measures without truth, each with its meaning."""
     return [
         ["", name, "-" if result[name] is None else f"{result[name]:.3f}", meaning]
-        for name, meaning in _MEANINGS.items()
+        for name, meaning in MEANINGS.items()
     ]

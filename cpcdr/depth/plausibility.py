@@ -23,6 +23,16 @@ _GROUND_ROWS, _GROUND_COLUMNS = (0.6, 0.95), (0.25, 0.75)
 _STRONG = 0.05
 """Fraction of pixels with the strongest edges."""
 _BINS = 32
+MEANINGS = {
+    "ground_inliers": "fraction of the road ahead on one plane; near 1 is good",
+    "ground_rises": "fraction of frames whose plane comes nearer towards the bottom; 1 is good",
+    "sky": "disparity of the top relative to the bottom; near 0 under an open sky",
+    "edges": "disparity edges on image edges, relative to chance; well above 1 is good",
+    "brightness": "correlation with brightness; near 1, brightness is read as depth",
+    "two_values": "fraction of pixels at two values; near 1, the map has collapsed",
+    "temporal_error": "disagreement of consecutive frames, |log ratio|; near 0 is good",
+}
+"""Measures without truth, and how to read them."""
 LEAST = 50
 """Fewest valid pixels to measure."""
 

@@ -103,6 +103,8 @@ def test_the_chain_ends_in_a_video_and_a_report_and_resumes(
         "Scores",
         "30 labelled frames",
         "0 frames were rejected",
+        "ground_inliers",
+        "near 1 is good",
         f"--network '{out}/pretrain/checkpoint'",
     ):
         assert words in page, words

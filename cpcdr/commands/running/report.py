@@ -14,8 +14,9 @@ from cpcdr.commands.pretrain import mosaic_sheet
 from cpcdr.commands.running.plan import Plan, duration
 from cpcdr.commands.running.stages import Stages
 from cpcdr.dataset import PreparedDataset
+from cpcdr.depth.plausibility import MEANINGS, plausibility
 from cpcdr.frames import open_frames
-from cpcdr.frames.pick import spread_frames
+from cpcdr.frames.pick import spread, spread_frames
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.progress import phase
 from cpcdr.segment.load import load_network_for_use
@@ -26,6 +27,8 @@ from cpcdr.visualize.page import STYLE, picture
 from cpcdr.visualize.pictures import Image, contact_sheet, legend
 from cpcdr.visualize.plots import curve_figure
 
+_MEASURED = 16
+"""Frames whose depth is measured."""
 _REASONS = 10
 """Rejected frames that are listed."""
 
@@ -59,6 +62,7 @@ def _page(
     about += f"{data.manifest['intrinsics']}; {data.manifest['regions_per_frame']:.0f} regions a "
     yield f"<h2>Frames, disparity, regions</h2><p>{html.escape(about)}frame.</p>"
     yield picture(dataset_sheet(data), "bright is near; a colour is a region")
+    yield from _plausibility(data)
     yield "<h2>What the network is trained on</h2>"
     yield picture(mosaic_sheet(task_of(stages.pretrain)), "regions pasted into other frames")
     yield "<h2>Training</h2>" + picture(_curve(stages), "1 is chance level: nothing learned")
@@ -74,6 +78,18 @@ def _times(plan: Plan, seconds: Mapping[str, float]) -> Iterator[str]:
     for name, planned in plan.seconds.items():
         yield f"<tr><td>{name}<td>{plan.amounts[name]}<td>{duration(planned)}"
         yield f"<td>{duration(seconds[name])}</tr>"
+    yield "</table>"
+
+
+def _plausibility(data: PreparedDataset) -> Iterator[str]:
+    """The measures of depth without a truth, of some frames."""
+    samples = data.samples(spread(len(data), _MEASURED))
+    rows = [plausibility(sample.image, sample.disparity) for sample in samples]
+    yield f"<p>Depth of {len(rows)} frames, which has no truth to be measured by:</p><table>"
+    for name in rows[0]:
+        found = [row[name] for row in rows if np.isfinite(row[name])]
+        mean = f"{np.mean(found):.3f}" if found else "–"
+        yield f"<tr><td>{name}<td class=n>{mean}<td>{html.escape(MEANINGS[name])}</tr>"
     yield "</table>"
 
 
