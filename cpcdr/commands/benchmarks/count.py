@@ -39,8 +39,8 @@ _KERNELS = {
 }
 """Kernels of operations that launch more than one."""
 
-_GATHERS = {"index": 1, "index_select": 2, "gather": 2, "embedding_bag": 1, "_embedding_bag": 1}
-"""Operations that read of their first tensor only what they return, and where the rest starts."""
+_GATHERS = ("index", "index_select", "gather", "embedding_bag", "_embedding_bag")
+"""Operations that read of their first tensor only what they return."""
 
 
 @dataclass(frozen=True)
@@ -210,5 +210,4 @@ def counted_step(config: BenchmarkConfig) -> dict[str, Any]:
         "floor_seconds": round(floor, 5),
         "kernels": sum(part.kernels for part in parts.values()),
         "gigabytes": round(sum(part.bytes for part in parts.values()) / 1e9, 3),
-        "waits": 0,
     }
