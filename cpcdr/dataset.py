@@ -1,8 +1,11 @@
 """Prepared samples: the Parquet contract, random access to rows, and the order of an epoch.
 
-A dataset folder (or ``s3://`` address) holds ``manifest.json``, ``frames.parquet`` (one line a
-frame: where its row is), ``rejected.parquet`` and ``data/*.parquet``. It is published by one
-rename, so a folder that has a manifest is whole.
+A dataset folder (or ``s3://`` address) holds its rows in ``data/*.parquet``, and what is about them
+in ``__cpcdr__``: a manifest, an index (one line a frame: where its row is) and the rejected frames.
+It is published by one rename, so a folder that has a manifest is whole.
+
+pyarrow, pandas and Hugging Face skip names that start with two underscores, DuckDB and Polars glob
+for ``.parquet``: to all of them the folder is its rows.
 """
 
 import functools
@@ -20,7 +23,7 @@ from cpcdr.frames.decode import decode_image
 from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.maps import decode_disparity, decode_ids
 from cpcdr.runtime.errors import InputError, first_line
-from cpcdr.runtime.storage import location, open_storage, read_file
+from cpcdr.runtime.storage import has_file, location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
 
 
@@ -63,8 +66,24 @@ INDEX_SCHEMA = pa.schema(
         ("num_regions", pa.int32()),
     ]
 )
-FORMAT = 2
+FORMAT = 3
 """Of dataset folders; a larger one is refused."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, in the folder of a dataset, of the files that are about its rows."""
+
+    manifest: str = "__cpcdr__/manifest.json"
+    index: str = "__cpcdr__/frames.pq"
+    rejected: str = "__cpcdr__/rejected.pq"
+    settings: str = "__cpcdr__/config.yaml"
+
+
+LAYOUT = Layout()
+LAYOUT_BEFORE_3 = Layout("manifest.json", "frames.parquet", "rejected.parquet", "config.yaml")
+"""Of formats 1 and 2, which are read."""
+
 _MANIFEST: dict[str, Any] = {
     "hash": str,
     "config_hash": str,
@@ -110,7 +129,7 @@ class PreparedDataset:
         self.folder = location(folder)
         self._system, self._root = open_storage(folder)
         self.manifest = read_manifest(folder)
-        index = read_table(folder, "frames.parquet", INDEX_SCHEMA).sort_by("frame_id")
+        index = read_table(folder, layout_of(folder).index, INDEX_SCHEMA).sort_by("frame_id")
         self.frame_ids: list[str] = index["frame_id"].to_pylist()
         self._part: list[str] = index["part"].to_pylist()
         self.footer = functools.lru_cache(_FOOTERS)(self._footer)
@@ -185,14 +204,25 @@ def decode_sample(row: dict[str, Any]) -> Sample:
     return Sample(row["frame_id"], image, disparity, regions)
 
 
+def layout_of(folder: Path | str) -> Layout:
+    """Where a finished dataset keeps what is about its rows."""
+    there = has_file(folder, LAYOUT.manifest)
+    return LAYOUT if there else LAYOUT_BEFORE_3
+
+
+def manifest_file(folder: Path) -> Path:
+    """The manifest's path, for those who are told to read it."""
+    return folder / layout_of(folder).manifest
+
+
 def read_manifest(folder: Path | str) -> dict[str, Any]:
     """The manifest of a dataset.
 
     Raises:
         InputError: there is none, or it is not ours.
     """
-    path = f"{location(folder)}/manifest.json"
-    content = read_file(folder, "manifest.json")
+    name = layout_of(folder).manifest
+    path, content = f"{location(folder)}/{name}", read_file(folder, name)
     if content is None:
         raise InputError(f"{folder}: is not a prepared dataset; {_remedy(Path(folder))}.")
     try:

@@ -32,6 +32,8 @@ import psutil
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
+from cpcdr.dataset import LAYOUT
+
 ROOT = Path(__file__).resolve().parents[1]
 STREET = "synthetic:streets=4,frames=4,height=64,width=128,seed=7"
 LONG_STREET = "synthetic:streets=12,frames=8,height=64,width=128,seed=7"
@@ -222,13 +224,13 @@ def outcome(folder: Path) -> dict[str, Any]:
     out = folder / "out"
     for path in sorted(out.rglob("checkpoint/model.safetensors")):
         facts[f"weights {path.relative_to(out)}"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    if (out / "manifest.json").exists():
+    if (out / LAYOUT.manifest).exists():
         parts = sorted((out / "data").glob("*.parquet"))
         rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
         rows.sort(key=lambda row: row["frame_id"])
         facts["rows"] = hashlib.sha256(repr(rows).encode()).hexdigest()
         facts["number of rows"] = len(rows)
-        facts["rejected"] = pq.read_table(out / "rejected.parquet").to_pylist()
+        facts["rejected"] = pq.read_table(out / LAYOUT.rejected).to_pylist()
     for path in sorted(out.rglob("history.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         facts[f"history {path.relative_to(out)}"] = [steady(line) for line in lines]

@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from manifests import manifest
+from manifests import manifest, write_manifest
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _make_manifest(folder: Path) -> None:
     from cpcdr.runtime.config import to_plain
 
     text = manifest(8, size=[64, 128], config=to_plain(PrepareConfig()))
-    (folder / "manifest.json").write_text(text)
+    write_manifest(folder, text)
 
 
 def _read_manifest(folder: Path) -> None:
@@ -158,7 +158,7 @@ def _make_parquet(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cpcdr.dataset import INDEX_SCHEMA, PREPARED_SCHEMA, ROWS_PER_GROUP
+    from cpcdr.dataset import INDEX_SCHEMA, LAYOUT, PREPARED_SCHEMA, ROWS_PER_GROUP
 
     _make_manifest(folder)
     (folder / "data").mkdir()
@@ -170,7 +170,7 @@ def _make_parquet(folder: Path) -> None:
         {"frame_id": row["frame_id"], "part": part, "row": i, "num_regions": 82}
         for i, row in enumerate(rows)
     ]
-    pq.write_table(pa.Table.from_pylist(index, INDEX_SCHEMA), folder / "frames.parquet")
+    pq.write_table(pa.Table.from_pylist(index, INDEX_SCHEMA), folder / LAYOUT.index)
 
 
 def _read_parquet(folder: Path) -> None:

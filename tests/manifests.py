@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from cpcdr.dataset import LAYOUT
 
 
 def manifest(number: int, /, **changes: Any) -> str:
@@ -20,3 +23,11 @@ def manifest(number: int, /, **changes: Any) -> str:
         "depth": "by hand",
     }
     return json.dumps(entries | changes)
+
+
+def write_manifest(folder: Path, text: str) -> Path:
+    """Make the files in ``folder`` a dataset."""
+    path = folder / LAYOUT.manifest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

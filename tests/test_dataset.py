@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import manifest
+from manifests import manifest, write_manifest
 
 from cpcdr.dataset import (
     INDEX_SCHEMA,
+    LAYOUT,
+    LAYOUT_BEFORE_3,
     PREPARED_SCHEMA,
     ROWS_PER_GROUP,
     PreparedDataset,
@@ -34,7 +37,7 @@ from cpcdr.maps import (
     encode_ids,
     encode_png16,
 )
-from cpcdr.prepare.parts import damaged_files, finish, is_whole, write_part
+from cpcdr.prepare.parts import damaged_files, drop_damaged, finish, is_whole, reopen, write_part
 from cpcdr.runtime.errors import InputError
 
 H, W = 12, 18
@@ -91,8 +94,8 @@ def folder(tmp_path: Path) -> Path:
             {"frame_id": row["frame_id"], "part": part, "row": at, "num_regions": 2}
             for at, row in enumerate(rows)
         ]
-    pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), folder / "frames.parquet")
-    (folder / "manifest.json").write_text(manifest(11))
+    write_manifest(folder, manifest(11))
+    pq.write_table(pa.Table.from_pylist(index, schema=INDEX_SCHEMA), folder / LAYOUT.index)
     return folder
 
 
@@ -136,13 +139,43 @@ def test_a_sample_costs_little_more_than_its_own_bytes(folder: Path) -> None:
     shutil.rmtree(folder)
     write_part(folder, rows)
     finish(folder)
-    (folder / "manifest.json").write_text(manifest(8))
+    write_manifest(folder, manifest(8))
     dataset = PreparedDataset(folder)
     dataset.samples([0])  # the footer
     before = read_so_far()
     dataset.samples([6, 2, 5])
     own = sum(len(rows[i][name]) for i in (6, 2, 5) for name in ("image", "disparity", "regions"))
     assert own < read_so_far() - before < 1.2 * own
+
+
+def test_a_dataset_of_the_second_format_is_read_and_repaired(folder: Path) -> None:
+    """Its manifest, index and rejected frames lay beside ``data``."""
+    shutil.rmtree(folder)
+    write_part(folder, [prepared_row("s", i) for i in range(6)])
+    write_part(folder, [{"frame_id": "torn", "source": "", "stage": "frames", "reason": "no"}])
+    finish(folder)
+    write_manifest(folder, manifest(6, format=2))
+    (folder / LAYOUT.settings).write_text("hash: a\n")
+    for now, before in zip(astuple(LAYOUT), astuple(LAYOUT_BEFORE_3), strict=True):
+        (folder / now).rename(folder / before)
+    (folder / "__cpcdr__").rmdir()
+    shutil.rmtree(folder / "rejected")
+    dataset = PreparedDataset(folder)
+    assert dataset.manifest["format"] == 2 and len(dataset.samples(range(6))) == 6
+    assert damaged_files(folder) == []
+    part = next((folder / "data").iterdir())
+    part.write_bytes(part.read_bytes()[:-9])
+    assert damaged_files(folder) == [f"data/{part.name}"]
+
+    partial = folder.with_name("dataset.partial")
+    reopen(folder, partial)
+    assert {p.name for p in partial.iterdir()} == {"__cpcdr__", "data", "rejected"}
+    assert (partial / LAYOUT.settings).read_text() == "hash: a\n"
+    assert not (partial / LAYOUT.manifest).exists(), "it is unfinished again"
+    assert drop_damaged(partial) == [partial / "data" / part.name]
+    write_part(partial, [prepared_row("s", i) for i in range(6)])
+    index, rejected = finish(partial)
+    assert index.num_rows == 6 and rejected["frame_id"].to_pylist() == ["torn"]
 
 
 def test_a_dataset_of_png_maps_in_groups_of_four_rows_is_read(folder: Path) -> None:
@@ -155,8 +188,8 @@ def test_a_dataset_of_png_maps_in_groups_of_four_rows_is_read(folder: Path) -> N
             row["regions"] = encode_png16(decode_ids(row["regions"], size))
         table = pa.Table.from_pylist(rows, schema=PREPARED_SCHEMA)
         pq.write_table(table, path, row_group_size=4)
-    content = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(content | {"format": 1}))
+    content = json.loads((folder / LAYOUT.manifest).read_text())
+    write_manifest(folder, json.dumps(content | {"format": 1}))
     dataset = PreparedDataset(folder)
     for i, sample in enumerate(dataset.samples(range(len(dataset)))):
         assert np.allclose(sample.disparity, (i + 1) / 100, atol=1 / 65535)
@@ -195,7 +228,7 @@ DAMAGED = [
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"a"', "{}", '{"hash": "h"}', "null", *DAMAGED])
 def test_a_damaged_manifest_is_said(folder: Path, text: str) -> None:
-    (folder / "manifest.json").write_text(text)
+    write_manifest(folder, text)
     with pytest.raises(InputError, match=r"manifest\.json: is damaged"):
         PreparedDataset(folder)
 
@@ -210,8 +243,8 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"a\.parquet"):
         dataset.samples([2])
     assert dataset.samples([0])[0].frame_id == "s/00000000"
-    (folder / "frames.parquet").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"frames\.parquet"):
+    (folder / LAYOUT.index).write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"frames\.pq"):
         PreparedDataset(folder)
 
 
@@ -262,7 +295,7 @@ def test_a_flipped_bit_in_a_part_is_noticed(tmp_path: Path) -> None:
     (folder / "data").mkdir(parents=True)
     write_part(folder, [prepared_row("s", i) | {"reason": ""} for i in range(5)])
     finish(folder)
-    (folder / "manifest.json").write_text(manifest(5))
+    write_manifest(folder, manifest(5))
     dataset = PreparedDataset(folder)
     (part,) = (folder / "data").glob("*.parquet")
     assert is_whole(part) and damaged_files(folder) == []
@@ -286,9 +319,9 @@ def test_files_describe_their_columns(tmp_path: Path) -> None:
 
 
 def test_a_dataset_of_a_future_format_is_refused(folder: Path) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
-    with pytest.raises(InputError, match="has format 3, and this version of cpcdr reads up to 2"):
+    path = folder / LAYOUT.manifest
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 4}))
+    with pytest.raises(InputError, match="has format 4, and this version of cpcdr reads up to 3"):
         PreparedDataset(folder)
 
 

@@ -64,4 +64,4 @@ def test_the_wheel_alone_is_enough(tmp_path: Path) -> None:
     options = ("--out", "d", "--engine", "local", "--tracking", "none")
     told = run(command, "prepare", "--frames", street, *options, folder=empty)
     result = json.loads(told.splitlines()[-1].removeprefix("RESULT "))
-    assert result["frames"] == 4 and (empty / "d" / "manifest.json").is_file()
+    assert result["frames"] == 4 and (empty / "d" / "__cpcdr__" / "manifest.json").is_file()

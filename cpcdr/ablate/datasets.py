@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.dataset import read_manifest
+from cpcdr.dataset import manifest_file, read_manifest
 from cpcdr.frames import (
     PROTOCOLS,
     FrameOptions,
@@ -49,7 +49,7 @@ def with_regions(data: Path, out: Path, kind: str) -> dict[str, Any]:
         made = read_manifest(out)
         old = {"from": made.get("regions_replaced_in"), "regions": made.get("regions_are")}
         old |= {"hash": made["config_hash"]}
-        refuse_other(out, "a dataset", old, {"hash": digest, **identity}, out / "manifest.json")
+        refuse_other(out, "a dataset", old, {"hash": digest, **identity}, manifest_file(out))
         return made
     cut = _cut(kind, manifest)
     facts = {"config_hash": digest, "regions_are": kind, "regions_replaced_in": manifest["hash"]}

@@ -20,7 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cpcdr.dataset import FORMAT, PreparedDataset, read_manifest
+from cpcdr.dataset import (
+    FORMAT,
+    LAYOUT,
+    PreparedDataset,
+    layout_of,
+    manifest_file,
+    read_manifest,
+)
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import depth_digest, open_depth, with_checkpoint
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
@@ -29,7 +36,15 @@ from cpcdr.frames.pick import spread, usual_size
 from cpcdr.frames.resize import fit_note, picture_size
 from cpcdr.prepare.checks import check_depth, check_regions, refuse_hopeless
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.prepare.parts import damaged_files, drop_damaged, finish, finished_ids, publish, reopen
+from cpcdr.prepare.parts import (
+    damaged_files,
+    drop_damaged,
+    finish,
+    finished_ids,
+    publish,
+    reopen,
+    to_present_layout,
+)
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.png_tree import check_region_maps
 from cpcdr.prepare.regroup import graph_settings, regroup
@@ -80,8 +95,9 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         sheet = dataset_sheet(PreparedDataset(config.out))
         run.figure("regions", sheet)
-        run.artifact(config.out / "manifest.json", "dataset")
-        run.artifact(config.out / "rejected.parquet", "dataset")
+        layout = layout_of(config.out)
+        run.artifact(config.out / layout.manifest, "dataset")
+        run.artifact(config.out / layout.rejected, "dataset")
         run.dataset(config.out, manifest["hash"])
         result = {
             "dataset": config.publish or str(config.out),
@@ -95,7 +111,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             "run_id": run.run_id,
         }
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
-        rejected = config.out / "rejected.parquet" if manifest["rejected"] else ""
+        rejected = config.out / layout.rejected if manifest["rejected"] else ""
         end_with(
             {"dataset": result["dataset"], "rejected": rejected, "run": run.place},
             ["pretrain", "--data", result["dataset"], "--out", "runs/pretrain"],
@@ -143,7 +159,7 @@ def _check_same(out: Path, identity: Mapping[str, Any]) -> None:
     old = {"hash": manifest["config_hash"], **manifest["config"]}
     old |= {"inputs": manifest["inputs"]} if manifest.get("inputs") else {}
     new = {"hash": config_hash(identity), **identity}
-    refuse_other(out, "a dataset", old, new, out / "manifest.json")
+    refuse_other(out, "a dataset", old, new, manifest_file(out))
 
 
 def _partial(config: PrepareConfig) -> Path:
@@ -176,7 +192,8 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     refuse_hopeless(config, depth, source)
     refs = source.refs()
     partial = _partial(config)
-    claim(partial, "config.yaml", identity, "an unfinished dataset")
+    to_present_layout(partial)
+    claim(partial, LAYOUT.settings, identity, "an unfinished dataset")
     (partial / "data").mkdir(exist_ok=True)
     for path in drop_damaged(partial):
         print(f"warning: {path} is damaged; its frames are prepared again.")
@@ -209,7 +226,7 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     if rejected.num_rows:
         by_stage = Counter(rejected["stage"].to_pylist())
         parts = ", ".join(f"{count} by {stage}" for stage, count in by_stage.items())
-        print(f"{rejected.num_rows} frames rejected ({parts}): {config.out / 'rejected.parquet'}")
+        print(f"{rejected.num_rows} frames rejected ({parts}): {config.out / LAYOUT.rejected}")
     return len(refs) - len(pending)
 
 
@@ -262,7 +279,7 @@ def _write_manifest(
         **about,
         "versions": {n: version(n) for n in _VERSIONS},
     }
-    write_json(partial / "manifest.json", manifest)
+    write_json(partial / LAYOUT.manifest, manifest)
 
 
 @phase("drawing pictures")

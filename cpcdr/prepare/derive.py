@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cpcdr.dataset import read_manifest
+from cpcdr.dataset import FORMAT, LAYOUT, layout_of, read_manifest
 from cpcdr.prepare.parts import finish, publish, write_part
 from cpcdr.runtime.config import config_hash
 from cpcdr.runtime.progress import Progress
@@ -39,15 +39,15 @@ def derive(
             rows = pq.read_table(path).to_pylist()
             write_part(partial, [change(row) | {"reason": ""} for row in rows])
             bar.update(len(rows))
-    shutil.copytree(data, partial, ignore=lambda *_: {"data"}, dirs_exist_ok=True)
     index, _ = finish(partial)
-    shutil.copy2(data / "rejected.parquet", partial)  # nothing was rejected here: the old ones stay
+    # Nothing was rejected here: the old ones stay.
+    shutil.copy2(data / layout_of(data).rejected, partial / LAYOUT.rejected)
     ids = index["frame_id"].to_pylist()
     new = manifest | {
         "hash": config_hash({"config": facts["config_hash"], "frames": ids}),
         "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
         **facts,
     }
-    write_json(partial / "manifest.json", new)
+    write_json(partial / LAYOUT.manifest, new | {"format": FORMAT})
     publish(partial, out)
     return new

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ import pyarrow.parquet as pq
 
 from cpcdr.dataset import (
     INDEX_SCHEMA,
+    LAYOUT,
+    LAYOUT_BEFORE_3,
     PREPARED_SCHEMA,
     REJECTED_SCHEMA,
     ROWS_PER_GROUP,
     PreparedDataset,
+    layout_of,
 )
 from cpcdr.runtime.durable import replace_durable, sync_file
 
@@ -94,8 +98,9 @@ def drop_damaged(folder: Path) -> list[Path]:
 
 def damaged_files(out: Path) -> list[str]:
     """Names of the Parquet files of a finished dataset that are damaged or missing."""
-    tables = [name for name in ("frames.parquet", "rejected.parquet") if not is_whole(out / name)]
-    if "frames.parquet" in tables:
+    layout = layout_of(out)
+    tables = [name for name in (layout.index, layout.rejected) if not is_whole(out / name)]
+    if layout.index in tables:
         return tables
     parts = [f"data/{part}" for part in PreparedDataset(out).parts]
     return tables + [part for part in parts if not is_whole(out / part)]
@@ -103,12 +108,22 @@ def damaged_files(out: Path) -> list[str]:
 
 def reopen(out: Path, partial: Path) -> None:
     """Make a finished dataset an unfinished one, of which only the damaged parts are redone."""
-    if is_whole(out / "rejected.parquet"):
+    rejected = out / layout_of(out).rejected
+    if is_whole(rejected):
         (out / "rejected").mkdir(exist_ok=True)
-        shutil.copy2(out / "rejected.parquet", out / "rejected")
+        shutil.copy2(rejected, out / "rejected" / "earlier.parquet")
     shutil.rmtree(partial, ignore_errors=True)
     replace_durable(out, partial)
-    (partial / "manifest.json").unlink(missing_ok=True)
+    to_present_layout(partial)
+    (partial / LAYOUT.manifest).unlink(missing_ok=True)
+
+
+def to_present_layout(partial: Path) -> None:
+    """Move what an unfinished dataset of an earlier format holds about its rows."""
+    for before, now in zip(astuple(LAYOUT_BEFORE_3), astuple(LAYOUT), strict=True):
+        if (partial / before).exists():
+            (partial / now).parent.mkdir(exist_ok=True)
+            (partial / before).replace(partial / now)
 
 
 def finished_ids(folder: Path) -> set[str]:
@@ -133,7 +148,7 @@ def finish(folder: Path) -> tuple[pa.Table, pa.Table]:
     sees it.
 
     Returns:
-        the tables of ``frames.parquet`` and ``rejected.parquet``, which are written.
+        the index and the table of rejected frames, which are written.
     """
     for temporary in [*(folder / "data").glob(".*"), *(folder / "rejected").glob(".*")]:
         temporary.unlink()
@@ -155,7 +170,8 @@ def finish(folder: Path) -> tuple[pa.Table, pa.Table]:
     bad = {row["frame_id"]: row for table in tables for row in table.to_pylist()}
     kept = [row for frame_id, row in sorted(bad.items()) if frame_id not in places]
     rejected = pa.Table.from_pylist(kept, schema=REJECTED_SCHEMA)
-    for name, table in (("frames.parquet", index), ("rejected.parquet", rejected)):
+    for name, table in ((LAYOUT.index, index), (LAYOUT.rejected, rejected)):
+        (folder / name).parent.mkdir(exist_ok=True)
         pq.write_table(table, folder / name, write_page_checksum=True)
         sync_file(folder / name)
     return index, rejected

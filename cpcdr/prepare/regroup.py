@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cpcdr.dataset import read_manifest
+from cpcdr.dataset import manifest_file, read_manifest
 from cpcdr.maps import decode_ids, encode_ids
 from cpcdr.prepare.derive import derive
 from cpcdr.regions.config import RegionConfig
@@ -45,7 +45,7 @@ def regroup(data: Path, out: Path, regions: RegionConfig) -> dict[str, Any]:
     if out.exists():
         present = read_manifest(out)
         old = {"hash": present["config_hash"], **present["config"]}
-        refuse_other(out, "a dataset", old, {"hash": digest, **config}, out / "manifest.json")
+        refuse_other(out, "a dataset", old, {"hash": digest, **config}, manifest_file(out))
         if present.get("regrouped_from") != manifest["hash"]:
             raise InputError(
                 f"{out}: was regrouped from other frames than {data} holds now; give another path, "
@@ -73,7 +73,7 @@ def region_settings(data: Path) -> RegionConfig:
         InputError: it is not a dataset, or the settings are none.
     """
     section = read_manifest(data)["config"]["regions"]
-    return overlay(RegionConfig(), section, str(data / "manifest.json"))
+    return overlay(RegionConfig(), section, str(manifest_file(data)))
 
 
 def graph_of_row(row: dict[str, Any]) -> SuperpixelGraph:

@@ -13,7 +13,7 @@ class InputError(Exception):
 
 
 class FrameError(InputError):
-    """One frame cannot be used. ``prepare`` records it in ``rejected.parquet`` and continues.
+    """One frame cannot be used. ``prepare`` records it with the reason and continues.
 
     Args:
         stage: the stage that found it: ``frames``, ``depth`` or ``regions``.

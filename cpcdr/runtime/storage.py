@@ -14,7 +14,8 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy
 from cpcdr.runtime.errors import InputError
 
 _URI = re.compile(r"^([a-z][a-z0-9]+):/+(.*)$")  # pathlib makes one slash of two
-_READER = "manifest.json"
+_READERS = ("__cpcdr__/manifest.json", "manifest.json")
+"""What a reader of a dataset looks for, of the present format and of the first two."""
 
 
 def location(folder: Path | str) -> str:
@@ -58,13 +59,18 @@ def open_storage(folder: Path | str) -> tuple[FileSystem, str]:
         raise InputError(f"{where}: cannot be reached ({error}).") from error
 
 
+def has_file(folder: Path | str, name: str) -> bool:
+    """Whether a folder holds a file of this name."""
+    system, root = open_storage(folder)
+    return system.get_file_info(f"{root}/{name}").type == FileType.File
+
+
 def read_file(folder: Path | str, name: str) -> bytes | None:
     """A small file of a folder; None if there is none."""
-    system, root = open_storage(folder)
-    path = f"{root}/{name}"
-    if system.get_file_info(path).type != FileType.File:
+    if not has_file(folder, name):
         return None
-    with system.open_input_stream(path) as stream:
+    system, root = open_storage(folder)
+    with system.open_input_stream(f"{root}/{name}") as stream:
         return stream.read()
 
 
@@ -76,9 +82,9 @@ def copy_dataset(source: Path, target: str) -> None:
     Raises:
         InputError: another dataset is there, or the storage cannot be written.
     """
-    present = read_file(target, _READER)
+    present = _manifest(target)
     if present is not None:
-        if present == read_file(source, _READER):
+        if present == _manifest(source):
             return
         raise InputError(f"{target}: holds another dataset; give another place.")
     here, root = open_storage(source)
@@ -87,8 +93,14 @@ def copy_dataset(source: Path, target: str) -> None:
         there.create_dir(goal, recursive=True)
         files = here.get_file_info(FileSelector(root, recursive=True))
         names = [info.path[len(root) + 1 :] for info in files if info.type == FileType.File]
-        for name in sorted(names, key=lambda n: (n == _READER, n)):
+        for name in sorted(names, key=lambda n: (n in _READERS, n)):
             there.create_dir(f"{goal}/{name}".rpartition("/")[0], recursive=True)
             copy_files(f"{root}/{name}", f"{goal}/{name}", here, there)
     except (ArrowException, OSError) as error:
         raise InputError(f"{target}: cannot be written ({error}).") from error
+
+
+def _manifest(folder: Path | str) -> bytes | None:
+    """The manifest of a dataset of any format; None where there is none."""
+    contents = (read_file(folder, name) for name in _READERS)
+    return next((content for content in contents if content is not None), None)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from labelled_tree import camvid_tree
+from manifests import write_manifest
 
 from cpcdr.ablate.context import make_context_test, save_context_test
 from cpcdr.ablate.datasets import label_components, with_regions
@@ -18,7 +19,7 @@ from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.outcome import label_notes
 from cpcdr.commands.evaluate import evaluate
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PreparedDataset, read_manifest
+from cpcdr.dataset import LAYOUT, PreparedDataset, read_manifest
 from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.frames import FrameOptions, open_frames, with_protocol
 from cpcdr.loss.config import LossConfig
@@ -69,7 +70,7 @@ def test_other_regions_of_the_same_frames(prepared: Path, tmp_path: Path, kind: 
     stamp = part.stat().st_mtime_ns
     assert with_regions(prepared, tmp_path / kind, kind) == manifest
     assert part.stat().st_mtime_ns == stamp, "a finished dataset is not made again"
-    index = pq.read_table(tmp_path / kind / "frames.parquet").sort_by("frame_id")
+    index = pq.read_table(tmp_path / kind / LAYOUT.index).sort_by("frame_id")
     kept = after.rows(range(3), ["num_regions"])
     assert index["num_regions"].to_pylist() == [row["num_regions"] for row in kept]
 
@@ -84,11 +85,11 @@ def test_pieces_touch_at_corners_and_void_is_a_piece() -> None:
 def test_objects_need_labels(prepared: Path, tmp_path: Path) -> None:
     other = tmp_path / "video"
     with_regions(prepared, other, "slic")
-    text = (other / "manifest.json").read_text()
+    text = (other / LAYOUT.manifest).read_text()
     import cv2
 
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 128, 3), np.uint8))
-    (other / "manifest.json").write_text(text.replace(SPEC, f"images:{tmp_path}"))
+    write_manifest(other, text.replace(SPEC, f"images:{tmp_path}"))
     assert read_manifest(other)["config"]["frames"].startswith("images:")
     with pytest.raises(InputError, match="no labels"):
         with_regions(other, tmp_path / "objects", "objects")

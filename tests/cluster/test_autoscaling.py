@@ -23,6 +23,7 @@ import pytest
 import yaml
 from three_nodes import ROOT, finished
 
+from cpcdr.dataset import LAYOUT
 from cpcdr.runtime.session import close_to_others
 
 pytestmark = [pytest.mark.slow, pytest.mark.survival]
@@ -121,7 +122,7 @@ def test_gpu_machines_come_with_work_and_go_without(scaling: Any, tmp_path: Path
         time.sleep(0.2)
     printed = finished(process)
     assert "1 actors x 0.5 CPUs + 1 GPUs do not fit" in printed, "the wait was explained"
-    assert json.loads((out / "manifest.json").read_text())["frames"] == 24
+    assert json.loads((out / LAYOUT.manifest).read_text())["frames"] == 24
     assert 1 <= most <= 4
     deadline = time.monotonic() + 200
     while gpu_nodes(scaling) and time.monotonic() < deadline:

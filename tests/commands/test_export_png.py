@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from manifests import manifest
+from manifests import manifest, write_manifest
 
 from cpcdr.commands.export_png import export_png
 from cpcdr.commands.prepare import prepare
@@ -72,7 +72,7 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 def test_a_frame_id_cannot_leave_the_folder(tmp_path: Path, sequence: str) -> None:
     data, out = tmp_path / "data", tmp_path / "trees" / "out"
     (data / "data").mkdir(parents=True)
-    (data / "manifest.json").write_text(manifest(1))
+    write_manifest(data, manifest(1))
     pixels = encode_ids(np.ones((8, 8), np.uint16))
     image = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     row = {"frame_id": f"{sequence}/00000000", "image": image}

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from manifests import manifest
+from manifests import manifest, write_manifest
 from mlflow import MlflowClient
 
 from cpcdr import maps
 from cpcdr.commands.prepare import _check_same, _identity, prepare
-from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
+from cpcdr.dataset import LAYOUT, PREPARED_SCHEMA, PreparedDataset, read_manifest
 from cpcdr.depth.config import TINY
 from cpcdr.depth.model import DepthModel
 from cpcdr.depth.sources import open_depth
@@ -287,7 +287,7 @@ def test_prepare_resumes_and_equals_an_uninterrupted_run(tmp_path: Path, ray_loc
     other.mkdir()
     partial = other / "dataset.partial"
     (tmp_path / "dataset").rename(partial)
-    for name in ("manifest.json", "frames.parquet", "rejected.parquet"):
+    for name in (LAYOUT.manifest, LAYOUT.index, LAYOUT.rejected):
         (partial / name).unlink()
     parts = sorted((partial / "data").glob("*.parquet"))
     kept = pq.read_table(parts[0]).num_rows
@@ -307,8 +307,8 @@ def test_prepare_resumes_and_equals_an_uninterrupted_run(tmp_path: Path, ray_loc
 
 def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     partial = tmp_path / "dataset.partial"
-    partial.mkdir()
-    (partial / "config.yaml").write_text("hash: something-else\n")
+    (partial / "__cpcdr__").mkdir(parents=True)
+    (partial / LAYOUT.settings).write_text("hash: something-else\n")
     with pytest.raises(InputError, match="an unfinished dataset with other settings"):
         prepare(config(tmp_path))
 
@@ -320,11 +320,11 @@ def test_regroup_equals_grouping_from_scratch(tmp_path: Path) -> None:
     assert finish(data)[1]["frame_id"].to_pylist() == ["torn"]
     shutil.rmtree(data / "rejected")  # as publication does
     made = {"frames": STREET, "options": {}, "size": [0, 0], "regions": to_plain(REGIONS)}
-    (data / "manifest.json").write_text(manifest(6, hash="a", config=made))
+    write_manifest(data, manifest(6, hash="a", config=made))
     new = RegionConfig(superpixels=20000, separation=0.4, gain=30.0)
     made = regroup(data, out, new)
     assert made["regrouped_from"] == "a"
-    assert pq.read_table(out / "rejected.parquet").equals(pq.read_table(data / "rejected.parquet"))
+    assert pq.read_table(out / LAYOUT.rejected).equals(pq.read_table(data / LAYOUT.rejected))
     scratch = rows_of_street(open_frames(STREET), new)
     rows = PreparedDataset(out).rows(range(6), ["frame_id", "regions", "num_regions"])
     for row, expected in zip(rows, sorted(scratch, key=lambda r: r["frame_id"]), strict=True):
@@ -372,11 +372,11 @@ def test_damaged_parts_are_redone_and_only_they(
     assert read_manifest(given.out) == manifest
 
     # The same in an unfinished dataset, and without its index.
-    (given.out / "frames.parquet").write_bytes(b"junk")
+    (given.out / LAYOUT.index).write_bytes(b"junk")
     assert prepare(given)["reused_frames"] == 6
     partial = given.out.with_name("dataset.partial")
     given.out.rename(partial)
-    (partial / "manifest.json").unlink()
+    (partial / LAYOUT.manifest).unlink()
     other = next(iter(kept)).name
     flip_a_bit(partial / "data" / other)
     assert prepare(given)["reused_frames"] == 4
@@ -402,7 +402,7 @@ def test_changed_input_files_are_noticed_and_named(tmp_path: Path) -> None:
     given.out.mkdir()
     entries = {"config": given.identity(), "inputs": identity["inputs"]}
     text = manifest(2, config_hash=config_hash(identity), **entries)
-    (given.out / "manifest.json").write_text(text)
+    write_manifest(given.out, text)
     _check_same(given.out, identity)
     changed = cv2.imread(str(maps / "frames" / "00000001.png"), cv2.IMREAD_UNCHANGED) // 2
     assert cv2.imwrite(str(maps / "frames" / "00000001.png"), changed)

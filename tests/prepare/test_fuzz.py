@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PreparedDataset
+from cpcdr.dataset import LAYOUT, PreparedDataset
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -90,7 +90,7 @@ def test_every_good_frame_arrives_and_every_bad_one_is_recorded(tmp_path: Path) 
         )
     )
     arrived = {int(i.rpartition("/")[2]) for i in PreparedDataset(tmp_path / "dataset").frame_ids}
-    rejected = pq.read_table(tmp_path / "dataset" / "rejected.parquet").to_pylist()
+    rejected = pq.read_table(tmp_path / "dataset" / LAYOUT.rejected).to_pylist()
     refused = {int(row["frame_id"].rpartition("/")[2]) for row in rejected}
     assert arrived | refused == set(range(FRAMES)) and not arrived & refused
     assert result["frames"] == len(arrived) and result["rejected"] == len(refused)

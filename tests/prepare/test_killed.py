@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PREPARED_SCHEMA, read_table
+from cpcdr.dataset import LAYOUT, PREPARED_SCHEMA, read_table
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -46,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
     """Rows as the index finds them, in the order of their ids."""
-    index = pq.read_table(out / "frames.parquet").to_pylist()
+    index = pq.read_table(out / LAYOUT.index).to_pylist()
     tables = {
         part: read_table(out, f"data/{part}", PREPARED_SCHEMA).to_pylist()
         for part in {entry["part"] for entry in index}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PreparedDataset
+from cpcdr.dataset import LAYOUT, PreparedDataset
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.errors import InputError
@@ -91,15 +91,15 @@ def test_all_cases_at_once_on_ray(tmp_path: Path, ray_local: object) -> None:
     depth = depth_maps(spec, tmp_path / "depth")
     result = prepare(PrepareConfig(spec, depth, out, SIZE, workers=2, allow_poor_depth=True))
     dataset = PreparedDataset(out)
-    frame_ids = pq.read_table(out / "frames.parquet")["frame_id"].to_pylist()
+    frame_ids = pq.read_table(out / LAYOUT.index)["frame_id"].to_pylist()
     assert Counter(frame_id.rpartition("/")[0] for frame_id in frame_ids) == GOOD
     assert len(set(frame_ids)) == len(frame_ids) == result["frames"]
     for sample in dataset.samples(range(len(dataset))):
         assert int(sample.image.max()) - int(sample.image.min()) > 100
-    rejected = pq.read_table(out / "rejected.parquet")
+    rejected = pq.read_table(out / LAYOUT.rejected)
     names = [frame_id.rpartition("/")[0] for frame_id in rejected["frame_id"].to_pylist()]
     assert Counter(names) == REJECTED and all(rejected["reason"].to_pylist())
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / LAYOUT.manifest).read_text())
     assert manifest["notes"][0] == "1 of 25 files passed over: 1 .txt (no video)"
     assert any("interlaced" in note for note in manifest["notes"])
     assert manifest["frame_rates"]["inter.mp4"] == 25 and manifest["frame_rates"]["base"] == 30

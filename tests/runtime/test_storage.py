@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import write_manifest
 
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import PreparedDataset
@@ -46,7 +47,7 @@ def test_a_published_dataset_is_read_from_its_address(tmp_path: Path) -> None:
     task = PretrainTask(location(address), SMALL.model, frames_per_item=2)
     assert task.steps_per_epoch(1) == 2
     assert prepare(config)["reused_frames"] == 4, "the same command does nothing again"
-    (tmp_path / "bucket" / "dataset" / "manifest.json").write_text("{}")
+    write_manifest(tmp_path / "bucket" / "dataset", "{}")
     with pytest.raises(InputError, match="holds another dataset"):
         prepare(config)
 

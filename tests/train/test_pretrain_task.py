@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from manifests import manifest
+from manifests import manifest, write_manifest
 
 from cpcdr.dataset import PreparedDataset
 from cpcdr.loss.config import LossConfig
@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir(parents=True)
     write_part(folder, [row(i) for i in range(FRAMES)])
     finish(folder)
-    (folder / "manifest.json").write_text(manifest(FRAMES, size=[64, 96]))
+    write_manifest(folder, manifest(FRAMES, size=[64, 96]))
     return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpcdr.commands.prepare import prepare
-from cpcdr.dataset import PREPARED_SCHEMA, PreparedDataset, read_manifest
+from cpcdr.dataset import LAYOUT, PREPARED_SCHEMA, PreparedDataset, read_manifest
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.regroup import region_settings
 from cpcdr.regions.config import RegionConfig
@@ -54,9 +54,9 @@ def test_what_is_there_is_shared(data: Path, tmp_path: Path) -> None:
     assert made[0] != made[1]
     built = list(root.glob("graph-*"))
     assert len(built) == 1, "one graph serves both thresholds"
-    before = (made[0] / "manifest.json").stat().st_mtime_ns
+    before = (made[0] / LAYOUT.manifest).stat().st_mtime_ns
     assert dataset_with(data, settings[0], root) == made[0]
-    assert (made[0] / "manifest.json").stat().st_mtime_ns == before
+    assert (made[0] / LAYOUT.manifest).stat().st_mtime_ns == before
     first, second = (rows(one) for one in made)
     assert [row["edge_distance"] for row in first] == [row["edge_distance"] for row in second]
     assert [row["regions"] for row in first] != [row["regions"] for row in second]
@@ -67,5 +67,5 @@ def test_a_killed_maker_leaves_nothing_that_counts(data: Path, tmp_path: Path) -
     whole = dataset_with(data, wanted, root)
     torn = root / f".{whole.name}.partial"
     whole.rename(torn)
-    (torn / "manifest.json").unlink()
+    (torn / LAYOUT.manifest).unlink()
     assert rows(dataset_with(data, wanted, root)) and not torn.exists()

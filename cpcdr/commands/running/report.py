@@ -13,7 +13,7 @@ from cpcdr.commands.prepare import dataset_sheet
 from cpcdr.commands.pretrain import mosaic_sheet
 from cpcdr.commands.running.plan import Plan, duration
 from cpcdr.commands.running.stages import Stages
-from cpcdr.dataset import PreparedDataset
+from cpcdr.dataset import PreparedDataset, layout_of
 from cpcdr.depth.plausibility import MEANINGS, plausibility
 from cpcdr.frames import open_frames
 from cpcdr.frames.pick import spread, spread_frames
@@ -122,7 +122,8 @@ def _scores(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _skipped(stages: Stages, plan: Plan) -> Iterator[str]:
-    rejected = pq.read_table(stages.prepare.out / "rejected.parquet").to_pylist()
+    data = stages.prepare.out
+    rejected = pq.read_table(data / layout_of(data).rejected).to_pylist()
     yield "<h2>What was left out</h2><ul>"
     yield f"<li>{plan.frames - plan.prepared} of {plan.frames} frames were not prepared, "
     yield f"and {plan.frames - plan.segmented} not segmented, to keep to the time.</li>"
