@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from cpcdr.commands import COMMANDS, config_of
+from cpcdr.runtime.cli import parse
+
 HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "matplotlib"}
 PACKAGE = Path(__file__).resolve().parents[1] / "cpcdr"
 
@@ -25,3 +30,8 @@ def test_configurations_are_light() -> None:
     assert "cpcdr.train.config" in names and len(names) >= 12
     loaded = loaded_by(f"import {', '.join(names)}")
     assert "yaml" in loaded and not loaded & HEAVY
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_a_command_and_its_configuration_have_the_same_defaults(name: str) -> None:
+    assert parse(config_of(name), "", []) == config_of(name)()

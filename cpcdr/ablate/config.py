@@ -15,7 +15,7 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, PretrainSettings
+from cpcdr.train.config import PretrainConfig, PretrainSettings
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class AblateConfig:
     options: FrameOptions = field(default_factory=FrameOptions)
     evaluate_options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
-    pretrain: PretrainSettings = field(default_factory=SMALL.settings)
+    pretrain: PretrainSettings = field(default_factory=lambda: PretrainConfig().settings())
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class AblateConfig:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
         small = AblateConfig()
         large = replace(small, size=(384, 768), steps=2000)
-        paper = replace(large, pretrain=PretrainSettings())
+        paper = replace(large, pretrain=PretrainConfig.presets()["paper"].settings())
         return {"small": small, "paper": paper}
 
     def _check_data(self) -> None:

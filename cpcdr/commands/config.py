@@ -13,7 +13,7 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import Engine
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, PretrainConfig
+from cpcdr.train.config import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class DemoConfig:
     depth: str = ""
     evaluate: str = ""
     size: tuple[int, int] = (96, 192)
-    steps: int = SMALL.train.steps
+    steps: int = PretrainConfig().train.steps
     out: Path = Path("runs/demo")
     seed: int = 0
     options: FrameOptions = field(default_factory=FrameOptions)
@@ -95,12 +95,11 @@ class DemoConfig:
             regions=self.regions,
             tracking=self.tracking,
         )
-        training = replace(
-            SMALL,
+        training = PretrainConfig(
             data=out / "dataset",
             out=out / "pretrain",
             seed=self.seed,
-            train=replace(SMALL.train, steps=self.steps),
+            train=replace(PretrainConfig().train, steps=self.steps),
             tracking=self.tracking,
         )
         evaluation = EvaluateConfig(

@@ -84,9 +84,7 @@ class TrainConfig(OptimiserConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.epochs, self.log_every) < 1 or min(self.steps, self.patience) < 0:
-            raise InputError(
-                "epochs and log_every must be at least 1, steps and patience at least 0."
-            )
+            raise InputError("epochs and log_every must be at least 1, steps and patience 0.")
 
 
 @dataclass(frozen=True)
@@ -119,18 +117,33 @@ class PretrainSettings:
         items: mosaics a worker and step.
     """
 
-    frames_per_item: int = 8
-    items: int = 1
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
-    train: OptimiserConfig = field(default_factory=OptimiserConfig)
+    frames_per_item: int
+    items: int
+    model: ModelConfig
+    loss: LossConfig
+    copy_paste: CopyPasteConfig
+    train: OptimiserConfig
 
     def config(self, data: Path, seed: int, steps: int, checkpoint_every: int) -> PretrainConfig:
         """A pre-training by these settings."""
         own = _fields(self.train, OptimiserConfig)
         train = TrainConfig(**own, steps=steps, checkpoint_every=checkpoint_every)
         return PretrainConfig(**{**vars(self), "train": train}, data=data, seed=seed)
+
+
+_MILD = ColourConfig(
+    jitter=(0.3, 0.3, 0.3, 0.1), jitter_probability=0.5, blur_probability=0.0, grey_probability=0.05
+)
+# Sized for minutes on two cores, where the paper's settings have hardly left ln K: sharper codes
+# and milder colours make the few steps count.
+_SMALL_MODEL = ModelConfig(
+    "resnet18", width=32, fpn_channels=64, head_channels=64, feature_dim=64, prototypes=200
+)
+_SMALL_LOSS = LossConfig(pixel_points=200, region_points=400, epsilon=0.015)
+_SMALL_COPY_PASTE = CopyPasteConfig(colour=_MILD, view=ViewConfig(zoom=(1.0, 1.5), colour=_MILD))
+_SMALL_TRAIN = TrainConfig(
+    steps=160, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
+)
 
 
 @dataclass(frozen=True)
@@ -150,45 +163,32 @@ class PretrainConfig:
     )
     data: Path = Path("runs/dataset")
     out: Path = Path("runs/pretrain")
-    frames_per_item: int = 8
+    frames_per_item: int = 4
     items: int = 1
     seed: int = 0
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    model: ModelConfig = _SMALL_MODEL
+    loss: LossConfig = _SMALL_LOSS
+    copy_paste: CopyPasteConfig = _SMALL_COPY_PASTE
+    train: TrainConfig = _SMALL_TRAIN
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     @staticmethod
     def presets() -> dict[str, PretrainConfig]:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        return {"small": SMALL, "paper": PretrainConfig()}
+        paper = PretrainConfig(
+            frames_per_item=8,
+            model=ModelConfig(),
+            loss=LossConfig(),
+            copy_paste=CopyPasteConfig(),
+            train=TrainConfig(),
+        )
+        return {"small": PretrainConfig(), "paper": paper}
 
     def settings(self) -> PretrainSettings:
         """The settings that searches and studies vary."""
         train = OptimiserConfig(**_fields(self.train, OptimiserConfig))
         return PretrainSettings(**{**_fields(self, PretrainSettings), "train": train})
-
-
-_MILD = ColourConfig(
-    jitter=(0.3, 0.3, 0.3, 0.1), jitter_probability=0.5, blur_probability=0.0, grey_probability=0.05
-)
-
-
-# Sized for minutes on two cores, where the paper's settings have hardly left ln K: sharper codes
-# and milder colours make the few steps count.
-SMALL = PretrainConfig(
-    frames_per_item=4,
-    model=ModelConfig(
-        "resnet18", width=32, fpn_channels=64, head_channels=64, feature_dim=64, prototypes=200
-    ),
-    loss=LossConfig(pixel_points=200, region_points=400, epsilon=0.015),
-    copy_paste=CopyPasteConfig(colour=_MILD, view=ViewConfig(zoom=(1.0, 1.5), colour=_MILD)),
-    train=TrainConfig(
-        steps=160, optimizer="adamw", lr=3e-3, final_lr=1e-5, clip_norm=1.0, checkpoint_every=40
-    ),
-)
 
 
 _NO_FLAG = tyro.conf.Suppress[tyro.conf.Fixed[int]]
@@ -248,9 +248,7 @@ class FinetuneSettings:
         if not 0 < self.fraction <= 1:
             raise InputError(f"--finetune.fraction {self.fraction} must be above 0 and at most 1.")
         if not 0 < self.scales[0] <= self.scales[1]:
-            raise InputError(
-                "--finetune.scales must be two positive numbers, the smaller one first."
-            )
+            raise InputError("--finetune.scales must be two positive numbers, the smaller first.")
         if min(self.size) < SMALLEST_SIDE:
             raise InputError(
                 f"--finetune.size {self.size[0]} {self.size[1]} is too small: give a height and a "
@@ -266,9 +264,7 @@ class FinetuneSettings:
         if not 0 <= self.jitter <= 1:
             raise InputError(f"--finetune.jitter {self.jitter} is a fraction: give 0 to 1.")
         if not self.head_lr > 0 or self.cache_mib < 0:
-            raise InputError(
-                "--finetune.head-lr must be above 0, and --finetune.cache-mib at least 0."
-            )
+            raise InputError("--finetune.head-lr must be above 0, --finetune.cache-mib at least 0.")
 
 
 @dataclass(frozen=True)
@@ -287,10 +283,10 @@ class TrainDepthConfig:
     frames: str = "synthetic:"
     out: Path = Path("runs/depth")
     seed: int = 0
-    depth: DepthConfig = field(default_factory=DepthConfig)
+    depth: DepthConfig = SMALL_DEPTH
     options: FrameOptions = field(default_factory=FrameOptions)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(epochs=20, optimizer="adamw", lr=1e-4, final_lr=1e-6)
+    train: TrainConfig = TrainConfig(
+        steps=300, optimizer="adamw", lr=3e-3, checkpoint_every=30, patience=4
     )
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -299,16 +295,27 @@ class TrainDepthConfig:
     def presets() -> dict[str, TrainDepthConfig]:
         """``small`` for a laptop's CPU (the default), ``scratch`` for one without a network to
         start from, ``paper`` for GPUs."""
-        train = TrainConfig(steps=300, optimizer="adamw", lr=3e-3, checkpoint_every=30, patience=4)
+        brief = TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50)
+        long = TrainConfig(epochs=20, optimizer="adamw", lr=1e-4, final_lr=1e-6)
         published = DepthConfig("scratch", height=192, width=640)
         return {
-            "small": TrainDepthConfig(depth=SMALL_DEPTH, train=train),
-            "scratch": TrainDepthConfig(
-                depth=TINY,
-                train=TrainConfig(steps=400, optimizer="adamw", lr=3e-3, checkpoint_every=50),
-            ),
-            "paper": TrainDepthConfig(depth=published),
+            "small": TrainDepthConfig(),
+            "scratch": TrainDepthConfig(depth=TINY, train=brief),
+            "paper": TrainDepthConfig(depth=published, train=long),
         }
+
+
+_STREET_TRAIN = TrainConfig(
+    steps=9000,
+    optimizer="adamw",
+    lr=2e-3,
+    warmup=0.05,
+    weight_decay=1e-2,
+    clip_norm=1.0,
+    precision="float32",
+    checkpoint_every=200,
+    log_every=20,
+)
 
 
 @dataclass(frozen=True)
@@ -324,21 +331,17 @@ class TrainStreetConfig:
     out: Path = Path("runs/street")
     seed: int = 0
     street: StreetConfig = field(default_factory=StreetConfig)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=9000,
-            optimizer="adamw",
-            lr=2e-3,
-            warmup=0.05,
-            weight_decay=1e-2,
-            clip_norm=1.0,
-            precision="float32",
-            checkpoint_every=200,
-            log_every=20,
-        )
-    )
+    train: TrainConfig = _STREET_TRAIN
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+_SMALL_FINETUNE = FinetuneSettings(
+    model=FinetuneModelConfig(**vars(_SMALL_MODEL)),
+    size=(96, 192),
+    scales=(0.75, 1.5),
+    batch_size=8,
+)
 
 
 @dataclass(frozen=True)
@@ -369,10 +372,10 @@ class FinetuneConfig:
     window: tuple[int, int] = (0, 0)
     flip: bool = True
     seed: int = 0
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    finetune: FinetuneSettings = _SMALL_FINETUNE
     options: FrameOptions = field(default_factory=FrameOptions)
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(epochs=100, lr=0.01, final_lr=0.0, schedule="poly")
+    train: TrainConfig = TrainConfig(
+        steps=100, optimizer="adamw", lr=1e-3, final_lr=0.0, schedule="poly", clip_norm=1.0
     )
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -390,9 +393,6 @@ class FinetuneConfig:
     @staticmethod
     def presets() -> dict[str, FinetuneConfig]:
         """``small`` for a laptop's CPU (the default), ``paper`` for GPUs."""
-        model = FinetuneModelConfig(**vars(SMALL.model))
-        settings = FinetuneSettings(model=model, size=(96, 192), scales=(0.75, 1.5), batch_size=8)
-        train = TrainConfig(
-            steps=100, optimizer="adamw", lr=1e-3, final_lr=0.0, schedule="poly", clip_norm=1.0
-        )
-        return {"small": FinetuneConfig(finetune=settings, train=train), "paper": FinetuneConfig()}
+        train = TrainConfig(epochs=100, lr=0.01, final_lr=0.0, schedule="poly")
+        paper = FinetuneConfig(finetune=FinetuneSettings(), train=train)
+        return {"small": FinetuneConfig(), "paper": paper}

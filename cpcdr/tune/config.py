@@ -9,7 +9,7 @@ from cpcdr.frames.frame import FrameOptions
 from cpcdr.runtime.config import without
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, PretrainSettings
+from cpcdr.train.config import PretrainConfig, PretrainSettings
 
 STREET = "synthetic:seed=2000,streets=16,frames=6,height=96,width=192"
 HELD_OUT = "synthetic:seed=3000,streets=32,frames=1,height=96,width=192"
@@ -57,7 +57,7 @@ class SearchConfig:
     frames: int = 64
     clusters: int = CLUSTERS_WITHOUT_LABELS
     options: FrameOptions = field(default_factory=FrameOptions)
-    pretrain: PretrainSettings = field(default_factory=SMALL.settings)
+    pretrain: PretrainSettings = field(default_factory=lambda: PretrainConfig().settings())
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:

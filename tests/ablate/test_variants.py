@@ -12,7 +12,7 @@ from cpcdr.ablate.variants import FACTORS, FULL, UNTRAINED, pretraining, variant
 from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import SMALL
+from cpcdr.train.config import PretrainConfig
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -26,7 +26,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def settings(name: str, seed: int = 3) -> dict[str, Any]:
     chosen = variant(name)
     data = Path(f"data-{chosen.regions}")
-    return flat(to_plain(pretraining(chosen, SMALL.settings(), data, seed, 40)))
+    return flat(to_plain(pretraining(chosen, PretrainConfig().settings(), data, seed, 40)))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,8 @@ def test_without_copy_paste_the_same_views_show_the_frames_themselves() -> None:
     halves = (torch.arange(96) // 48).int().expand(48, 96)
 
     def mosaic(name: str, regions: torch.Tensor) -> Mosaic:
-        config = pretraining(variant(name), SMALL.settings(), Path("data"), 3, 40).copy_paste
+        usual = PretrainConfig().settings()
+        config = pretraining(variant(name), usual, Path("data"), 3, 40).copy_paste
         frames = Frames(images[None], disparity[None], regions.expand(1, 4, 48, 96))
         return compose(frames, config, [(3, 1, 2)])
 

@@ -19,12 +19,12 @@ from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import SMALL
+from cpcdr.train.config import PretrainConfig
 
 STREET = "synthetic:seed=7,streets=4,frames=2,height=64,width=128"
 UNSEEN = "synthetic:seed=11,streets=6,frames=1,height=64,width=128"
 TINY = replace(
-    SMALL.settings(),
+    PretrainConfig().settings(),
     frames_per_item=2,
     model=ModelConfig("resnet10", 8, 16, 32, 16, 40),
     loss=LossConfig(pixel_points=50, region_points=50, epsilon=0.015),

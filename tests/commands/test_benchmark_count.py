@@ -22,7 +22,7 @@ MOST_KERNELS = {
 
 
 def counted(prototypes):
-    config = PretrainConfig()
+    config = PretrainConfig.presets()["paper"]
     loss = replace(config.loss, pixel_points=250, region_points=750)
     model = replace(config.model, prototypes=prototypes)
     config = replace(config, frames_per_item=2, loss=loss, model=model)

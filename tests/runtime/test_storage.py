@@ -16,7 +16,7 @@ from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location, open_storage, read_file
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.pretrain_task import PretrainTask
 
 
@@ -44,7 +44,7 @@ def test_a_published_dataset_is_read_from_its_address(tmp_path: Path) -> None:
     for one, two in zip(here.samples(range(4)), there.samples(range(4)), strict=True):
         np.testing.assert_array_equal(one.image, two.image)
         np.testing.assert_array_equal(one.regions, two.regions)
-    task = PretrainTask(location(address), SMALL.model, frames_per_item=2)
+    task = PretrainTask(location(address), PretrainConfig().model, frames_per_item=2)
     assert task.steps_per_epoch(1) == 2
     assert prepare(config)["reused_frames"] == 4, "the same command does nothing again"
     write_manifest(tmp_path / "bucket" / "dataset", "{}")

@@ -25,7 +25,7 @@ from cpcdr.runtime.checkpoint import read_checkpoint
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.strict_json import read_json_lines
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import SMALL, OptimiserConfig
+from cpcdr.train.config import OptimiserConfig, PretrainConfig
 from cpcdr.train.history import read_history
 from cpcdr.tune.config import TuneConfig, TunePretrainConfig
 from cpcdr.tune.ledger import DONE, OPEN, STOPPED, Ledger
@@ -173,10 +173,15 @@ def test_a_trial_goes_on_from_the_checkpoint_it_is_given(data: Path, tmp_path: P
     from cpcdr.tune.search import setup_of
     from cpcdr.tune.trial import take_over, train_trial
 
-    model = replace(SMALL.model, backbone="resnet10", width=8, head_channels=32, prototypes=64)
-    loss = replace(SMALL.loss, pixel_points=50, region_points=50)
+    usual = PretrainConfig().settings()
+    model = replace(usual.model, backbone="resnet10", width=8, head_channels=32, prototypes=64)
+    loss = replace(usual.loss, pixel_points=50, region_points=50)
     small = replace(
-        SMALL.settings(), frames_per_item=2, model=model, loss=loss, train=OptimiserConfig(lr=0.01)
+        usual,
+        frames_per_item=2,
+        model=model,
+        loss=loss,
+        train=OptimiserConfig(lr=0.01),
     )
     config = SearchConfig(
         data=data, evaluate=STREET, steps=6, out=tmp_path, pretrain=small, frames=2

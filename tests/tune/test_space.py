@@ -9,7 +9,7 @@ import pytest
 
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import SMALL
+from cpcdr.train.config import PretrainConfig
 from cpcdr.tune.propose import distribution
 from cpcdr.tune.space import (
     PLACES,
@@ -84,22 +84,22 @@ def test_an_invalid_space_is_one_sentence(tmp_path: Path, line: str, says: str) 
 
 def test_a_configuration_refuses_before_anything_starts() -> None:
     with pytest.raises(InputError, match="separation"):
-        check_space({"separation": Range("uniform", (0.5, 1.5))}, RegionConfig(), SMALL)
+        check_space({"separation": Range("uniform", (0.5, 1.5))}, RegionConfig(), PretrainConfig())
 
 
 @pytest.mark.parametrize("name", sorted(PLACES))
 def test_a_value_arrives_where_it_belongs_and_nowhere_else(name: str) -> None:
-    before = present(PLACES, RegionConfig(), SMALL)
+    before = present(PLACES, RegionConfig(), PretrainConfig())
     value = before[name] / 2 + (3 if PLACES[name].whole else 0.0625)
     value = int(value) if PLACES[name].whole else value
     assert value != before[name]
-    after = present(PLACES, *settings({name: value}, RegionConfig(), SMALL))
+    after = present(PLACES, *settings({name: value}, RegionConfig(), PretrainConfig()))
     assert after == before | {name: value}
 
 
 def test_the_default_spaces_hold_the_defaults() -> None:
     for space in (REGION_SPACE, TRAINING_SPACE):
-        found = present(space, RegionConfig(), SMALL)
+        found = present(space, RegionConfig(), PretrainConfig())
         assert all(space[name].holds(value) for name, value in found.items()), found
 
 

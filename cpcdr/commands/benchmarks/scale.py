@@ -28,7 +28,7 @@ from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import read_yaml, write_yaml
 from cpcdr.runtime.session import ray_session
-from cpcdr.train.config import SMALL, EngineConfig, PretrainConfig
+from cpcdr.train.config import EngineConfig, PretrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
 from cpcdr.train.pretrain_task import task_of
@@ -63,7 +63,7 @@ def time_scale(config: BenchmarkConfig) -> dict[str, Any]:
         name: round(sum(p.numel() for p in module.parameters()) * 4 / 2**20, 1)
         for name, module in modules.items()
     }
-    sums = SMALL.model.prototypes
+    sums = PretrainConfig().model.prototypes
     reduce = {n: _all_reduce_seconds(n, gradients["small"], sums) for n in NODES[1:]}
     return {
         "seconds": round(frames[NODES[-1]], 5),
@@ -98,8 +98,8 @@ def _logical_nodes(nodes: int) -> Iterator[None]:
 
 def _step_seconds(data: Path, out: Path, workers: int) -> float:
     """Seconds per step over the last steps: one CPU per worker, fixed batch per worker."""
-    task = task_of(replace(SMALL, data=data))
-    settings = replace(SMALL.train, steps=_STEPS, log_every=10, checkpoint_every=_STEPS)
+    task = task_of(PretrainConfig(data=data))
+    settings = replace(PretrainConfig().train, steps=_STEPS, log_every=10, checkpoint_every=_STEPS)
     train(task, settings, EngineConfig(workers=workers), out, lambda *_: None)
     return float(read_history(out / "history.jsonl")[-1]["seconds_per_step"])
 

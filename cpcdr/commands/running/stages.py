@@ -1,6 +1,6 @@
 """The configurations of the commands that ``cpcdr run`` calls, one after the other."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cpcdr.commands.config import RunConfig
@@ -9,7 +9,7 @@ from cpcdr.frames import KINDS
 from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.segment.config import SegmentConfig
-from cpcdr.train.config import SMALL, EngineConfig, PretrainConfig
+from cpcdr.train.config import EngineConfig, PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ def stages_of(config: RunConfig) -> Stages:
         options=config.options,
         tracking=tracking,
     )
-    training = replace(
-        SMALL,
+    training = PretrainConfig(
         data=out / "data",
         out=out / "pretrain",
         seed=config.seed,
