@@ -20,12 +20,7 @@ The stages in the order of the data; an earlier one never imports a later one:
 ``tune``        search over thresholds and prototypes
 ``ablate``      studies over variants and seeds
 ``commands``    one file per command of ``cpcdr NAME``
-
-In a notebook::
-
-    network = cpcdr.load("runs/finetune/checkpoint")
-    classes = network.segment("frame.jpg")    # uint8 [H, W]; names in network.names
-    picture = network.overlay("frame.jpg")    # or a PIL image, or an array
+``api``         the commands as Python functions: ``from cpcdr import api``
 """
 
 from __future__ import annotations
@@ -45,6 +40,14 @@ def load(model: str | Path, clusters: int = 0) -> LoadedNetwork:
     Args:
         model: a checkpoint folder, ``runs:/RUN_ID`` or ``models:/NAME@ALIAS``.
         clusters: how many clusters a network has that has seen no label; 0: the usual number.
+
+    >>> import cpcdr, numpy as np
+    >>> network = cpcdr.load("runs/finetune/checkpoint")
+    >>> network
+    LoadedNetwork(resnet10, 7 classes, trained at 192x96, cpu)
+    >>> image = np.zeros((96, 192, 3), np.uint8)  # or a path, or a PIL image
+    >>> network.segment(image).shape, network.overlay(image).shape
+    ((96, 192), (96, 192, 3))
     """
     from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS
     from cpcdr.segment.load import load_network_for_use

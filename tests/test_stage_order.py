@@ -16,7 +16,7 @@ PACKAGE = ROOT / "cpcdr"
 ORDER = [
     *["runtime", "frames", "geometry", "maps", "visualize", "model", "depth", "regions"],
     *["dataset", "prepare", "copy_paste", "loss", "train", "evaluate", "segment"],
-    *["trials", "tune", "ablate", "commands", "__main__"],
+    *["trials", "tune", "ablate", "commands", "api", "__main__"],
 ]
 RAY = re.compile(
     r"runtime\.(session|cluster|map_frames)|train\.engine"
