@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from cpcdr import load
+import cpcdr
 from cpcdr.api.call import call
 from cpcdr.api.results import (
     DepthResult,
@@ -42,6 +42,8 @@ __all__ = [
     "segment",
     "train_depth",
 ]
+
+load = cpcdr.load
 
 Flags = Mapping[str, Any]
 """Options by their names on the command line: numbers, text, booleans, tuples."""
