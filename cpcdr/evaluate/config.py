@@ -22,7 +22,8 @@ class EvaluateConfig:
     Attributes:
         network: checkpoint folder written by cpcdr pretrain, ``OUT/checkpoint``.
         frames: ``KIND:PATH`` of held-out frames.
-        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
+        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, idd-lite-7, synthetic; empty:
+            the source's.
         size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: whole frames at the
             scale of the training. Protocol cityscapes-27 requires 320×320.
         clustering: of the prototypes, for the full report: average, ward, kmeans or spherical;

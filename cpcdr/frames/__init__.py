@@ -12,6 +12,7 @@ from typing import Any
 
 from cpcdr.frames.cityscapes import CityscapesTree
 from cpcdr.frames.frame import IGNORE, Frame, FrameOptions, FrameRef, FrameSource
+from cpcdr.frames.idd_lite import IddLite
 from cpcdr.frames.images import CamVidFolder, ImageFolders
 from cpcdr.frames.intrinsics import parse_intrinsics
 from cpcdr.frames.joined import JoinedSources, frame_rates_of, notes_of
@@ -54,7 +55,7 @@ def _synthetic(argument: str, options: FrameOptions) -> Any:
 
 STORED: tuple[type[StoredFrames], ...] = (
     *(VideoFiles, ImageFolders, CityscapesTree, KittiRaw, KittiOdometry, KittiSemantics),
-    CamVidFolder,
+    *(CamVidFolder, IddLite),
 )
 KINDS: dict[str, Callable[[str, FrameOptions], Any]] = {
     "synthetic": _synthetic,

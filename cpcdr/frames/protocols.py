@@ -5,8 +5,9 @@ result from 21.8 to 15.3. Therefore every label map becomes *train ids* here, in
 every number is printed with its protocol's name.
 
 Sources: the public Cityscapes label definitions (label id, train id, colour), shared by KITTI's
-semantic benchmark; CamVid in the common 11 classes; the 27 classes and 320-pixel centre crop of
-unsupervised segmentation (PiCIE, Cho et al., CVPR 2021, and its successors).
+semantic benchmark; CamVid in the common 11 classes; the seven of IDD-Lite; the 27 classes and
+320-pixel centre crop of unsupervised segmentation (PiCIE, Cho et al., CVPR 2021, and its
+successors).
 """
 
 import difflib
@@ -28,8 +29,8 @@ class Protocol:
 
     Attributes:
         name: what is printed with every number, such as ``cityscapes-19``.
-        label_ids: the numbering of the label files that it reads: ``cityscapes``, ``camvid`` or
-            ``synthetic``. A source can be read under any protocol of its numbering.
+        label_ids: the numbering of the label files that it reads: ``cityscapes``, ``camvid``,
+            ``idd-lite`` or ``synthetic``. A source can be read under any protocol of its numbering.
         classes: names of the K classes; the position is the train id.
         colours: uint8 [K, 3] RGB, one colour a class, for figures.
         mapping: int16 [256] label id of a file -> train id; 255 = ignore, -1 = no such label.
@@ -113,6 +114,16 @@ _CAMVID: tuple[tuple[str, tuple[int, int, int]], ...] = (
 )
 _CAMVID_VOID = 11
 
+_IDD_LITE: tuple[tuple[str, tuple[int, int, int]], ...] = (
+    ("drivable", (128, 64, 128)),
+    ("non-drivable", (244, 35, 232)),
+    ("living thing", (220, 20, 60)),
+    ("vehicle", (0, 0, 142)),
+    ("roadside object", (220, 190, 40)),
+    ("far object", (107, 142, 35)),
+    ("sky", (70, 130, 180)),
+)
+
 _CATEGORIES = {
     "flat": ("road", "sidewalk"),
     "construction": ("building", "wall", "fence"),
@@ -153,6 +164,7 @@ _COARSE: list[Row] = [
 ]
 """The official Cityscapes categories: what can be told apart in a frame 200 pixels wide."""
 _CAMVID_ROWS: list[Row] = [(name, colour, [i]) for i, (name, colour) in enumerate(_CAMVID)]
+_IDD_LITE_ROWS: list[Row] = [(n, colour, [i]) for i, (n, colour) in enumerate(_IDD_LITE)]
 _NO_CLASS = {*range(7), *(label_id for label_id, train_id, *_ in _CITYSCAPES if train_id == IGNORE)}
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -162,6 +174,7 @@ PROTOCOLS: dict[str, Protocol] = {
         _protocol("cityscapes-27", "cityscapes", _ALL, range(7), crop=320),
         _protocol("kitti-19", "cityscapes", _OFFICIAL, _NO_CLASS),
         _protocol("camvid-11", "camvid", _CAMVID_ROWS, [_CAMVID_VOID]),
+        _protocol("idd-lite-7", "idd-lite", _IDD_LITE_ROWS),
         _protocol("synthetic", "synthetic", _COARSE),
         _protocol("synthetic-14", "synthetic", _STREET),
     )

@@ -351,7 +351,8 @@ class FinetuneConfig:
     Attributes:
         frames: labelled frames to train on.
         evaluate: labelled frames of the same protocol to score on; empty: no score.
-        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, synthetic; empty: the source's.
+        protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, idd-lite-7, synthetic; empty:
+            the source's.
         out: run folder; run the same command again to continue.
         evaluate_size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: whole frames at the
             scale of the training. Protocol cityscapes-27 is of 320×320 pixels and takes no other.

@@ -391,6 +391,30 @@ def test_kitti_semantics_tree(tmp_path):
 # --- joining, pickling, bad specs ----------------------------------------------------------------
 
 
+def test_idd_lite_is_split_by_drive(tmp_path):
+    for drive in range(40):
+        for number in (7, 300):
+            stem = f"train/{drive}/frame{number}"
+            write_image(tmp_path / "leftImg8bit" / f"{stem}_image.jpg")
+            write_labels(tmp_path / "gtFine" / f"{stem}_label.png", [0, 3, 6, 255])
+    write_image(tmp_path / "leftImg8bit/test/9/12_image.jpg")
+    whole = open_frames(f"idd-lite:{tmp_path}")
+    assert whole.protocol == "idd-lite-7" and len(whole.refs()) == 81
+    parts = {
+        name: {ref.sequence for ref in open_frames(f"idd-lite:{tmp_path},drives={name}").refs()}
+        for name in ("train", "dev", "test", "unlabelled")
+    }
+    assert parts.pop("unlabelled") == {"test/9"}
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 40
+    assert len(parts["train"]) > len(parts["test"]) > len(parts["dev"]) > 0
+    some = open_frames(f"idd-lite:{tmp_path},drives=train")
+    frame = some.read(some.refs()[0])
+    assert set(np.unique(frame.labels)) == {0, 3, 6, 255}
+    assert frame.ref.frame_index in (7, 300) and "drives=train" in frame.source
+    with pytest.raises(InputError, match="drives=val is unknown; give train, dev, test"):
+        open_frames(f"idd-lite:{tmp_path},drives=val")
+
+
 def test_joined_sources(tmp_path):
     for name in ("one", "two"):
         camvid(tmp_path / name)
@@ -468,6 +492,7 @@ KINDS_WITH_FOLDERS = [
     "kitti-raw",
     "kitti-odometry",
     "kitti-semantics",
+    "idd-lite",
     "video",
 ]
 
@@ -500,11 +525,13 @@ def test_paths_that_hold_nothing(tmp_path, kind, state):
         ("camvid:camvid/train", 365, "0001TP/00000000"),
         ("cityscapes:cityscapes", 7, "train/aachen/000000/00000019"),
         ("kitti-odometry:kitti_odometry", 51, "00/00000000"),
+        ("idd-lite:idd_lite,drives=unlabelled", 404, "test/103/00206393"),
+        ("idd-lite:idd_lite,drives=test", 304, "train/10/00092196"),
     ],
 )
 def test_real_data(spec, count, first_id):
     kind, _, path = spec.partition(":")
-    if not (DATA / path).exists():
+    if not (DATA / path.partition(",")[0]).exists():
         pytest.skip(f"no {path} in shared/data")
     source = open_frames(f"{kind}:{DATA / path}")
     refs = source.refs()

@@ -21,6 +21,7 @@ def test_names_and_class_counts():
         "cityscapes-27": 27,
         "kitti-19": 19,
         "camvid-11": 11,
+        "idd-lite-7": 7,
         "synthetic": 7,
         "synthetic-14": 14,
     }
