@@ -1,4 +1,4 @@
-"""Scores of a checkpoint: the unsupervised protocol, a linear probe and the context test.
+"""Scores of a checkpoint: the unsupervised protocol, all of `NetworkScores`, the context test.
 
 One pass over the evaluation frames counts the pixels of every (prototype, class) pair. Clustering
 the prototypes then sums rows, and the score equals that of the command evaluate.
@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cpcdr.ablate.context import context_score, load_context_test
 from cpcdr.ablate.labelled import LabelledFrames, load_frames
 from cpcdr.evaluate.baselines import fit_colour_position
 from cpcdr.evaluate.clusters import METHODS, cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
-from cpcdr.evaluate.matching import matched_scores, scores
-from cpcdr.evaluate.probes import RidgeProbe, grid_labels, linear_classes
+from cpcdr.evaluate.few_labels import class_information
+from cpcdr.evaluate.matching import matched_scores
+from cpcdr.evaluate.network_scores import NetworkScores, frame_features
 from cpcdr.evaluate.report import clustered_scores
 from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
-from cpcdr.runtime.device import default_device, to_unit_float
+from cpcdr.runtime.device import default_device
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,16 @@ def measure(
         clustering: method of clustering prototypes for ``miou`` and ``accuracy``.
 
     Returns:
-        ``miou``, ``accuracy``, ``miou_METHOD`` for every clustering method, and where they can be
-        computed ``linear_miou``, ``context`` (None for a collapsed network), ``context_moves``
-        and ``context_apart``.
+        ``miou``, ``accuracy``, ``miou_METHOD`` for every clustering method, ``class_information``,
+        and where they can be computed the scores of `NetworkScores`, ``context`` (None for a
+        collapsed network), ``context_moves`` and ``context_apart``.
     """
     network, _ = load_network(checkpoint)
     network.to(default_device())
-    frames = load_frames(material.evaluation)
-    probe = None if material.probe is None else fit_probe(network, load_frames(material.probe))
-    used, linear = count(network, frames, probe)
+    frames, fitted = load_frames(material.evaluation), None
+    if material.probe is not None:
+        fitted = fit_scores(network, load_frames(material.probe), seed)
+    used = count(network, frames, fitted)
     prototypes = network.prototypes.detach().cpu().numpy()
     by_method = {
         m: clustered_scores(used, cluster_prototypes(prototypes, used.shape[1], m, seed))
@@ -69,8 +70,9 @@ def measure(
         "accuracy": by_method[clustering].accuracy,
         **{f"miou_{method}": score.miou for method, score in by_method.items()},
     }
-    if probe is not None:
-        result["linear_miou"] = scores(linear).miou
+    result["class_information"] = class_information(used)
+    if fitted is not None:
+        result |= without_released(fitted)
     test = load_context_test(material.context)
     if test is not None:
         score = context_score(network, test)
@@ -81,31 +83,32 @@ def measure(
 
 @torch.inference_mode()
 def count(
-    network: SegmentationNetwork, frames: LabelledFrames, probe: NDArray[np.float64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Confusions of nearest prototypes (every pixel) and of the linear probe (at stride 4)."""
-    classes = len(frames.protocol.classes)
-    used = np.zeros((len(network.prototypes), classes), np.int64)
-    linear = np.zeros((classes, classes), np.int64)
+    network: SegmentationNetwork, frames: LabelledFrames, fitted: NetworkScores | None
+) -> NDArray[np.int64]:
+    """Pixels of each nearest prototype and class: int64 [P, K]; ``fitted`` counts its own."""
+    used = np.zeros((len(network.prototypes), len(frames.protocol.classes)), np.int64)
     for image, labels in zip(frames.images, frames.labels, strict=True):
-        embedded = network.embed(_pixels(image, network))
-        nearest = network.nearest(network.projector(embedded), labels.shape)[0]
-        used += confusion(nearest.cpu().numpy(), labels, len(used), classes)
-        if probe is not None:
-            predicted = linear_classes(probe, _rows(embedded))
-            grid = grid_labels(labels, tuple(embedded.shape[-2:]))
-            linear += confusion(predicted, grid.ravel(), classes, classes)
-    return used, linear
+        features = frame_features(network, image)
+        nearest = network.nearest(features.codes[None], labels.shape)[0]
+        used += confusion(nearest.cpu().numpy(), labels, *used.shape)
+        if fitted is not None:
+            fitted.score(features, labels)
+    return used
 
 
-@torch.inference_mode()
-def fit_probe(network: SegmentationNetwork, frames: LabelledFrames) -> NDArray[np.float64]:
-    """The ridge probe of a frozen network: weights [C + 1, classes] for `linear_classes`."""
-    ridge = RidgeProbe(network.config.head_channels, len(frames.protocol.classes))
+def fit_scores(network: SegmentationNetwork, frames: LabelledFrames, seed: int) -> NetworkScores:
+    """Probes, k-means and prototypes of a frozen network, fitted on labelled frames."""
+    fitted = NetworkScores(network, len(frames.protocol.classes), len(frames), 0, seed)
     for image, labels in zip(frames.images, frames.labels, strict=True):
-        embedded = network.embed(_pixels(image, network))
-        ridge.add(_rows(embedded), grid_labels(labels, tuple(embedded.shape[-2:])).ravel())
-    return ridge.solve()
+        fitted.fit(frame_features(network, image), labels)
+    fitted.finish()
+    return fitted
+
+
+def without_released(fitted: NetworkScores) -> dict[str, float]:
+    """The scores at stride 4, but for those that are counted of every pixel."""
+    counted = ("released", "class_information")
+    return {name: value for name, value in fitted.result().items() if name not in counted}
 
 
 def colour_scores(material: Material, seed: int) -> dict[str, float]:
@@ -119,12 +122,3 @@ def colour_scores(material: Material, seed: int) -> dict[str, float]:
         counts += confusion(model.segment(image), labels, classes, classes)
     score = matched_scores(counts)
     return {"miou": score.miou, "accuracy": score.accuracy}
-
-
-def _pixels(image: NDArray[np.uint8], network: SegmentationNetwork) -> Tensor:
-    tensor = torch.from_numpy(np.array(image)).to(network.prototypes.device)
-    return to_unit_float(tensor)[None]
-
-
-def _rows(embedded: Tensor) -> NDArray[np.float32]:
-    return embedded[0].flatten(1).T.cpu().numpy()

@@ -97,7 +97,7 @@ def notes(plan: StudyPlan, manifest: Mapping[str, Any], result: Mapping[str, Any
         f"images a step; seeds {', '.join(map(str, plan.seeds))} of weights, order and draws; "
         f"{result['machine']}",
         "in brackets: 95 % t intervals over the seeds, all on the same frames; differences are "
-        f"paired by seed; {compared} variants, no correction for multiple comparisons",
+        f"paired by seed; {compared} variants, corrected for multiple comparisons where said",
         "context test: distance between a pasted car's features in two scenes, divided by their "
         "distance from the scene without the car; 0: independent of the scene, 1: scene only",
     ]

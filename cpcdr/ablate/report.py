@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpcdr.ablate.statistics import estimate, paired
 from cpcdr.ablate.variants import FULL, NO_PASTE
 from cpcdr.evaluate.clusters import METHODS
+from cpcdr.evaluate.statistics import estimate, holm, paired, verdict
 from cpcdr.runtime.tables import csv_text, text_table
 
 COLOUR = "colour k-means"
@@ -25,7 +25,10 @@ class Metric:
 
 METRICS = (
     Metric("miou", "mIoU in %, unsupervised", 100),
-    Metric("linear_miou", "mIoU in %, linear probe of frozen features", 100),
+    Metric("pixel_kmeans", "mIoU in %, spherical k-means on pixels", 100),
+    Metric("class_information", "what prototypes tell about classes, in %", 100),
+    Metric("few_labels_5", "mIoU in %, prototypes named by 5 labelled frames", 100),
+    Metric("linear_ridge", "mIoU in %, linear probe of frozen features", 100),
     Metric("context", "context test, lower is better", 1),
 )
 """The first is the primary metric; the others are further views of the same networks."""
@@ -134,12 +137,32 @@ def by_clustering(summary: Summary) -> list[list[str]]:
     return rows
 
 
+def verdicts(summary: Summary) -> list[str]:
+    """What copy-paste brings in each metric, corrected together for the number of metrics."""
+    found = {
+        metric: summary[FULL][metric.key]["minus"][NO_PASTE]
+        for metric in METRICS
+        if NO_PASTE in summary.get(FULL, {}).get(metric.key, {}).get("minus", {})
+    }
+    tested = [m for m, difference in found.items() if difference["p"] is not None]
+    corrected = dict(zip(tested, holm([found[m]["p"] for m in tested]), strict=True))
+    return [
+        f"{metric.title}: {verdict(difference, corrected.get(metric), len(tested), metric.factor)}"
+        for metric, difference in found.items()
+    ]
+
+
 def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:
     """All tables below their conditions, as Markdown or as text."""
     draw = markdown_table if markdown else _ruled_table
     parts = [draw(rows) for rows in (cells(summary, metric) for metric in METRICS) if rows]
     parts.append("Mean mIoU in % by method of clustering the prototypes:")
     parts.append(draw(by_clustering(summary)))
+    if found := verdicts(summary):
+        parts.append(
+            f"{FULL} minus {NO_PASTE}, paired by seed, Holm's correction over the metrics:"
+        )
+        parts.append("\n".join(f"- {line}" for line in found))
     bullets = "\n".join(f"- {line}" for line in about)
     return "\n\n".join([bullets, *parts]) + "\n"
 

@@ -26,6 +26,7 @@ from cpcdr.dataset import read_manifest
 from cpcdr.evaluate.config import UNSEEN_STREETS
 from cpcdr.frames import FrameSource, get_protocol, open_frames, with_protocol
 from cpcdr.frames.digest import frames_digest
+from cpcdr.frames.pick import common_frames
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
@@ -107,9 +108,7 @@ def _check_sources(config: AblateConfig, variants: Sequence[Variant], scored: Fr
     pretrained = source_of(manifest)
     if any(variant.regions == "objects" for variant in variants):
         with_finest_labels(pretrained)
-    trained_on = {ref.path or ref.frame_id for ref in pretrained.refs()}
-    common = sum((ref.path or ref.frame_id) in trained_on for ref in scored.refs())
-    if common:
+    if common := common_frames(pretrained, scored):
         raise InputError(
             f"{common} frames of {scored.spec} are among those that are pre-trained on; keep them "
             "apart, such as with --options.window=:-50 and --evaluate-options.window=-40:."

@@ -21,10 +21,11 @@ from cpcdr.evaluate.clusters import (
     sum_clusters,
 )
 from cpcdr.evaluate.config import EvaluateConfig
-from cpcdr.evaluate.counting import NETWORK, count_all
+from cpcdr.evaluate.counting import NETWORK, count_all, resampled_groups
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import match, matched_scores
 from cpcdr.evaluate.report import label_remarks, network_report, table, usage_report
+from cpcdr.evaluate.score_networks import Fitting, score_networks, scores_table
 from cpcdr.evaluate.segmenters import (
     PrototypeSegmenter,
     Segmenter,
@@ -34,7 +35,7 @@ from cpcdr.evaluate.segmenters import (
 )
 from cpcdr.frames import FrameSource, Protocol, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.frames.pick import spread_frames, usual_size, whole_size
+from cpcdr.frames.pick import common_frames, spread_frames, usual_size, whole_size
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.frames.resize import fit_note
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
@@ -54,7 +55,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Returns:
         ``protocol``, ``miou``, ``accuracy``, ``untrained_miou``, ``colour_miou`` (None without
         labels), ``clusters_used``, ``cluster_entropy``, ``frames``, and with labels the
-        result of `cpcdr.evaluate.report.network_report` ...
+        result of `cpcdr.evaluate.report.network_report`, and with labelled ``train_frames``
+        what `cpcdr.evaluate.score_networks.score_networks` returns ...
 
     Raises:
         InputError: checkpoint, frames or protocol cannot be used.
@@ -64,6 +66,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     values, _ = read_checkpoint(config.network, "pretrain")
     trained_size, _ = trained_with(config.network, values)
     source = open_frames(config.frames, config.options, config.protocol)
+    fitted = _train_frames(config, source)
     protocol = get_protocol(source.protocol) if source.protocol else None
     if protocol:
         _refuse_without_label_maps(source)
@@ -71,17 +74,20 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     print(f"{source.spec}: {fit_note(usual_size(source), size)}.")
     identity = without(config, "tracking", "out", "engine")
     inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
+    inputs |= {"train_frames": frames_digest(fitted)} if fitted else {}
     digest = config_hash({**identity, "training": values["config"], "inputs": inputs})
     out = config.folder
     with run_in_folder(config.tracking, "evaluate", digest, to_plain(config), out) as run:
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         result, sheet = _score(config, source, protocol, size, run)
+        if fitted:
+            result |= _fitted_scores(config, fitted, source, size, run)
         run.figure("predictions", sheet, out)
         result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
         result |= {"seconds": round(time.perf_counter() - start, 1), "run_id": run.run_id}
         write_json(out / "report.json", result)
         run.artifact(out / "report.json")
-        print(table(result))
+        print(table(result) + (scores_table(result) if fitted else ""))
         used = ["--network", config.network, "--frames", config.frames]
         end_with(
             {"report": out / "report.json", "pictures": out / "predictions.png", "run": run.place},
@@ -114,7 +120,8 @@ def _score(
         for remark in label_remarks(used.sum(0), protocol, source.spec):
             print(remark)
         matched = match(groups.sum(0))
-        result |= network_report(used, groups, matched, clusterings, protocol.classes)
+        unit = resampled_groups(source.refs())[1]
+        result |= network_report(used, groups, matched, clusterings, protocol.classes, unit)
         for figure, image in score_figures(matched.fold(groups.sum(0)), protocol).items():
             run.figure(figure, image)
     result |= _baseline_scores(totals if protocol else {})
@@ -124,6 +131,36 @@ def _score(
     network.load()
     maps = [clusters[network.segment(frame.image)] for frame in frames]
     return result, prediction_sheet(frames, maps, protocol, matched)
+
+
+def _train_frames(config: EvaluateConfig, scored: FrameSource) -> FrameSource | None:
+    """The frames to fit scores on, under the protocol of those that are scored on."""
+    if not config.train_frames:
+        return None
+    if not scored.protocol:
+        raise InputError(f"{scored.spec}: has no labels to score on; leave --train-frames out.")
+    source = open_frames(config.train_frames, protocol=scored.protocol)
+    if common := common_frames(source, scored):
+        raise InputError(
+            f"--train-frames {config.train_frames}: {common} of them are scored on; give others."
+        )
+    return source
+
+
+def _fitted_scores(
+    config: EvaluateConfig,
+    fitted: FrameSource,
+    scored: FrameSource,
+    size: tuple[int, int],
+    run: Run,
+) -> dict[str, float]:
+    """Scores of the network, the untrained one and floors that take frames to fit on."""
+    networks = {"": open_network(config.network, True)}
+    networks |= {"untrained_": open_network(config.network, False)} if config.baselines else {}
+    fitting = Fitting(len(fitted.refs()), 0, config.seed)
+    numbers = score_networks(networks, fitted, scored, size, fitting)[1]
+    run.metrics(numbers, step=0)
+    return numbers
 
 
 def _refuse_without_label_maps(source: FrameSource) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.evaluate.spherical import spherical_kmeans
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
 
@@ -17,7 +18,7 @@ METHODS: tuple[str, ...] = get_args(Clustering)
 CLUSTERS_WITHOUT_LABELS = 19
 """Default number of clusters where no label map determines it."""
 
-_RESTARTS, _MAX_ROUNDS = 10, 300  # of spherical k-means
+_RESTARTS = 10  # of spherical k-means
 
 
 @phase("clustering the prototypes")
@@ -62,7 +63,7 @@ def cluster_prototypes(
         kmeans = KMeans(num_clusters, n_init=10, random_state=seed)
         return kmeans.fit_predict(directions).astype(np.int64)
     random = np.random.RandomState(seed)
-    runs = [_spherical_run(directions, num_clusters, random) for _ in range(_RESTARTS)]
+    runs = [spherical_kmeans(directions, num_clusters, random) for _ in range(_RESTARTS)]
     return max(runs, key=lambda run: run[0])[1]
 
 
@@ -77,38 +78,3 @@ def sum_clusters(
     summed = np.zeros((num_clusters, *counts.shape[1:]), np.int64)
     np.add.at(summed, clusters, counts)
     return summed
-
-
-def _spherical_run(
-    directions: NDArray[np.float64], num_clusters: int, random: np.random.RandomState
-) -> tuple[float, NDArray[np.int64]]:
-    """Similarity and clusters of k-means with cosine similarity (Dhillon & Modha 2001, alg. 1)."""
-    from sklearn.cluster import kmeans_plusplus
-
-    centres, _ = kmeans_plusplus(directions, num_clusters, random_state=random)
-    assigned = np.full(len(directions), -1, np.int64)
-    for _ in range(_MAX_ROUNDS):
-        similarity = directions @ centres.T
-        nearest = _without_empty(similarity.argmax(1), similarity.max(1), num_clusters)
-        if np.array_equal(nearest, assigned):
-            break
-        assigned = nearest
-        sums = np.zeros_like(centres)
-        np.add.at(sums, assigned, directions)
-        centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-    return float((directions * centres[assigned]).sum()), assigned
-
-
-def _without_empty(
-    nearest: NDArray[np.intp], similarity: NDArray[np.float64], num_clusters: int
-) -> NDArray[np.int64]:
-    """Assign to each empty cluster the worst-fitting member of a cluster with several."""
-    nearest = nearest.astype(np.int64)
-    sizes = np.bincount(nearest, minlength=num_clusters)
-    worst_first = iter(np.argsort(similarity, kind="stable"))
-    for empty in np.flatnonzero(sizes == 0):
-        member = next(m for m in worst_first if sizes[nearest[m]] > 1)
-        sizes[nearest[member]] -= 1
-        sizes[empty] = 1
-        nearest[member] = empty
-    return nearest

@@ -22,6 +22,8 @@ class EvaluateConfig:
     Attributes:
         network: checkpoint folder written by cpcdr pretrain, ``OUT/checkpoint``.
         frames: ``KIND:PATH`` of held-out frames.
+        train_frames: ``KIND:PATH`` of labelled frames that are not scored on: k-means on pixels,
+            linear probes and prototypes named by a few labelled frames are fitted on them.
         protocol: cityscapes-19, cityscapes-27, kitti-19, camvid-11, idd-lite-7, synthetic; empty:
             the source's.
         size: height and width of evaluation, or WIDTHxHEIGHT; 0 0: whole frames at the
@@ -36,6 +38,7 @@ class EvaluateConfig:
 
     network: Path = Path("runs/pretrain/checkpoint")
     frames: str = "synthetic:seed=1000,streets=6"
+    train_frames: str = ""
     protocol: str = ""
     size: tuple[int, int] = (0, 0)
     clustering: Clustering = "average"

@@ -1,6 +1,7 @@
 """Confusion counts of frames, made by actors and summed over all frames."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from cpcdr.runtime.progress import Progress
 NETWORK = "network"
 """The segmenter whose counts are also kept per group of frames."""
 
-MOST_GROUPS = 400  # bounds the memory
+FEWEST_DRIVES, STRETCHES = 8, 20
+"""With fewer drives than these, stretches of consecutive frames are resampled."""
+MOST_GROUPS = 400  # bounds the memory: more drives share a group
 
 
 class SegmentFrames:
@@ -57,6 +60,26 @@ class SegmentFrames:
         return row
 
 
+def resampled_groups(refs: Sequence[FrameRef]) -> tuple[NDArray[np.int64], str]:
+    """What the bootstrap resamples: the group of each frame, int64 [F], and its name.
+
+    Groups are drives, which are independent; with fewer than eight of them, stretches of
+    consecutive frames.
+
+    Args:
+        refs: frames in order, the frames of a sequence one after the other.
+    """
+    lengths = [len(list(frames)) for _, frames in groupby(ref.sequence for ref in refs)]
+    if len(lengths) >= FEWEST_DRIVES:
+        groups = min(len(lengths), MOST_GROUPS)
+        of_drive = np.arange(len(lengths)) * groups // len(lengths)
+        unit = "drives" if groups == len(lengths) else "groups of drives"
+        return np.repeat(of_drive, lengths), unit
+    count = min(STRETCHES, len(refs))
+    unit = "frames" if count == len(refs) else "stretches of consecutive frames"
+    return np.arange(len(refs)) * count // max(len(refs), 1), unit
+
+
 def add_up(
     rows: Iterable[Mapping[str, Any]],
     refs: Sequence[FrameRef],
@@ -74,15 +97,16 @@ def add_up(
 
     Returns:
         int64 confusions [ids, K] by segmenter; for ``network`` also ``usage`` [P] and ``groups``
-        [G, K, K], confusions of its clusters per group of consecutive frames: one frame each, or
-        more for at most 400 groups; the number of ``frames``.
+        [G, K, K], confusions of its clusters per group of `resampled_groups`; the number of
+        ``frames``.
 
     Raises:
         InputError: no frame can be evaluated.
     """
-    position = {ref.frame_id: i for i, ref in enumerate(refs)}
+    of_frame = resampled_groups(refs)[0]
+    group_of = {ref.frame_id: group for ref, group in zip(refs, of_frame.tolist(), strict=True)}
     totals = {name: np.zeros((count, classes), np.int64) for name, count in ids.items()}
-    groups = np.zeros((min(len(refs), MOST_GROUPS), classes, classes), np.int64)
+    groups = np.zeros((int(of_frame.max()) + 1, classes, classes), np.int64)
     usage = np.zeros(len(clusters), np.int64)
     frames, left_out, first = 0, 0, ""
     for row in rows:
@@ -95,8 +119,7 @@ def add_up(
             counts = np.frombuffer(row[name], np.int64).reshape(-1, classes)
             totals[name] += counts
             if name == NETWORK:
-                group = position[row["frame_id"]] * len(groups) // len(refs)
-                groups[group] += sum_clusters(counts, clusters, classes)
+                groups[group_of[row["frame_id"]]] += sum_clusters(counts, clusters, classes)
     if not frames:
         raise InputError(f"{spec}: no frame can be evaluated; first error: {first}")
     if left_out:

@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cpcdr.evaluate.confusion import confusion
-from cpcdr.evaluate.matching import scores
 from cpcdr.frames.frame import IGNORE
-from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.runtime.device import to_unit_float
 
 _SGD_EPOCHS, _SGD_RATE = 10, 0.1
 
@@ -147,61 +143,3 @@ def sample_pixels(
     pixels = rng.choice(labelled, min(count, len(labelled)), replace=False)
     classes = torch.from_numpy(labels.ravel()[pixels].astype(np.int64))
     return features.flatten(1).T[torch.from_numpy(pixels)], classes
-
-
-class NetworkProbes:
-    """All probes of one frozen network: `fit` each frame, `finish`, then `score` each frame."""
-
-    def __init__(
-        self, network: SegmentationNetwork, classes: int, per_frame: int, seed: int
-    ) -> None:
-        self.network, self.classes, self.per_frame, self.seed = network, classes, per_frame, seed
-        self.rng = np.random.default_rng(seed)
-        self.ridge = RidgeProbe(network.config.head_channels, classes)
-        self.samples: list[tuple[Tensor, Tensor]] = []
-        self.used = np.zeros((len(network.prototypes), classes), np.int64)
-        self.counts: dict[str, NDArray[np.int64]] = {}
-
-    def fit(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Accumulate an image [H, W, 3] with its labels at stride 4."""
-        embedded, codes = self._features(image)
-        self.ridge.add(embedded.flatten(1).T.numpy(), labels.ravel())
-        both = torch.cat([embedded, codes])
-        self.samples.append(sample_pixels(both, labels, self.per_frame, self.rng))
-
-    def finish(self) -> None:
-        """Fit the probes that need all frames."""
-        features, labels = (torch.cat(parts) for parts in zip(*self.samples, strict=True))
-        sizes = [self.network.config.head_channels, self.network.config.feature_dim]
-        embedded, codes = features.split(sizes, dim=1)
-        self.linear = {
-            "linear_ridge": self.ridge.solve(),
-            "linear_sgd": sgd_probe(embedded, labels, self.classes, self.seed),
-        }
-        unit = torch.nn.functional.normalize(codes[::2], dim=1)
-        self.neighbours = Neighbours(unit, labels[::2], self.classes)
-        shape = (self.classes, self.classes)
-        self.counts = {name: np.zeros(shape, np.int64) for name in (*self.linear, "knn")}
-
-    def score(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Count an image [H, W, 3] against its labels at stride 4."""
-        embedded, codes = self._features(image)
-        flat, truth, classes = embedded.flatten(1).T.numpy(), labels.ravel(), self.classes
-        for name, weights in self.linear.items():
-            self.counts[name] += confusion(linear_classes(weights, flat), truth, classes, classes)
-        queries = codes.flatten(1).T
-        self.counts["knn"] += confusion(self.neighbours.classify(queries), truth, classes, classes)
-        nearest = (queries @ self.network.prototypes.detach().T).argmax(1).numpy()
-        self.used += confusion(nearest, truth, len(self.used), classes)
-
-    def result(self) -> dict[str, float]:
-        """mIoU of each probe, and the purity of the prototypes."""
-        mious = {name: scores(table).miou for name, table in self.counts.items()}
-        return mious | {"prototype_purity": prototype_purity(self.used)}
-
-    @torch.no_grad()
-    def _features(self, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Embedded [C, h, w] and projected [D, h, w] features."""
-        pixels = to_unit_float(torch.from_numpy(image))[None]
-        embedded = self.network.embed(pixels)
-        return embedded[0], self.network.projector(embedded)[0]

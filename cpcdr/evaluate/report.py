@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.evaluate.bootstrap import miou_interval
 from cpcdr.evaluate.clusters import sum_clusters
-from cpcdr.evaluate.counting import MOST_GROUPS
+from cpcdr.evaluate.few_labels import class_information
 from cpcdr.evaluate.matching import Match, Scores, majority_vote, matched_scores, scores
+from cpcdr.evaluate.statistics import miou_interval
 from cpcdr.frames import Protocol
 from cpcdr.runtime.progress import phase
 
@@ -36,19 +36,22 @@ def network_report(
     matched: Match,
     clusterings: Mapping[str, NDArray[np.int64]],
     classes: tuple[str, ...],
+    unit: str = "frames",
 ) -> dict[str, Any]:
     """Scores of a network's prototypes against labels.
 
     Args:
         used: int64 [P, K] pixels of each prototype and class.
         groups: int64 [G, K, K] of each cluster and class, by groups of frames.
+        unit: what a group is.
         matched: match of the clusters of ``groups``, computed on their sum.
         clusterings: the cluster of each prototype, int64 [P], by method.
 
     Returns:
         ``miou``, ``accuracy``, ``miou_interval`` (95 %, if there are at least two groups),
         ``miou_by_clustering``, ``miou_range`` over these, ``majority_miou`` (every prototype
-        takes its majority class, which uses the labels), ``per_class_iou``, ``absent_classes``.
+        takes its majority class, which uses the labels), ``class_information``,
+        ``per_class_iou``, ``absent_classes``.
     """
     score = scores(matched.fold(groups.sum(0)))
     by_method = {name: clustered_scores(used, ids).miou for name, ids in clusterings.items()}
@@ -56,12 +59,12 @@ def network_report(
     labelled = groups[groups.any((1, 2))]
     if len(labelled) > 1:
         interval = miou_interval(labelled, matched)
-        unit = "frames" if len(groups) < MOST_GROUPS else "groups of consecutive frames"
         result["miou_interval"] = {**interval, "over": f"{len(labelled)} {unit}"}
     result |= {
         "miou_by_clustering": by_method,
         "miou_range": {"min": min(by_method.values()), "max": max(by_method.values())},
         "majority_miou": scores(majority_vote(used).fold(used)).miou,
+        "class_information": class_information(used),
     }
     ious = zip(classes, score.per_class_iou.tolist(), strict=True)
     result["per_class_iou"] = {name: None if math.isnan(iou) else iou for name, iou in ious}
@@ -119,6 +122,8 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(f"  {'  range over clusterings':52s} {_span(*result['miou_range'].values())}")
     name = "  majority vote of each prototype (uses the labels)"
     lines.append(f"  {name:52s} {100 * result['majority_miou']:5.1f}")
+    name = "  what prototypes tell about classes (uses the labels)"
+    lines.append(f"  {name:52s} {100 * result['class_information']:5.1f}")
     for name, key in (
         ("the same network, untrained", "untrained_"),
         ("k-means on colour and position", "colour_"),

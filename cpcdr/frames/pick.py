@@ -64,3 +64,9 @@ def whole_size(source: FrameSource, trained: tuple[int, int]) -> tuple[int, int]
         InputError: no frame can be read.
     """
     return covering_size(usual_size(source), trained)
+
+
+def common_frames(first: FrameSource, second: FrameSource) -> int:
+    """Number of frames of ``second`` that are also in ``first``."""
+    known = {ref.path or ref.frame_id for ref in first.refs()}
+    return sum((ref.path or ref.frame_id) in known for ref in second.refs())

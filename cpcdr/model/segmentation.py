@@ -140,14 +140,18 @@ class SegmentationNetwork(nn.Module):
         slow = {id(p) for group in groups for p in group["params"]}
         return [*groups, {"params": [p for p in self.parameters() if id(p) not in slow]}]
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The backbone's maps of strides 4, 8, 16 and 32 of images [N, 3, H, W] in [0, 1]."""
+        maps = self.backbone(self.backbone.normalisation(images))
+        return [maps[level] for level in self.levels]
+
     def embed(self, images: Tensor) -> Tensor:
         """The head's features of images [N, 3, H, W] in [0, 1], as a linear probe sees them.
 
         Returns:
             [N, head_channels, ceil(H/4), ceil(W/4)].
         """
-        maps = self.backbone(self.backbone.normalisation(images))
-        return self.head(self.pyramid([maps[level] for level in self.levels]))
+        return self.head(self.pyramid(self.maps(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Projected features, not normalised: [N, C, ceil(H/4), ceil(W/4)]."""

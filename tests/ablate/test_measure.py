@@ -155,9 +155,17 @@ def test_scores_are_those_of_evaluate(tmp_path: Path, material: Material) -> Non
     assert found["miou_spherical"] == pytest.approx(spherical["miou"], abs=1e-12)
     colour = colour_scores(material, seed=0)
     assert colour["miou"] == pytest.approx(expected["colour_miou"], abs=1e-12)
-    assert found["linear_miou"] > found["miou"], "the probe has seen labels"
+    assert found["linear_ridge"] > found["miou"], "the probe has seen labels"
     assert 0 < found["context_moves"] < 2 and found["context"] > 0
     unlabelled = replace(material, probe=None, context=tmp_path / "none")
     assert measure(checkpoint, unlabelled, "ward", 0).keys() == {
-        *("miou", "accuracy", "miou_average", "miou_ward", "miou_kmeans", "miou_spherical")
+        *(
+            "miou",
+            "accuracy",
+            "class_information",
+            "miou_average",
+            "miou_ward",
+            "miou_kmeans",
+            "miou_spherical",
+        )
     }

@@ -18,8 +18,8 @@ from cpcdr.ablate.report import (
     summarise,
     with_colour,
 )
-from cpcdr.ablate.statistics import paired
 from cpcdr.evaluate.clusters import METHODS
+from cpcdr.evaluate.statistics import paired
 from cpcdr.runtime.tables import csv_text
 
 SCORES = {"full": [0.31, 0.33, 0.35], "no-copy-paste": [0.30, 0.31, 0.32], "slic": [0.2, 0.25]}
@@ -32,7 +32,7 @@ def results() -> list[dict[str, object]]:
             "seed": seed,
             "checkpoint": "x",
             "miou": score,
-            "linear_miou": score + 0.2,
+            "linear_ridge": score + 0.2,
             **{f"miou_{method}": score for method in METHODS},
         }
         for name, scores in SCORES.items()

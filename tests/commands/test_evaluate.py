@@ -72,6 +72,22 @@ def test_every_clustering_and_the_spread_over_frames_are_reported(
     assert "k-means on colour" not in printed, "baselines were not asked for"
 
 
+def test_frames_to_fit_on_give_all_scores(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = "synthetic:streets=3,frames=2,height=64,width=128,seed=70"
+    asked = replace(settings(checkpoint), train_frames=fitted)
+    result = evaluate(asked)
+    for name in ("pixel_kmeans", "few_labels_1", "few_labels_5", "linear_ridge", "bands", "place"):
+        assert 0 < result[name] <= 1
+    assert result["linear_ridge"] > result["untrained_miou"]
+    printed = capsys.readouterr().out
+    assert "prototypes named by 5 labelled frames" in printed and "equal bands" in printed
+    assert result["miou"] == evaluate(settings(checkpoint))["miou"]
+    with pytest.raises(InputError, match=r"--train-frames .*: 4 of them are scored on"):
+        evaluate(replace(asked, train_frames=asked.frames))
+
+
 @pytest.mark.slow
 def test_actors_of_ray_count_what_this_process_counts(checkpoint: Path, ray_local: object) -> None:
     local = evaluate(settings(checkpoint))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from cpcdr.evaluate.clusters import METHODS, _without_empty, cluster_prototypes
+from cpcdr.evaluate.clusters import METHODS, cluster_prototypes
+from cpcdr.evaluate.spherical import _without_empty
 from cpcdr.runtime.errors import InputError
 
 

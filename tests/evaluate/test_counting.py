@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cpcdr.evaluate.counting import MOST_GROUPS, NETWORK, SegmentFrames, add_up
+from cpcdr.evaluate.counting import (
+    MOST_GROUPS,
+    NETWORK,
+    STRETCHES,
+    SegmentFrames,
+    add_up,
+    resampled_groups,
+)
 from cpcdr.frames import FrameRef, open_frames
 from cpcdr.runtime.errors import InputError
 
@@ -33,21 +40,32 @@ def rows(refs: list[FrameRef]) -> list[dict[str, Any]]:
     return table
 
 
-@pytest.mark.parametrize("frames", [5, 3 * MOST_GROUPS + 7])
-def test_groups_are_frames_in_a_row_and_bounded(frames: int) -> None:
-    refs = [FrameRef("a", i) for i in range(frames)]
+@pytest.mark.parametrize(
+    ("drives", "length", "groups", "unit"),
+    [
+        (1, 5, 5, "frames"),
+        (2, 30, STRETCHES, "stretches of consecutive frames"),
+        (9, 3, 9, "drives"),
+        (MOST_GROUPS + 50, 1, MOST_GROUPS, "groups of drives"),
+    ],
+)
+def test_what_is_resampled_are_drives_or_stretches(
+    drives: int, length: int, groups: int, unit: str
+) -> None:
+    refs = [FrameRef(f"{drive:04d}", i) for drive in range(drives) for i in range(length)]
     all_rows = rows(refs)
+    of_frame, found = resampled_groups(refs)
+    assert found == unit and len(np.unique(of_frame)) == groups
+    assert (np.diff(of_frame) >= 0).all(), "frames in a row"
     totals = add_up(all_rows, refs, {NETWORK: 3}, 2, CLUSTERS, "spec")
     single = np.array([np.frombuffer(row[NETWORK], np.int64).reshape(3, 2) for row in all_rows])
     np.testing.assert_array_equal(totals[NETWORK], single.sum(0))
     np.testing.assert_array_equal(totals["usage"], single.sum((0, 2)))
     folded = np.stack([single[:, 0], single[:, 1] + single[:, 2]], axis=1)
-    assert len(totals["groups"]) == min(frames, MOST_GROUPS) and totals["frames"] == frames
-    np.testing.assert_array_equal(totals["groups"].sum(0), folded.sum(0))
-    np.testing.assert_array_equal(
-        totals["groups"][0], folded[: -(-frames // MOST_GROUPS)].sum(0), "the first in a row"
-    )
-    shuffled = [all_rows[i] for i in np.random.default_rng(1).permutation(frames)]
+    assert len(totals["groups"]) == groups and totals["frames"] == len(refs)
+    for group in range(groups):
+        np.testing.assert_array_equal(totals["groups"][group], folded[of_frame == group].sum(0))
+    shuffled = [all_rows[i] for i in np.random.default_rng(1).permutation(len(refs))]
     again = add_up(shuffled, refs, {NETWORK: 3}, 2, CLUSTERS, "spec")
     assert all(np.array_equal(totals[name], again[name]) for name in totals)
 

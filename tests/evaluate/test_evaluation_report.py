@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpcdr.evaluate.bootstrap import miou_interval
 from cpcdr.evaluate.clusters import sum_clusters
-from cpcdr.evaluate.counting import MOST_GROUPS
 from cpcdr.evaluate.matching import match, scores
 from cpcdr.evaluate.report import label_remarks, network_report, usage_report
+from cpcdr.evaluate.statistics import miou_interval
 from cpcdr.frames import get_protocol
 
 
@@ -42,9 +41,9 @@ def test_one_frame_has_no_interval_and_many_are_drawn_in_groups() -> None:
     ways = {"one": np.arange(2)}
     one = network_report(counts, counts[None], match(counts), ways, ("a", "b"))
     assert "miou_interval" not in one
-    groups = np.repeat(counts[None], MOST_GROUPS, axis=0)
-    many = network_report(groups.sum(0), groups, match(counts), ways, ("a", "b"))
-    assert many["miou_interval"]["over"] == f"{MOST_GROUPS} groups of consecutive frames"
+    groups = np.repeat(counts[None], 9, axis=0)
+    many = network_report(groups.sum(0), groups, match(counts), ways, ("a", "b"), "drives")
+    assert many["miou_interval"]["over"] == "9 drives"
 
 
 def test_remarks_name_absent_classes() -> None:

@@ -1,0 +1,86 @@
+"""Scores that need frames to fit on, on a network that was never trained, and floors by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.few_labels import name_prototypes
+from cpcdr.evaluate.matching import Match, scores
+from cpcdr.evaluate.network_scores import Floors, NetworkScores, PixelKMeans, frame_features
+from cpcdr.evaluate.probes import grid_labels
+from cpcdr.evaluate.score_networks import TITLES, Fitting, score_networks, scores_table
+from cpcdr.evaluate.segmenters import open_network
+from cpcdr.frames import open_frames
+
+FITTED = "synthetic:streets=3,frames=2,height=64,width=128,seed=7"
+SCORED = "synthetic:streets=2,frames=1,height=64,width=128,seed=8"
+SIZE = (64, 128)
+
+
+def test_kmeans_finds_classes_that_are_directions() -> None:
+    random = np.random.default_rng(0)
+    corners = np.eye(4, dtype=np.float32) * 5
+    labels = random.integers(0, 4, (8, 10, 12)).astype(np.uint8)
+    kmeans = PixelKMeans(4, 60)
+    frames = [torch.from_numpy(corners[each].transpose(2, 0, 1)) for each in labels]
+    frames = [f + 0.3 * torch.randn(f.shape, generator=torch.manual_seed(0)) for f in frames]
+    for frame in frames:
+        kmeans.fit(frame)
+    kmeans.finish()
+    for frame, each in zip(frames, labels, strict=True):
+        kmeans.score(frame, each)
+    result = kmeans.result("found")
+    assert result["found"] > 0.7 and result["found_sd"] >= 0
+
+
+def test_floors_by_hand() -> None:
+    labels = np.full((16, 16), 1, np.uint8)
+    labels[8:] = 0
+    labels[:, 12:] = 255
+    floors = Floors(2)
+    floors.fit(labels)
+    floors.score(labels)
+    assert floors.result() == {"bands": 1.0, "place": 1.0}
+    other = Floors(2)
+    other.fit(1 - np.minimum(labels, 1))
+    other.score(labels)
+    assert other.result() == {"bands": 1.0, "place": 0.0}, "bands see no label, places do"
+
+
+@pytest.mark.parametrize("per_frame", [0, 40])
+def test_every_score_of_a_network(checkpoint: Path, per_frame: int) -> None:
+    network = open_network(checkpoint, True)
+    fitting = Fitting(6, per_frame, 3)
+    sources = open_frames(FITTED), open_frames(SCORED)
+    fitted, numbers = score_networks({"": network, "again_": network}, *sources, SIZE, fitting)
+    names = [name for name in TITLES if not name.endswith(("_10", "_20", "_50"))]
+    sampled = {"linear_sgd", "knn"}
+    assert set(names) - sampled <= numbers.keys()
+    assert sampled <= numbers.keys() if per_frame else not sampled & numbers.keys()
+    assert all(0 <= value <= 1 for value in numbers.values())
+    assert all(numbers[f"again_{name}"] == numbers[name] for name in names if name in numbers)
+    table = scores_table({"protocol": "synthetic", **numbers})
+    assert f"{100 * numbers['linear_ridge']:.1f}" in table and "equal bands" in table
+    few, plain = numbers["few_labels_5"], _named_by_all(fitted[""], network, sources[1])
+    assert numbers["few_labels_5_low"] <= few <= numbers["few_labels_5_high"]
+    assert abs(few - plain) < 0.15
+
+
+def _named_by_all(fitted: NetworkScores, network, source) -> float:
+    """mIoU of prototypes named by all labelled frames, counted in another way."""
+    prototypes = network.prototypes.detach()
+    names = name_prototypes(np.stack(fitted.labelled).sum(0), prototypes.numpy())
+    total = np.zeros((8, 7), np.int64)
+    for ref in source.refs():
+        frame = source.read(ref)
+        codes = frame_features(network, frame.image).codes
+        nearest = (codes.flatten(1).T @ prototypes.T).argmax(1).numpy()
+        grid = grid_labels(frame.labels, codes.shape[-2:]).ravel()
+        total += confusion(names[nearest], grid, 8, 7)
+    assert Match(names, 7, "few-labels").fold(fitted.used).tolist() == total.tolist()
+    return scores(total).miou
