@@ -42,6 +42,7 @@ class AblateConfig:
         cars: objects of the context test.
         scenes: scenes that each of them is pasted into.
         out: folder of datasets, trials, tables and figures.
+        dashboard: start Ray's dashboard, for this machine and its user only.
         options: how the frames to pre-train on are read.
         evaluate_options: how the frames to score on are read.
         regions: thresholds of the depth regions.
@@ -63,6 +64,7 @@ class AblateConfig:
     cars: int = 8
     scenes: int = 8
     out: Path = Path("runs/ablate")
+    dashboard: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
     evaluate_options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
@@ -122,7 +124,7 @@ class AblateConfig:
 
     def shared(self) -> dict[str, Any]:
         """The settings that all trials share; variants and seeds may be added to a study."""
-        plain = without(self, "variants", "seeds", "concurrent", "out", "tracking")
+        plain = without(self, "variants", "seeds", "concurrent", "out", "dashboard", "tracking")
         if self.data is not None:
             plain["data"] = read_manifest(self.data)["hash"]
         return plain

@@ -36,7 +36,7 @@ from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.session import ray_session
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.labelled import require_labels
-from cpcdr.train.pretrain_task import task_of
+from cpcdr.train.pretrain_task import identity_of, task_of
 
 _PROBE_FRAMES = 48
 
@@ -56,12 +56,13 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     variants, source = variants_of(config.variants), scored_frames(config)
     _check_sources(config, variants, source)
     scored = frames_digest(source)
-    shared = config.shared() | ({"scored": scored} if scored else {})
+    shared = config.shared() | {"pretrain": identity_of(config.pretrain)}
+    shared |= {"scored": scored} if scored else {}
     digest = claim(config.out, "study.yaml", shared, "a study")
     key = config_hash([digest, str(config.out)])
     with (
         run_in_folder(config.tracking, "ablate", key, to_plain(config), config.out) as run,
-        ray_session(),
+        ray_session(config.dashboard),
     ):
         run.tags({"cpcdr.protocol": source.protocol})
         plan = _plan(config, variants, source, run)

@@ -70,7 +70,7 @@ def train_depth(config: TrainDepthConfig) -> dict[str, Any]:
     refuse_single_frames(source, config.depth.spacing)
     network = _start_digest(config.depth)
     settings = config.train
-    with ray_session() if config.engine.engine == "ray" else nullcontext():
+    with ray_session(config.engine.dashboard) if config.engine.engine == "ray" else nullcontext():
         task = _task(config, source)
         inputs = {"options": to_plain(config.options), "frames": frames_digest(source)}
         inputs |= {"start": network} if network else {}

@@ -52,7 +52,8 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
     task = StreetTask(config.street, config.seed)
     digest = config_hash({"task": task.config(), "train": to_plain(config.train)})
     key = config_hash([digest, str(config.out.absolute())])
-    session = ray_session() if config.engine.engine == "ray" else nullcontext()
+    ray = config.engine.engine == "ray"
+    session = ray_session(config.engine.dashboard) if ray else nullcontext()
     with (
         session,
         run_in_folder(config.tracking, "street", key, to_plain(config), config.out) as run,

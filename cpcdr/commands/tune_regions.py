@@ -86,7 +86,7 @@ def tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dic
     params = config.identity() | {"objective": metric}
     with (
         run_in_folder(config.tracking, kind, key, params, config.out) as run,
-        ray_session(dashboard=True),  # without it, trials stopped early keep their resources
+        ray_session(config.dashboard, head_server=True),  # for trials that are stopped early
     ):
         run.tags({"cpcdr.config_hash": key})
         if config.data is None:

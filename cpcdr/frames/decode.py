@@ -40,6 +40,11 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     return encoded.tobytes()
 
 
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of uint8 [H, W, 3] RGB."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def decode_image(encoded: bytes, name: str) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] RGB of an encoded image, upright: grey becomes RGB, alpha goes.
 
@@ -60,23 +65,30 @@ def decode_image(encoded: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def read_image(path: str) -> tuple[bytes, NDArray[np.uint8]]:
-    """An image file as (encoded bytes, uint8 [H, W, 3] RGB).
+    """An image file as (encoded bytes, uint8 [H, W, 3] RGB), as `plain_image`.
+
+    Raises:
+        FrameError: the file is missing, or as `plain_image`.
+    """
+    return plain_image(read_bytes(path), path)
+
+
+def plain_image(encoded: bytes, path: str) -> tuple[bytes, NDArray[np.uint8]]:
+    """The bytes of an image file as (encoded bytes, uint8 [H, W, 3] RGB).
 
     The bytes are the file's own where any decoder reads the same pixels from them. Files with 16
     bits, alpha, an EXIF rotation, or of a format other than JPEG and PNG are re-encoded as PNG.
 
     Raises:
-        FrameError: the file is missing, empty, not an image, truncated, damaged or too large.
+        FrameError: the file is empty, not an image, truncated, damaged or too large.
     """
-    encoded = read_bytes(path)
     if encoded.startswith(b"\xff\xd8"):
         damage = damage_of_jpeg(encoded)
         if damage:
             raise FrameError(f"{path} is a damaged JPEG ({damage}): copy it again from its origin.")
     image = decode_image(encoded, path)
     if not _is_plain(encoded):
-        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        encoded = png.tobytes()
+        encoded = encode_png(image)
     return encoded, image
 
 

@@ -47,6 +47,7 @@ class PrepareConfig:
         publish: where the finished dataset is copied, such as ``s3://bucket/dataset``; readers see
             it only when it is whole.
         allow_poor_depth: continue even if the check of depth or of regions on some frames fails.
+        dashboard: start Ray's dashboard, for this machine and its user only.
     """
 
     essential: ClassVar[str] = (
@@ -66,6 +67,7 @@ class PrepareConfig:
     regroup: Path | None = None
     publish: str = ""
     allow_poor_depth: bool = False
+    dashboard: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
     regions: RegionConfig = field(default_factory=RegionConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -20,7 +20,7 @@ def stream(
         stages: the first reads, the second estimates depth.
         parts: the folder of part files; None passes the rows on.
     """
-    with session_of(config.engine):
+    with session_of(config.engine, config.dashboard):
         room = room_for(config.engine, config.workers, config.gpus, config.gpus_per_actor)
         blocks = blocks_of(pending, config.frames_per_part, room.cores)
         pools = actor_pools(stages, parts, room, config.gpus_per_actor)

@@ -51,7 +51,7 @@ class RunStages:
 
     def __init__(self, stages: Sequence[Stage], parts: Path | None = None) -> None:
         self.stages, self.parts = stages, parts
-        _single_threaded()
+        single_threaded()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows: list[Row] = []
@@ -69,7 +69,7 @@ class RunStages:
         return drafts
 
 
-def _single_threaded() -> None:
+def single_threaded() -> None:
     """Actors run side by side, one a core: threads inside them only get in each other's way."""
     cv2.setNumThreads(1)
     if "torch" in sys.modules:  # most stages have no use for it, and its import takes seconds

@@ -59,9 +59,9 @@ class Pool:
 
 
 @contextmanager
-def session_of(engine: str) -> Iterator[None]:
+def session_of(engine: str, dashboard: bool = False) -> Iterator[None]:
     """Ray for the engine ``ray``; nothing for ``local``."""
-    with ray_session() if engine == "ray" else nullcontext():
+    with ray_session(dashboard) if engine == "ray" else nullcontext():
         yield
 
 

@@ -47,6 +47,8 @@ _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+_SHOWING_ENVIRONMENT = {"RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+"""What the dashboard's page of trainings needs."""
 _QUIET_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -72,27 +74,32 @@ def on_cluster() -> bool:
 
 
 @contextmanager
-def ray_session(dashboard: bool = False) -> Iterator[None]:
+def ray_session(dashboard: bool = False, head_server: bool = False) -> Iterator[None]:
     """Ray for the duration of a command; nested use shares the outer session.
 
     Joins the cluster of ``RAY_ADDRESS`` where that is set (``ray job submit`` sets it), else starts
     a local instance that listens on loopback only and is shut down at the end.
 
     Args:
-        dashboard: Tune with early stopping needs it (without, stopped trials leak resources).
+        dashboard: start Ray's dashboard, and tell where it is.
+        head_server: start its server only: Tune with early stopping needs it (without, stopped
+            trials leak resources).
 
     Raises:
         InputError: the address of ``RAY_ADDRESS`` does not answer, or this machine has not the
             memory that a local Ray needs.
     """
     address = os.environ.get("RAY_ADDRESS", "")
-    for key, value in (_QUIET_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
+    environment = _QUIET_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)
+    for key, value in (environment | (_SHOWING_ENVIRONMENT if dashboard else {})).items():
         os.environ.setdefault(key, value)
     with phase("starting Ray"):
         import ray
 
         if not (shared := ray.is_initialized()):
-            _start(address, dashboard)
+            url = _start(address, dashboard or head_server)
+    if dashboard and not shared:
+        print(_about_dashboard(url, address))
     try:
         yield
     finally:
@@ -101,24 +108,38 @@ def ray_session(dashboard: bool = False) -> Iterator[None]:
                 ray.shutdown()
 
 
-def _start(address: str, dashboard: bool) -> None:
+def _start(address: str, dashboard: bool) -> str:
     on_term = signal.getsignal(signal.SIGTERM)
     if address:
-        _join(address)
+        url = _join(address)
     else:
         refuse_too_little_memory(psutil.virtual_memory().available)
-        start_local_ray(num_cpus=logical_cpus(), include_dashboard=dashboard)
+        url = start_local_ray(num_cpus=logical_cpus(), include_dashboard=dashboard)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_term)  # Ray's own would abort with a stack dump
     _quiet_ray_data()
+    return url
 
 
-def _join(address: str) -> None:
+def _about_dashboard(url: str, address: str) -> str:
+    """Where the dashboard is, and what it asks for."""
+    if not url:
+        return "Ray has no dashboard here: its package ray[default] brings it."
+    if address:
+        return f"Ray's dashboard: http://{url} as the cluster sees it; ray dashboard cluster.yaml."
+    return (
+        f"Ray's dashboard: http://{url} on this machine; it asks once for the token in "
+        f"{_token_file()}."
+    )
+
+
+def _join(address: str) -> str:
+    """Join a cluster; where its dashboard is."""
     import ray
 
     try:
         with _stderr_to(Path(os.devnull)):
-            ray.init(address=address, **_SILENT)
+            return ray.init(address=address, **_SILENT).dashboard_url or ""
     except ConnectionError as error:
         raise InputError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there; start one with "
@@ -126,8 +147,11 @@ def _join(address: str) -> None:
         ) from error
 
 
-def start_local_ray(**options: Any) -> None:
+def start_local_ray(**options: Any) -> str:
     """Start a Ray of this process's own: on 127.0.0.1, behind a random token.
+
+    Returns:
+        where its dashboard is, ``HOST:PORT``; ``""`` without one.
 
     Raises:
         InputError: it does not start, also when given more time.
@@ -143,8 +167,10 @@ def start_local_ray(**options: Any) -> None:
         try:
             with _stderr_to(Path(os.devnull)):
                 # "local": never a stale address file's dead cluster.
-                ray.init(address="local", dashboard_host="127.0.0.1", **_SILENT, **options)
-            return
+                started = ray.init(
+                    address="local", dashboard_host="127.0.0.1", **_SILENT, **options
+                )
+            return started.dashboard_url or ""
         except Exception as error:  # Ray raises bare ones
             ray.shutdown()
             left = set(this.children(recursive=True)) - before  # by Ray

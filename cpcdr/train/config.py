@@ -99,6 +99,9 @@ class EngineConfig:
         cpus_per_worker: logical CPUs that a worker reserves.
         max_failures: failures that a run survives, not counting machines that were taken away with
             notice.
+        storage_path: where Ray Train keeps its record of the run, which ``ray.train.Result`` reads:
+            a folder or an address such as ``s3://bucket/ray``; empty: ``ray`` in ``out``.
+        dashboard: start Ray's dashboard, for this machine and its user only.
     """
 
     engine: Annotated[Engine, _FLAT] = "ray"
@@ -106,6 +109,8 @@ class EngineConfig:
     gpu: Annotated[Literal["auto", "yes", "no"], _FLAT] = "auto"
     cpus_per_worker: Annotated[float, _FLAT] = 1.0
     max_failures: Annotated[int, _FLAT] = 3
+    storage_path: Annotated[str, _FLAT] = ""
+    dashboard: Annotated[bool, _FLAT] = False
 
 
 @dataclass(frozen=True)

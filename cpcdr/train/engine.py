@@ -27,28 +27,11 @@ from cpcdr.runtime.session import on_cluster, ray_session, refuse_what_never_fit
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.history import HistoryTail
 from cpcdr.train.loop import LocalReporter, total_steps, train_loop
+from cpcdr.train.ray_record import RayReporter, record_of
 from cpcdr.train.task import Task
 
 Log = Callable[[dict[str, float], int], None]
 """Gets a line of metrics and its step."""
-
-
-class RayReporter:
-    """A worker of Ray Train."""
-
-    def __init__(self) -> None:
-        import ray.train
-        import ray.train.torch
-
-        context = ray.train.get_context()
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.device = ray.train.torch.get_device()
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Tell Ray that this worker is alive and how far it is."""
-        import ray.train
-
-        ray.train.report(metrics)
 
 
 def train(
@@ -119,7 +102,7 @@ def _refuse_a_full_disk(out: Path, task: Task, config: TrainConfig) -> None:
 def _train_on_ray(
     task: Task, config: TrainConfig, engine: EngineConfig, out: Path, log: Log
 ) -> dict[str, Any]:
-    with ray_session():
+    with ray_session(engine.dashboard):
         import ray
         import ray.train
         from ray.train.torch import TorchTrainer
@@ -133,6 +116,10 @@ def _train_on_ray(
         refuse_what_never_fits("workers", workers, needs, options)
         _warn_if_elastic(out, workers)
         total = total_steps(task, config, workers)  # refuses too little data before a worker does
+        record = record_of(out, engine.storage_path)
+        record.begin()
+        if engine.storage_path:
+            print(f"Ray Train's record: {record.root}")
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
         trainer = TorchTrainer(
@@ -141,6 +128,7 @@ def _train_on_ray(
                 "task": task,
                 "config": config,
                 "out": out,
+                "record": record,
                 "threads": threads,
                 "cluster": on_cluster(),
             },
@@ -148,8 +136,9 @@ def _train_on_ray(
                 num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
             ),
             run_config=ray.train.RunConfig(
-                name=out.name,
-                storage_path=str(out / "ray"),
+                name=record.name,
+                storage_path=record.storage,
+                storage_filesystem=record.system,
                 failure_config=ray.train.FailureConfig(max_failures=engine.max_failures),
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
@@ -165,7 +154,7 @@ def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     # On one's own machine nothing is taken away, and asking is a round trip of all workers.
     leaving = _leaving if arguments["cluster"] else lambda: False
     try:
-        return train_loop(task, config, out, RayReporter(), leaving)
+        return train_loop(task, config, out, RayReporter(arguments["record"]), leaving)
     except InputError as error:  # retrying would not help: the driver reports the error
         return {"step": 0, "alarm": str(error)}
 

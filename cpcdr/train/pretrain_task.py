@@ -23,7 +23,7 @@ from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location
-from cpcdr.train.config import PretrainConfig
+from cpcdr.train.config import PretrainConfig, PretrainSettings
 from cpcdr.train.prefetch import prefetch
 
 _GPU_READERS = 8
@@ -218,6 +218,17 @@ def stack_frames(samples: list[Sample], items: int, pin: bool) -> Frames:
         disparity=stack([s.disparity for s in samples]),
         regions=stack([s.regions.astype(np.int32) for s in samples]),
     )
+
+
+def identity_of(settings: PretrainSettings) -> dict[str, Any]:
+    """The settings by what they lead to: a digest of the weights to start from, not their place.
+
+    Raises:
+        InputError: there are no such weights.
+    """
+    plain = to_plain(settings)
+    start = find_start(settings.model.init, settings.model.backbone)
+    return plain | {"model": plain["model"] | {"init": start_digest(start) if start else ""}}
 
 
 def task_of(config: PretrainConfig) -> PretrainTask:

@@ -1,11 +1,11 @@
 """Running trials through Ray Tune, which spreads them over the machines and may stop them early.
 
 Trials keep their state in files of their own and the driver records every report, so Tune's state
-is not needed: each start is a new Tune experiment over the trials that are left.
+is not needed: each start is a new Tune experiment over the trials that are left. It stays for those
+who read it with Ray's own tools.
 """
 
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -76,8 +76,7 @@ def run_trials(
         trial: called in a process of Tune for each trial.
         shared: second argument of ``trial``; sent once for all trials.
         name: of the trial with these parameters, for Tune's logs.
-        folder: for Tune's logs; removed before, and afterwards unless it holds the traceback of a
-            trial that failed.
+        folder: of Tune's experiments; this one gets the next number in it.
         callback: receives every report and end, such as `cpcdr.trials.record.RecordTrials`.
         tuning: more arguments of ``ray.tune.TuneConfig``: scheduler, search algorithm ...
 
@@ -88,7 +87,6 @@ def run_trials(
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C must close the runs
     from ray import tune
 
-    shutil.rmtree(folder, ignore_errors=True)
     trainable = tune.with_parameters(
         _run_in_slot, trial=trial, shared=shared, threads=slots.threads, split=slots.per_machine
     )
@@ -103,17 +101,23 @@ def run_trials(
             **tuning,
         ),
         run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=_next_number(folder),
+            storage_path=str(folder),
             verbose=0,
             callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=1),
+            # Of those that trials hand over to each other; the one before may still be read.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
         ),
     )
     with redirect_stdout(StringIO()):  # Tune prints its settings even with verbose=0
-        results = tuner.fit()
-    if not results.num_errors:
-        shutil.rmtree(folder, ignore_errors=True)
+        tuner.fit()
+
+
+def _next_number(folder: Path) -> str:
+    """The name of the next experiment: ``000``, ``001`` ..."""
+    numbers = [int(path.name) for path in folder.glob("[0-9][0-9][0-9]")]
+    return f"{max(numbers, default=-1) + 1:03d}"
 
 
 def _run_in_slot(parameters: Config, trial: Trial, shared: Any, threads: int, split: int) -> None:

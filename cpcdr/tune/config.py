@@ -39,6 +39,7 @@ class SearchConfig:
         gpus_per_trial: GPUs of a trial, also a part of one; -1 divides the available GPUs.
         frames: most frames of ``evaluate`` (and of ``test``) that are scored.
         clusters: clusters of prototypes for the scores that need no labels.
+        dashboard: start Ray's dashboard, for this machine and its user only.
         options: how frames of ``evaluate`` and ``test`` are read.
         pretrain: the training that parameters change.
     """
@@ -56,6 +57,7 @@ class SearchConfig:
     gpus_per_trial: float = -1.0
     frames: int = 64
     clusters: int = CLUSTERS_WITHOUT_LABELS
+    dashboard: bool = False
     options: FrameOptions = field(default_factory=FrameOptions)
     pretrain: PretrainSettings = field(default_factory=lambda: PretrainConfig().settings())
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -74,7 +76,8 @@ class SearchConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that must not change when a search resumes."""
-        return without(self, "trials", "concurrent", "gpus_per_trial", "tracking", "test")
+        free = ("trials", "concurrent", "gpus_per_trial", "dashboard", "tracking", "test")
+        return without(self, *free)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.run_folder import claim
 from cpcdr.runtime.tracking.run import Run
+from cpcdr.train.pretrain_task import identity_of
 from cpcdr.trials.runner import TrialSlots, run_trials
 from cpcdr.tune.config import SearchConfig
 from cpcdr.tune.ledger import FAILED, OPEN, Ledger, Trial
@@ -58,6 +59,7 @@ def claim_search(config: SearchConfig, space: Space, dataset_hash: str) -> str:
         InputError: the folder holds another search.
     """
     identity = {**config.identity(), "space": to_plain(space), "dataset": dataset_hash}
+    identity |= {"pretrain": identity_of(config.pretrain)}
     if config.evaluate:
         scored = frames_digest(open_frames(config.evaluate, config.options))
         identity |= {"scored": scored} if scored else {}

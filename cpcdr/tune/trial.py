@@ -122,9 +122,9 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     out = setup.folder(config["number"])
 
     def send(row: Row) -> None:
-        checkpoint = newest_checkpoint(out / "checkpoints") if setup.hand_over else None
-        handed = tune.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-        tune.report({**row, "row": row}, checkpoint=handed)
+        path = str(newest_checkpoint(out / "checkpoints"))  # the loop has just written it
+        handed = tune.Checkpoint.from_directory(path) if setup.hand_over else None
+        tune.report({**row, "row": row, "checkpoint_path": path}, checkpoint=handed)
 
     reported = config["reported"]
     given = tune.get_checkpoint()

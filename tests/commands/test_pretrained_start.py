@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,17 @@ from safetensors.torch import load_file, save_file
 
 import cpcdr
 from cpcdr.commands import config_of, function_of
+from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import load_network
 from cpcdr.model.weights import library_state
 from cpcdr.runtime.cli import parse
+from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
+from cpcdr.train.config import SMALL
+from cpcdr.train.pretrain_task import identity_of
+from cpcdr.tune.config import TunePretrainConfig
+from cpcdr.tune.search import claim_search
+from cpcdr.tune.space import TRAINING_SPACE
 
 pytestmark = pytest.mark.slow
 
@@ -93,3 +102,41 @@ def test_a_pretrained_start_through_every_command(
     call("pretrain", f"{again} --engine local --tracking none")
     with pytest.raises(InputError, match=r"with other settings: task\.start"):
         call("pretrain", f"{again.replace(trained['run_id'], tuned['run_id'])} --engine local")
+
+
+def test_workers_of_ray_start_from_the_same_weights(
+    tmp_path: Path, data: Path, weights: Path, ray_local: Any
+) -> None:
+    options = f"--data {data} {SIZES} --model.init {weights} --train.steps 2 --tracking none"
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)  # as one worker has: sums depend on it
+    alone = call("pretrain", f"{options} --engine local --out {tmp_path / 'a'}")
+    torch.set_num_threads(before)
+    on_ray = call("pretrain", f"{options} --workers 1 --out {tmp_path / 'b'}")
+    ours, theirs = (load_network(Path(r["checkpoint"]))[0].state_dict() for r in (alone, on_ray))
+    assert [k for k, v in ours.items() if not torch.equal(v, theirs[k])] == []
+
+
+def test_searches_and_studies_know_their_start_by_its_content(
+    tmp_path: Path, weights: Path
+) -> None:
+    backbone = "timm:test_efficientnet"
+    first, moved = tmp_path / "first.safetensors", tmp_path / "moved.safetensors"
+    first.write_bytes(weights.read_bytes())
+
+    def key(start: Path, out: str) -> str:
+        model = ModelConfig(backbone, init=str(start))
+        pretrain = replace(SMALL.settings(), model=model)
+        config = TunePretrainConfig(out=tmp_path / out, evaluate=STREET, pretrain=pretrain)
+        return claim_search(config, TRAINING_SPACE, "data")
+
+    search = key(first, "search")
+    first.rename(moved)
+    assert key(moved, "search") == search, "the same weights elsewhere"
+    other = {name: value + 1 for name, value in load_file(moved).items()}
+    save_file(other, moved)
+    with pytest.raises(InputError, match=r"a search with other settings: pretrain\.model\.init"):
+        key(moved, "search")
+    plain = replace(SMALL.settings(), model=ModelConfig(backbone, init=str(moved)))
+    assert identity_of(plain)["model"]["init"] != identity_of(SMALL.settings())["model"]["init"]
+    assert identity_of(SMALL.settings()) == to_plain(SMALL.settings())

@@ -54,3 +54,45 @@ def test_a_ray_that_never_comes_is_one_sentence(tmp_path: Path) -> None:
     said = start((-1, -1), tmp_path)
     assert said.startswith("Ray does not start on this machine (")
     assert said.endswith("or run without Ray: --engine local.") and "\n" not in said
+
+
+DASHBOARD = r"""
+import re, urllib.error, urllib.request
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from cpcdr.runtime.session import ray_session
+
+def status(url, **headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+
+told = StringIO()
+with redirect_stdout(told), ray_session(dashboard=True):
+    said = re.search(r"(http://127.0.0.1:[0-9]+) .* token in (\S+)\.$", told.getvalue())
+    url, file = said.groups()
+    page = status(url)
+    assert page[0] == 200 and "<title>Ray Dashboard</title>" in page[1], page
+    nodes = url + "/nodes?view=summary"
+    assert status(nodes)[0] == 401
+    assert status(nodes, Authorization=f"Bearer {Path(file).read_text()}")[0] == 200
+print("seen", told.getvalue().count("dashboard"))
+"""
+
+
+@pytest.mark.slow
+def test_the_dashboard_is_where_it_is_said_and_asks_for_the_token(tmp_path: Path) -> None:
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", DASHBOARD],
+        cwd=tmp_path,
+        env={**keep, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "seen 1\n"

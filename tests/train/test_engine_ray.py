@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import read_history
 from cpcdr.train.loop import hash_seed
+from cpcdr.train.ray_record import record_of
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +124,62 @@ def test_two_workers_finish_with_a_whole_history(whole: Path) -> None:
     lines = losses(whole)
     assert [step for step, _ in lines] == expected
     assert lines[-1][1] < lines[0][1] / 2
+
+
+def steps_of(result: Any) -> list[int]:
+    return [int(step) for step in result.metrics_dataframe["step"]]
+
+
+def test_ray_has_a_record_of_all_checkpoints(whole: Path) -> None:
+    from ray.train import Result
+
+    result = Result.from_path(str(whole / "ray" / whole.name))
+    checkpoints = [*range(5, TOTAL, 5), TOTAL]
+    assert steps_of(result) == checkpoints and result.metrics["step"] == TOTAL
+    losses_there = dict(losses(whole))
+    assert [losses_there[s] for s in checkpoints] == list(result.metrics_dataframe["loss"])
+    with result.checkpoint.as_directory() as folder:
+        weights = read_checkpoint(Path(folder), "linear")[1]
+    expected = read_checkpoint(whole / "checkpoint", "linear")[1]
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+    newest = whole / "checkpoints" / f"step-{TOTAL:08d}" / "model.safetensors"
+    assert newest.samefile(Path(result.checkpoint.path) / "model.safetensors"), "no second copy"
+    kept = [sorted(p.name for p in Path(c.path).iterdir()) for c, _ in result.best_checkpoints]
+    whole_ones = [["config.yaml", "model.safetensors", "state.pt"]] * 2
+    assert kept == [["config.yaml"]] * (len(checkpoints) - 2) + whole_ones
+
+
+def test_a_storage_holds_several_trainings_and_a_torn_record_is_begun_anew(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray.train import Result
+
+    engine = dataclasses.replace(RAY, workers=1, storage_path=f"file://{tmp_path}/storage")
+    short = dataclasses.replace(CONFIG, steps=6, checkpoint_every=2)
+    for folder in ("a", "b"):
+        train(LinearTask(), short, engine, tmp_path / folder / "run")
+    first, second = sorted((tmp_path / "storage").glob("run-*"))
+    told = [line for line in capsys.readouterr().out.splitlines() if "record" in line]
+    assert told == [f"Ray Train's record: {p}" for p in told_order(tmp_path, first, second)]
+    assert steps_of(Result.from_path(str(first))) == [2, 4, 6]
+    assert steps_of(Result.from_path(str(second))) == [2, 4, 6]
+
+    for record in (first, second):
+        next(record.glob("*.json")).write_text("{")  # as a kill in the middle leaves it
+    out = tmp_path / "a" / "run"
+    shutil.rmtree(out / "checkpoint")
+    shutil.rmtree(out / "checkpoints" / "step-00000006")
+    train(LinearTask(), short, engine, out)
+    assert "Ray's record cannot be read" in capsys.readouterr().out
+    record = Path(told_order(tmp_path, first, second)[0])
+    assert steps_of(Result.from_path(str(record))) == [6]
+
+
+def told_order(tmp_path: Path, first: Path, second: Path) -> list[str]:
+    """The records of the trainings in ``a`` and ``b``."""
+    names = [record_of(tmp_path / f / "run", str(tmp_path / "storage")).name for f in "ab"]
+    assert {first.name, second.name} == set(names)
+    return [str(tmp_path / "storage" / name) for name in names]
 
 
 def test_a_killed_worker_costs_no_more_than_time(tmp_path: Path, whole: Path) -> None:

@@ -65,6 +65,13 @@ def run(folder: Path, letters: list[str], slots: TrialSlots) -> Notebook:
     return notebook
 
 
+def results(folder: Path) -> Any:
+    """What Ray's own reader makes of an experiment."""
+    from ray.tune import ExperimentAnalysis, ResultGrid
+
+    return ResultGrid(ExperimentAnalysis(str(folder)))
+
+
 def statuses() -> dict[str, str]:
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("cpcdr")
@@ -83,11 +90,17 @@ def test_trials_run_in_their_slots_and_one_fails(
     assert [line["step"] for line in notebook.lines("a") if "step" in line] == [1, 2]
     assert statuses() == {"letter a": "FINISHED", "letter b": "FAILED"}
     assert "trial b failed: RuntimeError: b is bad" in capsys.readouterr().err
-    assert "b is bad" in next((tmp_path / "tune" / "letter-b").glob("error.txt")).read_text()
+    assert (
+        "b is bad" in next((tmp_path / "tune" / "000" / "letter-b").glob("error.txt")).read_text()
+    )
 
     # The next start has nothing of the first one but what was recorded.
     run(tmp_path, ["c"], TrialSlots(concurrent=1, threads=1))
-    assert not (tmp_path / "tune").exists(), "no trial failed: Tune's folder goes"
+    first, second = (results(tmp_path / "tune" / number) for number in ("000", "001"))
+    assert first.num_errors == 1 and first.num_terminated == 1 and second.num_errors == 0
+    assert first.get_best_result("score", "max").config == {"letter": "a"}
+    assert list(second.get_dataframe()["score"]) == [0.2]
+    assert list(second[0].metrics_dataframe["score"]) == [0.1, 0.2]
     assert statuses()["letter c"] == "FINISHED" and len(statuses()) == 3
 
 

@@ -110,9 +110,25 @@ def test_a_killed_search_goes_on_and_nothing_is_lost_or_doubled(
     check_recorded(found, ledger)
     check_ends(found, tmp_path / "search", data)
 
+    check_read_by_ray(tmp_path / "search" / "tune", ledger)
+
     again = tune_regions(parse(TuneConfig, "", arguments))
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
     assert len(Ledger(path).trials) == 3 and len(children(found)) == 3
+
+
+def check_read_by_ray(experiments: Path, ledger: Ledger) -> None:
+    """The trials that the second start ran, by Tune's own reader."""
+    from ray.tune import ExperimentAnalysis, ResultGrid
+
+    assert [path.name for path in sorted(experiments.iterdir())] == ["000", "001"]
+    grid = ResultGrid(ExperimentAnalysis(str(experiments / "001")))
+    assert len(grid) and not grid.num_errors
+    for result in grid:
+        trial = ledger.trials[result.config["number"]]
+        assert result.metrics["miou"] == trial.reports[-1]["miou"]
+        checkpoint = Path(result.metrics["checkpoint_path"])
+        assert read_checkpoint(checkpoint, "pretrain")[0]["step"] == trial.step
 
 
 def folder(ledger: Path, number: int) -> Path:

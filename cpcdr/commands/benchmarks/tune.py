@@ -31,7 +31,7 @@ def time_tune(config: BenchmarkConfig) -> dict[str, Any]:
     Both train, score and write the same; threads are equal. Beside it: threshold sets a minute in
     tasks of Ray, and in a plain loop on one core.
     """
-    with TemporaryDirectory() as folder, ray_session(dashboard=True):
+    with TemporaryDirectory() as folder, ray_session(head_server=True):
         data = street_dataset(Path(folder), STREET)
         return _sweep(config, Path(folder), data) | _sets(data)
 
