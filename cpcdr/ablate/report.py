@@ -29,6 +29,8 @@ METRICS = (
     Metric("class_information", "what prototypes tell about classes, in %", 100),
     Metric("few_labels_5", "mIoU in %, prototypes named by 5 labelled frames", 100),
     Metric("linear_ridge", "mIoU in %, linear probe of frozen features", 100),
+    Metric("backbone_kmeans", "mIoU in %, spherical k-means on the backbone's features", 100),
+    Metric("backbone_ridge", "mIoU in %, linear probe of the backbone's features", 100),
     Metric("context", "context test, lower is better", 1),
 )
 """The first is the primary metric; the others are further views of the same networks."""

@@ -38,7 +38,7 @@ from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.labelled import require_labels
 from cpcdr.train.pretrain_task import identity_of, task_of
 
-_PROBE_FRAMES = 48
+_PROBE_FRAMES = 200
 
 
 def ablate(config: AblateConfig) -> dict[str, Any]:
