@@ -31,7 +31,7 @@ from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.device import to_unit_float
 
 KMEANS_SEEDS = 10
-_KMEANS_PIXELS = 20_000  # of all frames together; more hardly move the centres
+_KMEANS_PIXELS = 10_000  # of all frames together; more hardly move the centres
 _MOST_LABELLED = 400  # frames whose counts are kept for few labels: bounds the memory
 
 
@@ -81,8 +81,9 @@ class PixelKMeans:
         """Find the centres, once for each seed."""
         pixels = np.concatenate(self.samples)
         unit = pixels / np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-12)
+        still = len(unit) // 1000
         randoms = map(np.random.RandomState, range(KMEANS_SEEDS))
-        self.centres = [spherical_kmeans(unit, self.classes, random)[2] for random in randoms]
+        self.centres = [spherical_kmeans(unit, self.classes, r, still)[2] for r in randoms]
         self.counts = np.zeros((KMEANS_SEEDS, self.classes, self.classes), np.int64)
         self.samples = []
 
