@@ -29,6 +29,7 @@ COMMANDS = {
     "pretrain": "train.config.PretrainConfig",
     "evaluate": "evaluate.config.EvaluateConfig",
     "probe": "evaluate.config.ProbeConfig",
+    "name": "segment.config.NameConfig",
     "finetune": "train.config.FinetuneConfig",
     "segment": "segment.config.SegmentConfig",
     "export": "segment.config.ExportConfig",

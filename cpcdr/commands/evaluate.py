@@ -180,7 +180,7 @@ def _segmenters(
     prototypes: int,
 ) -> dict[str, Segmenter]:
     """The network, whose ids are nearest prototypes, and the baselines."""
-    network = PrototypeSegmenter(config.network, np.arange(prototypes))
+    network = PrototypeSegmenter(config.network, np.arange(prototypes), prototypes)
     if not config.baselines:
         return {NETWORK: network}
     images = [frame.image for frame in spread_frames(source, size, 40)]

@@ -1,4 +1,4 @@
-"""Probe frozen features: linear classifiers, nearest neighbours, k-means, a few labelled frames.
+"""Probe frozen features: linear classifiers, neighbours, k-means, few labels.
 
 Example:
   cpcdr probe --network runs/pretrain/checkpoint \\

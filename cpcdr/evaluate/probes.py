@@ -6,6 +6,7 @@ channels, K classes.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from cpcdr.frames.frame import IGNORE
 
 _SGD_EPOCHS, _SGD_RATE = 10, 0.1
 
+T = TypeVar("T", bound=np.generic)
 
-def grid_labels(labels: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Labels [H, W] at the centres of a coarser grid [h, w].
+
+def grid_labels(labels: NDArray[T], size: tuple[int, ...]) -> NDArray[T]:
+    """Labels, or any map [H, W], at the centres of a coarser grid [h, w].
 
     >>> grid_labels(np.arange(16, dtype=np.uint8).reshape(4, 4), (2, 2)).tolist()
     [[5, 7], [13, 15]]

@@ -33,11 +33,13 @@ class PrototypeSegmenter:
 
     Attributes:
         clusters: int64 [K] cluster of each prototype.
+        number: of clusters, or classes, some of which may have no prototype.
         trained: False takes the network before its first training step.
     """
 
     checkpoint: Path
     clusters: NDArray[np.int64]
+    number: int
     trained: bool = True
 
     def load(self) -> None:
@@ -55,7 +57,8 @@ class PrototypeSegmenter:
     def scores(self, image: NDArray[np.uint8]) -> Tensor:
         """float32 [G, H, W]: `segment` takes the cluster whose score is highest."""
         clusters = torch.from_numpy(self.clusters).to(self.device)
-        return self.network.cluster_scores(self._pixels(image), image.shape[:2], clusters)[0]
+        pixels, size = self._pixels(image), image.shape[:2]
+        return self.network.cluster_scores(pixels, size, clusters, self.number)[0]
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
         return to_unit_float(torch.from_numpy(image).to(self.device))[None]
@@ -101,4 +104,4 @@ def prototype_segmenter(
     """A segmenter by the clustered prototypes of a network."""
     prototypes = open_network(checkpoint, trained).prototypes.detach().numpy()
     assigned = cluster_prototypes(prototypes, clusters, method=method, seed=seed)
-    return PrototypeSegmenter(checkpoint, assigned, trained)
+    return PrototypeSegmenter(checkpoint, assigned, clusters, trained)

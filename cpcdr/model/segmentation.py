@@ -169,18 +169,21 @@ class SegmentationNetwork(nn.Module):
         ]
         return torch.stack(nearest)
 
-    def cluster_scores(self, images: Tensor, size: tuple[int, int], clusters: Tensor) -> Tensor:
+    def cluster_scores(
+        self, images: Tensor, size: tuple[int, int], clusters: Tensor, number: int
+    ) -> Tensor:
         """Scores [N, G, *size] of clusters at every pixel: each that of its nearest prototype.
 
         Args:
-            clusters: int64 [K] cluster of each prototype; each of 0..G-1 has one.
+            clusters: int64 [K] cluster of each prototype, 0..G-1.
+            number: G; a cluster without prototypes has the score of the farthest one.
         """
         prototypes = self.prototypes[clusters.argsort()]  # a cluster's are beside each other
-        counts = clusters.bincount().tolist()
+        counts = clusters.bincount(minlength=number).tolist()
         scores = [
             torch.cat(
                 [
-                    torch.stack([group.amax(dim=0) for group in strip.split(counts)])
+                    torch.stack([_highest(group, strip) for group in strip.split(counts)])
                     for strip in _strips(feature, size, prototypes)
                 ],
                 dim=1,
@@ -188,6 +191,10 @@ class SegmentationNetwork(nn.Module):
             for feature in self(images)
         ]
         return torch.stack(scores)
+
+
+def _highest(group: Tensor, everyone: Tensor) -> Tensor:
+    return group.amax(dim=0) if len(group) else everyone.amin(dim=0)
 
 
 def _strips(feature: Tensor, size: tuple[int, int], prototypes: Tensor) -> Iterator[Tensor]:
@@ -202,12 +209,12 @@ def _strips(feature: Tensor, size: tuple[int, int], prototypes: Tensor) -> Itera
 
 
 def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
-    """The network of a pre-training checkpoint, in evaluation mode, and the checkpoint's config.
+    """The network of a pre-trained or named checkpoint, in evaluation mode, and its config.
 
     Raises:
         InputError: files are missing or damaged, or the checkpoint is of another network.
     """
-    values, weights = read_checkpoint(folder, "pretrain")
+    values, weights = read_checkpoint(folder, "pretrain", "named")
     section = values["config"].get("model")
     if not isinstance(section, dict):
         raise InputError(

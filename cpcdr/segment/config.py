@@ -113,3 +113,31 @@ class ExportConfig:
                 f"--alias '{self.alias}' cannot be an alias: take letters, digits, '_' and '-', "
                 "and neither 'latest' nor a version such as v1."
             )
+
+
+@dataclass(frozen=True)
+class NameConfig:
+    """Class names for a pre-trained network's prototypes, from a handful of labelled frames.
+
+    Attributes:
+        network: checkpoint folder written by cpcdr pretrain.
+        frames: ``KIND:PATH`` of labelled frames; five are a start, fifty hardly better.
+        data: a prepared dataset instead: choose the frames to label.
+        out: the named checkpoint, or with ``data`` the folder of frames to label.
+        protocol: of the labels; empty: the source's.
+        suggest: frames to choose from ``data``.
+        clusters: that are described and drawn with ``data``.
+    """
+
+    network: Path = Path("runs/pretrain/checkpoint")
+    frames: str = "synthetic:seed=1000,streets=5,frames=1,height=96,width=192"
+    data: Path | None = None
+    out: Path = Path("runs/named")
+    protocol: str = ""
+    suggest: int = 20
+    clusters: int = CLUSTERS_WITHOUT_LABELS
+    options: FrameOptions = field(default_factory=FrameOptions)
+
+    def __post_init__(self) -> None:
+        if min(self.suggest, self.clusters) < 1:
+            raise InputError("--suggest and --clusters must be at least 1.")

@@ -15,7 +15,7 @@ from torch.nn import functional
 from cpcdr.evaluate.clusters import CLUSTERS_WITHOUT_LABELS, cluster_prototypes
 from cpcdr.evaluate.segmenters import PrototypeSegmenter
 from cpcdr.evaluate.supervised import ClassSegmenter
-from cpcdr.frames import IGNORE, PROTOCOLS
+from cpcdr.frames import IGNORE, PROTOCOLS, Protocol
 from cpcdr.frames.resize import covering_size
 from cpcdr.model.backbone import Backbone
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
@@ -24,6 +24,7 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.segment.image import ImageLike, pixels_of
+from cpcdr.segment.naming import NAMED, classes_of
 from cpcdr.visualize.pictures import region_colours
 
 _HELD = 2**25
@@ -49,7 +50,7 @@ class LoadedNetwork:
 
     def __repr__(self) -> str:
         height, width = self.size
-        kind = "classes" if isinstance(self.segmenter, ClassSegmenter) else "clusters"
+        kind = "clusters" if self.names[0] == "cluster 0" else "classes"
         return (
             f"LoadedNetwork({self.network.config.backbone}, {len(self.names)} {kind}, "
             f"trained at {width}x{height}, {self.segmenter.device})"
@@ -132,13 +133,15 @@ def load_network_for_use(
         clusters: number of clusters of a pre-trained network's prototypes.
 
     Raises:
-        InputError: the model does not exist, is not a pre-trained network, fine-tuned network or
-            probe, or has too few prototypes.
+        InputError: the model does not exist, is not a pre-trained, named or fine-tuned network
+            or probe, or has too few prototypes.
     """
     folder = find_checkpoint(str(model))
-    values = read_config(folder, "pretrain", "finetune", "probe")
+    values = read_config(folder, "pretrain", "named", "finetune", "probe")
     if values["kind"] == "pretrain":
         network = _clustering_network(folder, values["config"], clusters)
+    elif values["kind"] == NAMED:
+        network = _named_network(folder, values["config"])
     else:
         network = _class_network(folder, values["config"])
     network.segmenter.load()
@@ -155,18 +158,29 @@ def _clustering_network(folder: Path, config: dict[str, Any], clusters: int) -> 
             f"bits; take 1 to {limit}."
         )
     names = tuple(f"cluster {i}" for i in range(clusters))
-    segmenter = PrototypeSegmenter(folder, cluster_prototypes(prototypes, clusters))
+    segmenter = PrototypeSegmenter(folder, cluster_prototypes(prototypes, clusters), clusters)
     return LoadedNetwork(segmenter, names, region_colours(clusters), size)
 
 
-def _class_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
-    name, size = str(config.get("protocol")), _size(config, folder)
+def _named_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
+    protocol, size = _protocol(folder, config), _size(config, folder)
+    classes = classes_of(folder, config, len(load_network(folder)[0].prototypes))
+    segmenter = PrototypeSegmenter(folder, classes, len(protocol.classes))
+    return LoadedNetwork(segmenter, protocol.classes, protocol.colours, size)
+
+
+def _protocol(folder: Path, config: dict[str, Any]) -> Protocol:
+    name = str(config.get("protocol"))
     if name not in PROTOCOLS:
         raise InputError(
             f"{folder / CONFIG}: its protocol '{name}' is none of {', '.join(PROTOCOLS)}; give a "
             "checkpoint of this version of cpcdr."
         )
-    protocol = PROTOCOLS[name]
+    return PROTOCOLS[name]
+
+
+def _class_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
+    protocol, size = _protocol(folder, config), _size(config, folder)
     return LoadedNetwork(ClassSegmenter(folder), protocol.classes, protocol.colours, size)
 
 

@@ -46,7 +46,10 @@ class ScoringNetwork(nn.Module):
             return functional.interpolate(scores, size, mode="bilinear")
         features = functional.interpolate(self.module(images), size, mode="bilinear")
         near = torch.einsum("nchw,kc->nkhw", features, self.module.prototypes)
-        return torch.stack([near[:, members].amax(1) for members in self.cluster_of], dim=1)
+        scores = [
+            near[:, members].amax(1) if members else near.amin(1) for members in self.cluster_of
+        ]
+        return torch.stack(scores, dim=1)
 
 
 class _Half(nn.Module):

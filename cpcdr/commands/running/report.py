@@ -138,6 +138,7 @@ def next_commands(stages: Stages) -> list[list[str]]:
     network, out = ["--network", stages.segment.network], f"{stages.prepare.out.parent}-8h"
     return [
         ["run", stages.prepare.frames, "--hours", "8", "--out", out],
+        ["name", *network, "--data", str(stages.prepare.out), "--out", "runs/to-label"],
         ["finetune", *network, "--frames", "camvid:LABELLED", "--evaluate", "camvid:OTHERS"],
         ["export", *network, "--out", "model.onnx"],
     ]

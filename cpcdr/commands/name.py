@@ -1,0 +1,161 @@
+"""Names for the clusters of a pre-trained network from a few labelled frames.
+
+Nothing is trained: every prototype takes the class that most of its pixels have. Without labels
+(--data), it picks the frames that are worth labelling, and says what the clusters are like.
+
+Examples:
+  cpcdr name --network runs/pretrain/checkpoint --data runs/data --out runs/to-label
+  cpcdr name --network runs/pretrain/checkpoint --frames camvid:LABELLED --out runs/named
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cpcdr.ablate.datasets import source_of
+from cpcdr.dataset import PreparedDataset
+from cpcdr.evaluate.clusters import cluster_prototypes
+from cpcdr.evaluate.confusion import confusion
+from cpcdr.evaluate.few_labels import name_prototypes
+from cpcdr.evaluate.figures import prediction_sheet
+from cpcdr.evaluate.matching import Match
+from cpcdr.evaluate.network_scores import frame_features
+from cpcdr.evaluate.probes import grid_labels
+from cpcdr.evaluate.score_networks import labelled_frames
+from cpcdr.evaluate.segmenters import open_network, trained_with
+from cpcdr.frames import get_protocol, open_frames
+from cpcdr.frames.decode import encode_jpeg
+from cpcdr.frames.pick import spread, spread_frames, whole_size
+from cpcdr.frames.protocols import evaluation_size
+from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
+from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.device import default_device
+from cpcdr.runtime.ending import end_with
+from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.hold import hold
+from cpcdr.runtime.progress import Progress, phase
+from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.training_folder import usable_checkpoint
+from cpcdr.segment.config import NameConfig
+from cpcdr.segment.naming import save_named
+from cpcdr.segment.suggest import describe, look_at, telling_frames, usage_of
+from cpcdr.segment.writers import above
+from cpcdr.visualize.pictures import contact_sheet, legend, region_colours, save_png
+
+_LOOKED_AT = 500
+"""Frames among which those to label are chosen."""
+
+
+def name(config: NameConfig) -> dict[str, Any]:
+    """Name the prototypes, or suggest what to label.
+
+    Returns:
+        with labels: ``checkpoint``, ``protocol``, ``frames`` and ``prototypes`` of each class;
+        without: ``frames`` to label, and ``clusters``, what each is like.
+
+    Raises:
+        InputError: checkpoint, frames, labels or dataset cannot be used.
+    """
+    start = time.perf_counter()
+    config = replace(config, network=usable_checkpoint(config.network))
+    values, _ = read_checkpoint(config.network, "pretrain")
+    network = open_network(config.network, True).to(default_device())
+    with hold(config.out):
+        if config.data is None:
+            result = _named(config, network, values)
+        else:
+            result = _suggested(config, network, config.data)
+    return {**result, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def _named(
+    config: NameConfig, network: SegmentationNetwork, values: dict[str, Any]
+) -> dict[str, Any]:
+    source = open_frames(config.frames, config.options, config.protocol)
+    if not source.protocol:
+        raise InputError(f"{config.frames}: has no labels; give labelled frames, or --data.")
+    protocol = get_protocol(source.protocol)
+    trained_size, seed = trained_with(config.network, values)
+    size = evaluation_size(protocol, (0, 0), whole_size(source, trained_size))
+    prototypes = network.prototypes.detach()
+    counts, frames = np.zeros((len(prototypes), len(protocol.classes)), np.int64), 0
+    for image, labels in labelled_frames(source, size):
+        codes = frame_features(network, image).codes
+        nearest = (codes.flatten(1).T @ prototypes.T).argmax(1).cpu().numpy()
+        grid = grid_labels(labels, tuple(codes.shape[-2:])).ravel()
+        counts += confusion(nearest, grid, *counts.shape)
+        frames += 1
+    classes = name_prototypes(counts, prototypes.cpu().numpy())
+    about = {
+        "protocol": protocol.name,
+        "size": list(size),
+        "seed": seed,
+        "dataset": values["config"]["dataset"],
+        "named": {"frames": config.frames, "pretrained": weights_digest(config.network)},
+    }
+    save_named(config.out, network, classes, about, values["step"])
+    shown = spread_frames(source, size, 4)
+    match = Match(classes, len(protocol.classes), "few-labels")
+    network.cpu()
+    maps = [_nearest(network, frame.image) for frame in shown]
+    pictures = config.out.with_name(f"{config.out.name}.png")
+    save_png(pictures, prediction_sheet(shown, maps, protocol, match))
+    held = {c: int((classes == k).sum()) for k, c in enumerate(protocol.classes)}
+    for each, count in held.items():
+        print(f"  {each:20s} {count} prototypes" + ("" if count else ": not in these labels"))
+    end_with(
+        {"network": config.out, "pictures": pictures},
+        ["segment", "--network", config.out, "--frames", "video:drive.mp4", "--out", "named.mp4"],
+    )
+    return {
+        "checkpoint": str(config.out),
+        "protocol": protocol.name,
+        "frames": frames,
+        "prototypes": held,
+    }
+
+
+def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The nearest prototype of every pixel, int64 [H, W]."""
+    codes = frame_features(network, image).codes
+    return network.nearest(codes[None], image.shape[:2])[0].cpu().numpy()
+
+
+def _suggested(config: NameConfig, network: SegmentationNetwork, data: Path) -> dict[str, Any]:
+    """Write the frames to label, a sheet of them, and what the clusters are like."""
+    dataset = PreparedDataset(data)
+    source = source_of(dataset.manifest)
+    refs = {ref.frame_id: ref for ref in source.refs()}
+    samples = dataset.samples(spread(len(dataset), _LOOKED_AT))
+    prototypes = network.prototypes.detach().cpu().numpy()
+    clusters = cluster_prototypes(prototypes, config.clusters)
+    with phase("looking at the frames"):
+        seen = look_at(network, samples)
+    chosen = telling_frames(usage_of(seen, len(prototypes)), config.suggest)
+    words, colours = describe(seen, clusters), region_colours(config.clusters)
+    folder, names, sheet = config.out / "frames", list[str](), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in Progress(chosen, desc="frames", unit="frame"):
+        frame_id = samples[i].frame_id
+        names.append(f"{len(names):02d}_{frame_id.replace('/', '_')}.jpg")
+        image = source.read(refs[frame_id]).image
+        write_atomic(folder / names[-1], encode_jpeg(image))
+        cluster = clusters[_nearest(network, samples[i].image)]
+        sheet.append([samples[i].image, colours[cluster]])
+    known = [f"cluster {k} ({text})" for k, text in enumerate(words)]
+    drawn = above(contact_sheet(sheet, row_titles=names), legend(tuple(known), colours))
+    save_png(config.out / "frames.png", drawn)
+    result = {"frames": names, "clusters": known}
+    write_json(config.out / "suggested.json", result)
+    print("\n".join(f"  {text}" for text in known))
+    used = ["--network", config.network, "--out", "runs/named"]
+    end_with(
+        {"frames to label": folder, "pictures": config.out / "frames.png"},
+        ["name", "--frames", "camvid:LABELLED", *used],
+    )
+    return result
