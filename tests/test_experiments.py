@@ -57,6 +57,7 @@ def test_the_chain_runs_resumes_and_records(tmp_path: Path) -> None:
     assert runs["pretrain"].data.params["model.prototypes"] == "200"
     history = client.get_metric_history(runs["pretrain"].info.run_id, "loss")
     assert [point.step for point in history] == [3]
+    assert runs["pretrain"].info.run_name == "pretrain resnet18 · synthetic · 3 steps"
     figures = {f.path for f in client.list_artifacts(runs["pretrain"].info.run_id, "figures")}
     assert figures == {"figures/mosaic.png", "figures/features.png"}
     # The same command again does nothing again, and says the same.

@@ -23,7 +23,7 @@ RAY = re.compile(
     r"|trials\.\w+|tune\.(region_stage|schedule|search|trial)"
     r"|ablate\.trials|commands\.benchmarks\.scale"
 )
-MLFLOW = re.compile(r"runtime\.tracking\.\w+|commands\.(export|compare)")
+MLFLOW = re.compile(r"runtime\.tracking\.\w+|commands\.export")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -36,7 +36,6 @@ COMMANDS = {
     "tune_regions": "tune.config.TuneConfig",
     "tune_pretrain": "tune.config.TunePretrainConfig",
     "ablate": "ablate.config.AblateConfig",
-    "compare": "commands.config.CompareConfig",
     "benchmark": "commands.config.BenchmarkConfig",
 }
 """In the order of the data flow, each with its configuration class."""

@@ -21,6 +21,7 @@ from cpcdr.ablate.outcome import conclude
 from cpcdr.ablate.record import StudyRecords
 from cpcdr.ablate.trials import StudyPlan, StudyTrial, run_study
 from cpcdr.ablate.variants import Variant, variants_of
+from cpcdr.commands.inputs import record_frames, record_prepared, short_name
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import read_manifest
 from cpcdr.evaluate.config import UNSEEN_STREETS
@@ -60,10 +61,12 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     shared |= {"scored": scored} if scored else {}
     digest = claim(config.out, "study.yaml", shared, "a study")
     key = config_hash([digest, str(config.out)])
+    about = (short_name(source.spec), f"{len(variants)} variants", f"{config.steps} steps")
     with (
-        run_in_folder(config.tracking, "ablate", key, to_plain(config), config.out) as run,
+        run_in_folder(config.tracking, "ablate", key, to_plain(config), config.out, about) as run,
         ray_session(config.dashboard),
     ):
+        record_frames(run, source, scored, "evaluation")
         run.tags({"cpcdr.protocol": source.protocol})
         plan = _plan(config, variants, source, run)
         from cpcdr.trials.record import RecordTrials  # imports Ray
@@ -73,11 +76,8 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
             run_study(plan, recorder)
         result = conclude(plan, digest, records.errors, run)
         table, report = config.out / "table.md", config.out / "report.json"
-        compared = ["--parent", run.run_id, "--experiment", config.tracking.experiment]
-        end_with(
-            {"table": table, "report": report, "run": run.place},
-            *([["compare", *compared]] if run.run_id else []),
-        )
+        run.describe(result)
+        end_with({"table": table, "report": report, "run": run.place, "trials": run.trials})
         return {**result, "seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -135,7 +135,7 @@ def _datasets(config: AblateConfig, variants: Sequence[Variant], run: Run) -> di
     kinds = {variant.regions for variant in variants} - {"depth"}
     if config.data is None:
         prepare(replace(config.preparation(), tracking=replace(config.tracking, parent=run.run_id)))
-    run.dataset(base, read_manifest(base)["hash"])
+    record_prepared(run, base, read_manifest(base), "training")
     folders = {kind: config.out / f"dataset-{kind}" for kind in sorted(kinds)}
     for kind, folder in folders.items():
         with_regions(base, folder, kind)

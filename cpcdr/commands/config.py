@@ -113,29 +113,6 @@ class DemoConfig:
         return preparation, training, evaluation
 
 
-@dataclass(frozen=True)
-class CompareConfig:
-    """Compare runs of an MLflow experiment.
-
-    Attributes:
-        experiment: name of the experiment.
-        parent: MLflow id of a search: compare its trials; empty: all runs.
-        kinds: kinds of runs, such as pretrain, evaluate, finetune; empty: all.
-        limit: newest runs that are compared.
-        metrics: metrics in the table; empty: all that several runs have.
-        figures: names of figures that are shown side by side.
-        out: the page, one file that opens without a server.
-    """
-
-    experiment: str = "cpcdr"
-    parent: str = ""
-    kinds: tuple[str, ...] = ()
-    limit: int = 20
-    metrics: tuple[str, ...] = ()
-    figures: tuple[str, ...] = field(default=("predictions", "mosaic", "regions", "depth"))
-    out: Path = Path("runs/comparison.html")
-
-
 Benchmark = Literal[
     "regions",
     "prepare",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.commands.inputs import record_frames, short_name
 from cpcdr.evaluate.baselines import fit_colour_position
 from cpcdr.evaluate.clusters import (
     CLUSTERS_WITHOUT_LABELS,
@@ -77,7 +78,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     inputs |= {"train_frames": frames_digest(fitted)} if fitted else {}
     digest = config_hash({**identity, "training": values["config"], "inputs": inputs})
     out = config.folder
-    with run_in_folder(config.tracking, "evaluate", digest, to_plain(config), out) as run:
+    about = (values["config"]["model"]["backbone"], short_name(source.spec))
+    with run_in_folder(config.tracking, "evaluate", digest, to_plain(config), out, about) as run:
+        record_frames(run, source, inputs["frames"], "evaluation")
+        if fitted:
+            record_frames(run, fitted, inputs["train_frames"])
         run.tags({"cpcdr.protocol": protocol.name} if protocol else {})
         result, sheet = _score(config, source, protocol, size, run)
         if fitted:
@@ -87,6 +92,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         result |= {"seconds": round(time.perf_counter() - start, 1), "run_id": run.run_id}
         write_json(out / "report.json", result)
         run.artifact(out / "report.json")
+        run.describe(result)
         print(table(result) + (scores_table(result) if fitted else ""))
         used = ["--network", config.network, "--frames", config.frames]
         end_with(

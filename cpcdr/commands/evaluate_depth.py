@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.commands.inputs import record_frames, short_name
 from cpcdr.depth.metrics import Errors, depth_errors, eigen_crop, mean_errors
 from cpcdr.depth.network import Network, load_depth_network
 from cpcdr.depth.plausibility import MEANINGS
@@ -61,9 +62,9 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
     if config.baseline:
         inputs.append(frames_digest(open_frames(config.baseline, config.options)))
     digest = config_hash({**plain, "inputs": inputs})
-    with run_in_folder(
-        config.tracking, "evaluate-depth", digest, to_plain(config), config.out
-    ) as run:
+    kind, plain, about = "evaluate-depth", to_plain(config), (depth.name, short_name(source.spec))
+    with run_in_folder(config.tracking, kind, digest, plain, config.out, about) as run:
+        record_frames(run, source, inputs[1], "evaluation")
         result: dict[str, Any] = {"depth": config.depth, "frames": config.frames}
         result |= _against_truth(config, source, depth, run) if config.truth else {}
         measures, sheet = measure_plausibility(source, depth, config.size)
@@ -77,6 +78,7 @@ def evaluate_depth(config: EvaluateDepthConfig) -> dict[str, Any]:
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_json(config.out / "report.json", result)
         run.artifact(config.out / "report.json")
+        run.describe(result)
         print(_table(result))
         out, given = config.out, ["--frames", config.frames, "--depth", config.depth]
         end_with(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cpcdr.commands.inputs import record_frames, short_name
 from cpcdr.depth.config import default_depth
 from cpcdr.depth.sources import DepthSource, depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateRegionsConfig
@@ -87,7 +88,9 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
     source, depth = open_frames(config.frames, config.options), open_depth(config.depth)
     inputs = [frames_digest(source), depth_digest(depth)]
     digest = config_hash({**plain, "inputs": inputs})
-    with run_in_folder(config.tracking, "evaluate-regions", digest, plain, config.out) as run:
+    kind, about = "evaluate-regions", (depth.name, short_name(source.spec))
+    with run_in_folder(config.tracking, kind, digest, plain, config.out, about) as run:
+        record_frames(run, source, inputs[0], "evaluation")
         measures = _Measures()
         for frame, disparity in _frames(source, depth, config.size):
             measures.add(frame, disparity, dict(_cuts(config, frame, disparity)))
@@ -106,6 +109,7 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - start, 1),
         }
         run.metrics(means[OURS], step=0)
+        run.describe(means[OURS])
         write_json(config.out / "report.json", result)
         run.artifact(config.out / "report.json")
         print(_table(means, measures.warnings, measures.frames))

@@ -6,7 +6,6 @@ Examples:
 """
 
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.entities import log_model
 from cpcdr.runtime.tracking.models import find_checkpoint
-from cpcdr.runtime.tracking.run import open_run
+from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.runtime.tracking.store import tracking_uri, without_password
 from cpcdr.segment import pyfunc
 from cpcdr.segment.config import ExportConfig
@@ -77,14 +77,13 @@ def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict
         InputError: MLflow does not take it.
     """
     plain = to_plain(config)
-    with open_run(TrackingConfig(), "export", config_hash(plain), plain) as run:
+    plain, about = to_plain(config), (config.register,)
+    with open_run(TrackingConfig(), "export", config_hash(plain), plain, about=about) as run:
         import mlflow
 
-        mlflow.set_tracking_uri(tracking_uri())
         try:
-            with mlflow.start_run(run.run_id):
-                version = _log_model(config, folder, network)
-            client = mlflow.MlflowClient()
+            version = _registered(config, folder, network, run)
+            client = mlflow.MlflowClient(run.uri)
             client.set_registered_model_alias(config.register, config.alias, version)
         except mlflow.MlflowException as error:
             raise InputError(
@@ -94,28 +93,19 @@ def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict
     return {"version": version, "uri": f"models:/{config.register}@{config.alias}"}
 
 
-def _log_model(config: ExportConfig, folder: Path, network: LoadedNetwork) -> str:
-    """The version of a model of the checkpoint's files and the name of the module that loads them.
-
-    No pickle and no code go with it. It needs this package where it is used, and yet does not
-    list it among the requirements: pip would install whatever is on PyPI under its name.
-    """
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))
-    classes = TensorSpec(np.dtype(np.uint8), (-1, -1, -1))
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it wants an example, whose pixels it would store as JSON
+def _registered(config: ExportConfig, folder: Path, network: LoadedNetwork, run: Run) -> str:
+    """The new version of the registered model."""
+    example = np.zeros((1, 32, 64, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "checkpoint"
         publish_checkpoint(folder, data)
-        logged = mlflow.pyfunc.log_model(
-            name="network",
-            loader_module=pyfunc.__name__,
-            data_path=str(data),
-            signature=ModelSignature(Schema([images]), Schema([classes])),
-            pip_requirements=[],
+        logged = log_model(
+            run.uri,
+            run.run_id,
+            data,
+            pyfunc.__name__,
+            weights_digest(folder),
+            example,
             model_config={"clusters": config.clusters},
             metadata={"classes": list(network.names)},
             registered_model_name=config.register,

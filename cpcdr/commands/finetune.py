@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from cpcdr.commands.evaluate import NETWORK
+from cpcdr.commands.inputs import length_of, record_frames, record_network, short_name
 from cpcdr.evaluate.counting import count_all
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
@@ -56,11 +57,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     scored = _scored(config, source.protocol) if config.evaluate else None
     task = FinetuneTask(config.finetune, source, config.seed)
     config = replace(config, finetune=task.settings)
-    print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
-    if task.rejected:
-        first = next(iter(task.rejected.values()))
-        print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
-    print(f"{source.spec}: {fit_note(usual_size(source), config.finetune.size)}.")
+    _print_frames(source, task)
     settings = config.train
     inputs = {
         "options": to_plain(config.options),
@@ -73,12 +70,18 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     scores_of = {name: to_plain(getattr(config, name)) for name in scoring}
     scores_of["frames"] = frames_digest(scored) if scored else ""
     key = config_hash([digest, scores_of, str(config.out.absolute())])
-    with run_in_folder(config.tracking, "finetune", key, to_plain(config), config.out) as run:
+    about = [task.model.backbone, short_name(source.spec), length_of(settings)]
+    if config.finetune.fraction < 1:
+        about.append(f"{config.finetune.fraction:.3g} of the labels")
+    plain = to_plain(config)
+    with run_in_folder(config.tracking, "finetune", key, plain, config.out, about) as run:
+        record_frames(run, source, inputs["frames"])
+        if scored is not None:
+            record_frames(run, scored, scores_of["frames"], "evaluation")
         run.tags({"cpcdr.config_hash": digest, "cpcdr.network": config.finetune.network})
         run.tags({"cpcdr.protocol": source.protocol})
         checkpoint = train(task, settings, config.engine, config.out, run.metrics, inputs)
-        for name in ("config.yaml", "model.safetensors"):
-            run.artifact(checkpoint / name, "checkpoint")
+        record_network(run, checkpoint, source.read(task.refs[0]).image)
         result: dict[str, Any] = {
             "checkpoint": str(checkpoint),
             "network": config.finetune.network,
@@ -91,9 +94,18 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         if scored is not None:
             result |= _score(config, checkpoint, scored, run)
         result["seconds"] = round(time.perf_counter() - start, 1)
+        run.describe(result)
         write_json(config.out / "report.json", result)
         _end(config.out, checkpoint, run)
         return result
+
+
+def _print_frames(source: FrameSource, task: FinetuneTask) -> None:
+    print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
+    if task.rejected:
+        first = next(iter(task.rejected.values()))
+        print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
+    print(f"{source.spec}: {fit_note(usual_size(source), task.settings.size)}.")
 
 
 def _end(out: Path, checkpoint: Path, run: Run) -> None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cpcdr.commands.inputs import record_frames, record_prepared, short_name
 from cpcdr.dataset import (
     FORMAT,
     LAYOUT,
@@ -81,7 +82,12 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     config = _sized(replace(config, depth=depth))
     identity = _identity(config)
     digest = config_hash(identity)
-    with hold(config.out), open_run(config.tracking, "prepare", digest, to_plain(config)) as run:
+    about = [short_name(config.frames), f"depth {config.depth_spec.partition(':')[0]}"]
+    if config.regroup is not None:
+        about = ["regrouped", str(config.regroup)]
+    tracking, plain = config.tracking, to_plain(config)
+    with hold(config.out), open_run(tracking, "prepare", digest, plain, about=about) as run:
+        _record_source(config, identity, run)
         reused = 0
         if config.regroup is not None:
             reused = _regroup(config, config.regroup, run)
@@ -98,7 +104,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         layout = layout_of(config.out)
         run.artifact(config.out / layout.manifest, "dataset")
         run.artifact(config.out / layout.rejected, "dataset")
-        run.dataset(config.out, manifest["hash"])
+        record_prepared(run, config.out, manifest, "prepared")
         result = {
             "dataset": config.publish or str(config.out),
             "hash": manifest["hash"],
@@ -111,6 +117,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
             "run_id": run.run_id,
         }
         run.metrics({k: v for k, v in result.items() if isinstance(v, int | float)}, step=0)
+        run.describe(result)
         rejected = config.out / layout.rejected if manifest["rejected"] else ""
         end_with(
             {"dataset": result["dataset"], "rejected": rejected, "run": run.place},
@@ -137,6 +144,15 @@ def _identity(config: PrepareConfig) -> dict[str, Any]:
         inputs["region_maps"] = files_digest(config.region_maps.rglob("*.png"))
     inputs = {name: digest for name, digest in inputs.items() if digest}
     return config.identity() | ({"inputs": inputs} if inputs else {})
+
+
+def _record_source(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> None:
+    """What the dataset is made from, as an input of the run."""
+    if config.regroup is not None:
+        record_prepared(run, config.regroup, read_manifest(config.regroup), "source")
+    else:
+        digest = identity.get("inputs", {}).get("frames", "")
+        record_frames(run, open_frames(config.frames, config.options), digest, "source")
 
 
 def _regroup(config: PrepareConfig, data: Path, run: Run) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cpcdr.commands.inputs import length_of, record_network, record_prepared, short_name
 from cpcdr.dataset import PreparedDataset
 from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
@@ -46,14 +47,15 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     if task.start:
         print(load_backbone(SegmentationNetwork(task.model), task.start))
     key = config_hash([digest, str(config.out.absolute())])
-    with run_in_folder(config.tracking, "pretrain", key, to_plain(config), config.out) as run:
-        run.dataset(config.data, manifest["hash"])
+    about = (task.model.backbone, short_name(manifest["source"]), length_of(settings))
+    plain = to_plain(config)
+    with run_in_folder(config.tracking, "pretrain", key, plain, config.out, about) as run:
+        record_prepared(run, config.data, manifest, "training")
         run.tags({"cpcdr.config_hash": digest})
         run.figure("mosaic", mosaic_sheet(task))
         checkpoint = train(task, settings, config.engine, config.out, run.metrics)
         run.figure("features", feature_sheet(task, checkpoint))
-        run.artifact(checkpoint / "config.yaml", "checkpoint")
-        run.artifact(checkpoint / "model.safetensors", "checkpoint")
+        record_network(run, checkpoint, PreparedDataset(config.data).samples([0])[0].image)
         last = read_history(config.out / "history.jsonl")[-1]
         if last["loss_over_lnK"] > 0.99:
             print(
@@ -67,7 +69,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             ["segment", *network, "--frames", manifest["source"], "--out", "segmented.mp4"],
             ["finetune", *network, "--frames", "camvid:LABELLED", "--evaluate", "camvid:OTHERS"],
         )
-        return {
+        result = {
             "checkpoint": str(checkpoint),
             "dataset": str(config.data),
             "steps": last["step"],
@@ -80,6 +82,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             "config_hash": digest,
             "run_id": run.run_id,
         }
+        run.describe(result)
+        return result
 
 
 @phase("drawing a mosaic")

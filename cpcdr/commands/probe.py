@@ -9,16 +9,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from cpcdr.commands.inputs import record_frames, record_network, short_name
 from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.evaluate.probe_head import save_probe
 from cpcdr.evaluate.score_networks import Fitting, score_networks, scores_table
 from cpcdr.evaluate.segmenters import open_network, trained_with
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
-from cpcdr.frames.pick import usual_size, whole_size
+from cpcdr.frames.pick import spread_frames, usual_size, whole_size
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.frames.resize import fit_note
-from cpcdr.runtime.checkpoint import CONFIG, WEIGHTS, read_checkpoint, weights_digest
+from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, without
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
@@ -58,7 +59,10 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     digest = config_hash({**plain, "training": values["config"], "inputs": inputs})
     out = config.out if config.out is not None else config.network.parent
     result: dict[str, Any] = {"protocol": fitted.protocol}
-    with run_in_folder(config.tracking, "probe", digest, plain, out) as run:
+    named = (values["config"]["model"]["backbone"], short_name(fitted.spec))
+    with run_in_folder(config.tracking, "probe", digest, plain, out, named) as run:
+        record_frames(run, fitted, inputs[1])
+        record_frames(run, scored, inputs[2], "evaluation")
         networks = {
             prefix: open_network(config.network, trained)
             for prefix, trained in (("", True), ("untrained_", False))
@@ -71,11 +75,11 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
         about = {"protocol": fitted.protocol, "size": list(size), "probe": plain}
         ridge = scores[""].linear["head"].weights
         save_probe(out / "probe", networks[""], ridge, about, values["step"])
-        for name in (CONFIG, WEIGHTS):
-            run.artifact(out / "probe" / name, "checkpoint")
+        record_network(run, out / "probe", spread_frames(fitted, size, 1)[0].image)
         result |= {"checkpoint": str(out / "probe")}
         result |= {"config_hash": digest, "run_id": run.run_id}
         result["seconds"] = round(time.perf_counter() - start, 1)
+        run.describe(result)
         write_json(out / "probes.json", result)
         print(scores_table(result))
         network = ["--network", out / "probe"]

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cpcdr.commands.inputs import length_of, record_frames, short_name
 from cpcdr.depth.camera import LearnedCamera
 from cpcdr.depth.config import DepthConfig
 from cpcdr.depth.motion_on_ray import measure_on_ray
@@ -109,7 +110,9 @@ def _train(
 ) -> dict[str, Any]:
     source = task.source
     key = config_hash([digest, str(config.out.absolute())])
-    with run_in_folder(config.tracking, "depth", key, to_plain(config), config.out) as run:
+    about = (task.settings.start, short_name(source.spec), length_of(config.train))
+    with run_in_folder(config.tracking, "depth", key, to_plain(config), config.out, about) as run:
+        record_frames(run, source, inputs["frames"])
         run.tags({"cpcdr.config_hash": digest, "cpcdr.frames": source.spec})
         checkpoint = train(task, config.train, config.engine, config.out, run.metrics, inputs)
         better = _keep_the_better(task, checkpoint)
@@ -127,7 +130,7 @@ def _train(
             ["evaluate-depth", *given, "--truth", ""],
             ["prepare", *given, "--out", "runs/dataset"],
         )
-        return {
+        result = {
             "checkpoint": str(checkpoint),
             "frames": source.spec,
             **better,
@@ -140,6 +143,8 @@ def _train(
             "data_wait_fraction": last["data_wait_fraction"],
             "run_id": run.run_id,
         }
+        run.describe(result)
+        return result
 
 
 def _keep_the_better(task: DepthTask, checkpoint: Path) -> dict[str, Any]:

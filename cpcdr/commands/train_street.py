@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cpcdr.commands.inputs import length_of
 from cpcdr.depth.street import PACKAGED, save_street_network
 from cpcdr.depth.street_augment import as_camera
 from cpcdr.depth.street_shots import SHAPES, Shot, render_shot
@@ -52,13 +53,16 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
     task = StreetTask(config.street, config.seed)
     digest = config_hash({"task": task.config(), "train": to_plain(config.train)})
     key = config_hash([digest, str(config.out.absolute())])
+    about = (f"{config.street.channels} channels", length_of(config.train))
     ray = config.engine.engine == "ray"
     session = ray_session(config.engine.dashboard) if ray else nullcontext()
     with (
         session,
-        run_in_folder(config.tracking, "street", key, to_plain(config), config.out) as run,
+        run_in_folder(config.tracking, "street", key, to_plain(config), config.out, about) as run,
     ):
         run.tags({"cpcdr.config_hash": digest})
+        columns = {"image": "uint8[-1,-1,3]"}
+        run.dataset("rendered streets", "synthetic:", digest, columns, config.street.shots)
         checkpoint = train(task, config.train, config.engine, config.out, run.metrics)
         module = StreetModule(config.street)
         values, weights = read_checkpoint(checkpoint, "street")
@@ -69,6 +73,7 @@ def train_street(config: TrainStreetConfig) -> dict[str, Any]:
         run.figure("street", sheet, config.out)
         run.artifact(path)
         run.metrics(measures, step=values["step"])
+        run.describe(measures)
         print(
             f"{path}: abs_rel {measures['abs_rel']:.3f} on {_MEASURED} frames of unseen streets, "
             f"{measures['abs_rel_camera']:.3f} as cameras record them, "

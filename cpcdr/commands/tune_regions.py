@@ -18,9 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cpcdr.commands.inputs import record_frames, record_prepared, short_name
 from cpcdr.commands.prepare import prepare
 from cpcdr.dataset import read_manifest
 from cpcdr.frames import open_frames
+from cpcdr.frames.digest import frames_digest
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.regroup import region_settings
 from cpcdr.regions.config import RegionConfig
@@ -84,15 +86,18 @@ def tune(config: SearchConfig, default: Space, kind: str, scheduler: str) -> dic
     identity = read_manifest(data)["hash"] if config.data is not None else STREET
     key = claim_search(config, space, identity)
     params = config.identity() | {"objective": metric}
+    about = (short_name(config.evaluate), metric, f"{config.steps} steps")
     with (
-        run_in_folder(config.tracking, kind, key, params, config.out) as run,
+        run_in_folder(config.tracking, kind, key, params, config.out, about) as run,
         ray_session(config.dashboard, head_server=True),  # for trials that are stopped early
     ):
         run.tags({"cpcdr.config_hash": key})
         if config.data is None:
             tracking = replace(config.tracking, parent=run.run_id)
             prepare(PrepareConfig(frames=STREET, out=data, regions=base, tracking=tracking))
-        run.dataset(data, read_manifest(data)["hash"])
+        record_prepared(run, data, read_manifest(data), "training")
+        scored = open_frames(config.evaluate, config.options)
+        record_frames(run, scored, frames_digest(scored), "evaluation")
         starts: list[Parameters] = [present(space, base, config.pretrain)]
         if isinstance(config, TuneConfig) and config.region_sets and region_ranges(space):
             space, best = narrowed(config, data, base, space, run)

@@ -87,7 +87,8 @@ def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
         {k: v for k, v in result.items() if isinstance(v, int | float | dict) and k != "best"},
         step=0,
     )
-    end_with({"best": path, "run": run.place}, *commands(search, path, pretrain))
+    places = {"best": path, "run": run.place, "trials": run.trials}
+    end_with(places, *commands(search, path, pretrain))
     return result
 
 

@@ -19,12 +19,7 @@ figure{margin:0}figcaption{color:#666}h2{margin-top:2rem}
 
 def picture(image: Image, caption: str) -> str:
     """A figure element that holds uint8 [H, W, 3] RGB as PNG."""
-    encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    return embedded(encoded, caption)
-
-
-def embedded(png: bytes, caption: str) -> str:
-    """A figure element that holds a PNG file."""
+    png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     data = base64.b64encode(png).decode()
     text = html.escape(caption)
     return (

@@ -39,7 +39,6 @@ OTHERS: dict[str, list[str]] = {
     "height": ["64"],
     "width": ["64"],
     "seeds": ["3"],
-    "figures": ["depth"],
     "head_channels": ["32"],
     "spacing": ["2"],
     "start": ["scratch"],

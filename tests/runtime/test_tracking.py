@@ -66,7 +66,7 @@ def test_everything_logged_is_stored(uri, tmp_path):
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "w.bin").write_bytes(b"1")
         run.artifact(tmp_path / "weights", "model")
-        run.dataset(tmp_path / "streets", "0123456789abcdef" * 4)
+        run.dataset("streets", "/a/streets", "0123456789abcdef" * 4, {"image": "binary"}, 7)
     found = stored(run)
     assert found.info.status == "FINISHED" and found.info.run_name == "try"
     assert found.data.metrics == {"loss": 1.5, "val/miou": 0.25, "val/iou/a/b_c_": 0.5}
@@ -75,10 +75,16 @@ def test_everything_logged_is_stored(uri, tmp_path):
     tags = found.data.tags
     assert tags["cpcdr.run_key"] == "k" and tags["cpcdr.kind"] == "pretrain"
     assert tags["mlflow.parentRunId"] == "abc" and tags["cpcdr.checkpoint"] == str(tmp_path)
-    assert tags["cpcdr.dataset_hash"].startswith("0123") and tags["cpcdr.torch"]
+    assert tags["cpcdr.torch"] and tags["mlflow.source.git.commit"]
+    assert tags["mlflow.source.git.dirty"] in ("true", "false")
     (source,) = found.inputs.dataset_inputs
     assert source.dataset.name == "streets" and source.tags[0].value == "training"
-    assert set(artifacts(run)) == {"figures/loss/total.png", "config.yaml", "model/weights/w.bin"}
+    assert json.loads(source.dataset.profile) == {"num_rows": 7}
+    files = {"figures/loss/total.png", "config.yaml", "model/weights/w.bin"}
+    files |= {"figures.json"}
+    assert files == {name for name in artifacts(run) if not name.startswith("table_images/")}
+    (picture,) = json.loads(artifacts(run)["figures.json"].read_bytes())["data"]
+    assert picture[0] == "loss/total" and picture[1]["filepath"] in artifacts(run)
     assert (tmp_path / "mlartifacts").is_dir()
 
 
@@ -99,6 +105,42 @@ def test_same_key_is_the_same_run_without_gaps_or_doubles(uri):
     assert [s for s, _ in history(run, "epoch")] == [3, 7, 11]
     assert {"lr", "new0", "new4", "new9"} <= set(stored(run).data.params)
     assert open_run(CONFIG, "depth", "it's another", {}).run_id not in ids
+
+
+@pytest.mark.slow
+def test_the_machine_is_measured_while_a_command_runs(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.3")
+
+    def measured(key, seconds):
+        with open_run(CONFIG, "depth", key, {}) as run:
+            time.sleep(seconds)
+        return history(run, "system/cpu_utilization_percentage")
+
+    first = measured("k", 3)
+    assert len(first) >= 2 and [step for step, _ in first] == list(range(len(first)))
+    again = measured("k", 3)  # the same run goes on where it was
+    assert len(again) > len(first) and [step for step, _ in again] == list(range(len(again)))
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    assert not measured("another", 1)
+
+
+@pytest.mark.slow
+def test_measures_of_the_machine_do_not_keep_a_refused_command(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with pytest.raises(InputError), open_run(CONFIG, "pretrain", "new", {}) as run:
+        time.sleep(2)
+        assert run.flush() and "system/cpu_utilization_percentage" in stored(run).data.metrics
+        raise InputError("--data: is not a dataset; make one.")
+    assert not runs_of(uri)
+
+
+@pytest.mark.slow
+def test_names_tell_and_a_given_one_counts(uri):
+    about = ("resnet18", "drive", "5000 steps")
+    run = open_run(CONFIG, "pretrain", "a", {}, about=about)
+    assert stored(run).info.run_name == "pretrain resnet18 · drive · 5000 steps"
+    run = open_run(TrackingConfig(run_name="mine"), "pretrain", "b", {}, about=about)
+    assert stored(run).info.run_name == "mine"
 
 
 @pytest.mark.slow
@@ -256,7 +298,9 @@ def test_an_unreachable_server_costs_a_warning_and_nothing_else(uri, tmp_path, m
     with open_run(CONFIG, "depth", "k", {"lr": 0.1}, fallback=out) as run:
         run.metrics({"loss": 0.0}, 1200)
     assert [s for s, _ in history(run, "loss")] == list(range(1201))
-    assert set(artifacts(run)) == {"figures/loss.png"} and list(out.iterdir()) == []
+    roots = {name.partition("/")[0] for name in artifacts(run)}
+    assert roots == {"figures", "figures.json", "table_images"}
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -296,7 +340,8 @@ import sys, numpy as np
 from pathlib import Path
 from cpcdr.runtime.tracking.run import TrackingConfig, open_run
 with open_run(TrackingConfig(tracking="none"), "depth", "k", {}, Path("out")) as run:
-    run.metrics({"a": 1}, 0); run.tags({"a": 1}); run.text("a", "b"); run.dataset(Path("x"), "h")
+    run.metrics({"a": 1}, 0); run.tags({"a": 1}); run.text("a", "b")
+    run.dataset("x", "/x", "h", {}, 1); run.describe({"a": 1})
     run.figure("f", np.zeros((2, 2, 3), np.uint8)); assert run.flush()
 assert run.run_id == run.uri == ""
 assert not {"mlflow", "ray", "torch"} & set(sys.modules)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from cpcdr.runtime.checkpoint import CONFIG
 from cpcdr.runtime.errors import InputError, first_line
-from cpcdr.runtime.tracking.store import tracking_uri
+from cpcdr.runtime.tracking.entities import MODEL
+from cpcdr.runtime.tracking.store import quieten, tracking_uri
 from cpcdr.runtime.training_folder import usable_checkpoint
 
 
@@ -26,12 +27,13 @@ def find_checkpoint(model: str) -> Path:
                 "runs:/RUN_ID or models:/NAME@ALIAS."
             )
         return folder
+    quieten()
     import mlflow
 
     mlflow.set_tracking_uri(tracking_uri())
     address = model
     if model.startswith("runs:/") and model.count("/") == 1:
-        address = f"{model}/checkpoint"
+        address = f"{model}/{MODEL}"
     try:
         downloaded = Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
     except Exception as error:  # MLflow raises what its stores raise
@@ -41,5 +43,7 @@ def find_checkpoint(model: str) -> Path:
         ) from error
     inside = next(iter(sorted(downloaded.rglob(CONFIG))), None)
     if inside is None:
-        raise InputError(f"{model}: holds no checkpoint; give a run of pretrain or finetune.")
+        raise InputError(
+            f"{model}: holds no checkpoint; give a run of pretrain, finetune or probe."
+        )
     return inside.parent

@@ -14,7 +14,7 @@ from cpcdr.runtime.strict_json import parse_object
 _log = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
-"""Something to log, as plain JSON: ``op`` is metric, tags, file, dataset or status."""
+"""Something to log, as plain JSON: ``op`` is metric, tags, file, dataset, model, note or status."""
 
 _BATCH = 1000  # metrics in one request, MLflow's limit
 
@@ -115,7 +115,16 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "metric": {"key": str, "value": (int, float), "step": int, "time": int},
     "tags": {"tags": dict},
     "file": {"path": str, "folder": str, "stored": bool},
-    "dataset": {"name": str, "path": str, "digest": str, "context": str},
+    "dataset": {
+        "name": str,
+        "place": str,
+        "digest": str,
+        "context": str,
+        "columns": dict,
+        "rows": int,
+    },
+    "model": {"path": str, "loader": str, "digest": str, "example": list},
+    "note": {"text": str},
     "status": {"status": str},
 }
 

@@ -8,10 +8,8 @@ unreachable server costs a warning and never a training. MLflow is imported only
 from __future__ import annotations
 
 import logging
-import math
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +23,9 @@ from cpcdr.runtime.config import flatten, write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import phase
-from cpcdr.runtime.tracking import store
+from cpcdr.runtime.tracking import entities, store
 from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.machine import A_MEASURE, Machine
 from cpcdr.runtime.tracking.outbox import Entry, Outbox
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def open_run(
     key: str,
     params: dict[str, Any],
     fallback: Path | None = None,
+    about: Sequence[str] = (),
 ) -> Run:
     """Create the run of ``key``, or re-open it if it exists, however it ended before.
 
@@ -53,13 +53,15 @@ def open_run(
         key: identifies the run among all of the experiment: equal work has an equal key.
         params: configuration, nested dicts; flattened with dots.
         fallback: folder that keeps what an unreachable server did not take, until the next try.
+        about: what tells it from other runs, such as ``resnet18``, ``drive``, ``5000 steps``; with
+            ``kind`` it makes the run's name.
 
     Raises:
         InputError: the local store cannot be opened, or the experiment was deleted.
     """
     if config.tracking == "none":
         return Run("", config, kind, key, {})
-    run = Run(store.tracking_uri(), config, kind, key, params, fallback)
+    run = Run(store.tracking_uri(), config, kind, key, params, fallback, about)
     run._outbox.load()
     try:
         run._connect()
@@ -80,10 +82,15 @@ def open_run(
 
 @contextmanager
 def run_in_folder(
-    config: TrackingConfig, kind: str, key: str, params: dict[str, Any], folder: Path
+    config: TrackingConfig,
+    kind: str,
+    key: str,
+    params: dict[str, Any],
+    folder: Path,
+    about: Sequence[str] = (),
 ) -> Iterator[Run]:
     """The run of a command that writes ``folder``, which no other process writes meanwhile."""
-    with hold(folder), open_run(config, kind, key, params, folder) as run:
+    with hold(folder), open_run(config, kind, key, params, folder, about) as run:
         yield run
 
 
@@ -106,12 +113,14 @@ class Run:
         key: str,
         params: dict[str, Any],
         fallback: Path | None = None,
+        about: Sequence[str] = (),
     ) -> None:
         self.uri = uri
         self.run_id = ""
-        self._arguments = (uri, config, kind, key, params, fallback)
+        self._arguments = (uri, config, kind, key, params, fallback, about)
         self._config, self._kind = config, kind
-        self._params = {_name(k): str(v) for k, v in flatten(params, ".")}
+        self._name = config.run_name or f"{kind} {' · '.join(about)}".strip()
+        self._params = {entities.name_of(k): str(v) for k, v in flatten(params, ".")}
         self._key = key.replace("'", "’")  # MLflow's filters cannot escape a quote
         self._outbox = Outbox(fallback, key)
         self._client: MlflowClient | None = None
@@ -123,6 +132,9 @@ class Run:
         self._file: tuple[int, int] | None = None  # which file a store of SQLite was
         self._next_flush = time.monotonic() + _FLUSH_SECONDS
         self._next_try, self._retry_seconds = 0.0, _FIRST_RETRY_SECONDS
+        self._figures: list[str] = []
+        self._experiment = ""
+        self._machine, self._measured = Machine(), -1  # and the last step of what it measures
 
     def __reduce__(self) -> tuple[type[Run], tuple[Any, ...]]:
         return (Run, self._arguments)
@@ -136,6 +148,14 @@ class Run:
         look = uri if store.is_remote(uri) else f"mlflow ui --backend-store-uri {uri}"
         return f"{self.run_id} ({look})"
 
+    @property
+    def trials(self) -> str:
+        """The page of MLflow that shows this run's child runs side by side; ``""`` without one."""
+        if not self.run_id:
+            return ""
+        wanted = f"tags.`mlflow.parentRunId` = '{self.run_id}'"
+        return entities.runs_page(store.without_password(self.uri), self._experiment, wanted)
+
     def metrics(self, values: dict[str, Any], step: int) -> None:
         """Log numbers at a step. They are sent within seconds; `flush` before a checkpoint counts.
 
@@ -145,20 +165,25 @@ class Run:
         """
         now = int(time.time() * 1000)
         for key, value in flatten(values, "/"):
-            number = _finite(value)
+            number = entities.finite(value)
             if number is not None:
-                self._add(op="metric", key=_name(key), value=number, step=int(step), time=now)
+                self._add(
+                    op="metric", key=entities.name_of(key), value=number, step=int(step), time=now
+                )
         if len(self._outbox.entries) >= _FLUSH_ENTRIES or time.monotonic() >= self._next_flush:
             self.flush()
 
     def tags(self, values: dict[str, Any]) -> None:
         """Set tags; nested dicts are flattened with dots, long values cut."""
-        self._add(op="tags", tags={_name(k): str(v)[:8000] for k, v in flatten(values, ".")})
+        self._add(
+            op="tags", tags={entities.name_of(k): str(v)[:8000] for k, v in flatten(values, ".")}
+        )
 
     @phase("recording the run")
     def figure(self, name: str, image: NDArray[np.uint8], folder: Path | None = None) -> None:
         """Store uint8 [H, W, 3] RGB as ``figures/{name}.png``, and in a folder of the command's."""
         encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+        self._figures.append(name)
         self._stored(f"figures/{name}.png", encoded)
         if folder is not None:
             write_atomic(folder / f"{name}.png", encoded)
@@ -179,11 +204,38 @@ class Run:
         self._add(op="file", path=str(path.resolve()), folder=folder, stored=False)
         self.flush()
 
-    def dataset(self, path: Path | str, manifest_hash: str, context: str = "training") -> None:
-        """Record which dataset the run used: an MLflow input, and tags to search runs by."""
-        name = Path(path).name or "dataset"
-        self._add(op="dataset", name=name, path=str(path), digest=manifest_hash, context=context)
-        self.tags({"cpcdr.dataset": path, "cpcdr.dataset_hash": manifest_hash})
+    def dataset(
+        self,
+        name: str,
+        place: Path | str,
+        digest: str,
+        columns: Mapping[str, str],
+        rows: int,
+        context: str = "training",
+    ) -> None:
+        """Record data that the run uses, as an input of MLflow's with its schema.
+
+        The arguments are those of `cpcdr.runtime.tracking.entities.dataset_input`.
+        """
+        about = {"name": name, "place": str(place), "digest": digest, "columns": dict(columns)}
+        self._add(op="dataset", context=context, rows=rows, **about)
+
+    @phase("recording the network")
+    def model(self, folder: Path, loader: str, digest: str, example: NDArray[np.uint8]) -> None:
+        """Log a checkpoint as the run's model, ``runs:/RUN_ID/network`` to MLflow.
+
+        Args:
+            loader: the module that loads it.
+            digest: of the weights.
+            example: an image uint8 [H, W, 3] RGB, stored as text: a small one.
+        """
+        where = {"path": str(folder.resolve()), "loader": loader, "digest": digest}
+        self._add(op="model", example=example[None].tolist(), **where)
+        self.flush()
+
+    def describe(self, result: Mapping[str, Any]) -> None:
+        """Put the numbers of a result, and the figures, into the run's description."""
+        self._add(op="note", text=entities.description(result, self._figures))
 
     def flush(self) -> bool:
         """Send what is buffered. Returns whether nothing is left to send.
@@ -191,6 +243,7 @@ class Run:
         What could not be sent is then on disk, where the run has a fallback folder.
         """
         self._next_flush = time.monotonic() + _FLUSH_SECONDS
+        self._add_measures_of_the_machine()
         while self._outbox.entries and time.monotonic() >= self._next_try:
             batch: list[Entry] = []
             try:
@@ -223,11 +276,14 @@ class Run:
         self._outbox.discard()
 
     def __enter__(self) -> Run:
+        if self._client is not None:
+            self._machine.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._machine.stop()
         if error is None:
             self.close("FINISHED")
         elif isinstance(error, KeyboardInterrupt):
@@ -250,6 +306,14 @@ class Run:
         if self.uri:
             self._outbox.entries.append(entry)
 
+    def _add_measures_of_the_machine(self) -> None:
+        while self._machine.samples:
+            moment, values = self._machine.samples.popleft()
+            self._measured += 1
+            for key, value in values.items():
+                entry = {"key": key, "value": float(value), "step": self._measured, "time": moment}
+                self._add(op="metric", **entry)
+
     def _stored(self, name: str, data: bytes) -> None:
         """Log bytes as an artifact, by way of a file that is deleted once it is sent."""
         if self.uri:
@@ -269,9 +333,8 @@ class Run:
             tags = {"cpcdr.kind": self._kind}
             if self._config.parent:
                 tags["mlflow.parentRunId"] = self._config.parent
-            name = self._config.run_name or self._kind
             client, run, status = store.connect(
-                self.uri, self._config.experiment, self._key, name, tags
+                self.uri, self._config.experiment, self._key, self._name, tags
             )
             if self.run_id and self.run_id != run.info.run_id:
                 _log.warning(
@@ -283,7 +346,9 @@ class Run:
             if self._status is None:
                 self._status, self._metrics = status, dict(run.data.metrics)
             self.run_id, self._file = run.info.run_id, store.file_of(self.uri)
+            self._experiment = run.info.experiment_id
             self._known, self._logged = set(run.data.metrics), {}
+            self._measured = max(self._measured, self._last_step(client, A_MEASURE))
             store.log_params(client, run, self._params)
             self._client = client
         return self._client
@@ -305,14 +370,10 @@ class Run:
                 self._logged |= steps
             case "tags":
                 client.log_batch(self.run_id, tags=[RunTag(*i) for i in first["tags"].items()])
-            case "file":
-                if Path(first["path"]).exists():  # it may be gone since an earlier session
-                    client.log_artifact(self.run_id, first["path"], first["folder"] or None)
-            case "dataset":
-                about = {k: v for k, v in first.items() if k != "op"}
-                client.log_inputs(self.run_id, datasets=[store.dataset_input(**about)])
             case "status":
                 client.set_terminated(self.run_id, first["status"])
+            case _:
+                entities.send(client, self.uri, self.run_id, first)
 
     def _last_step(self, client: MlflowClient, key: str) -> int:
         if key not in self._logged:
@@ -328,22 +389,6 @@ class Run:
             )
         self._next_try = time.monotonic() + self._retry_seconds
         self._retry_seconds *= 2
-
-
-def _name(key: str) -> str:
-    """The key with only the characters that MLflow admits."""
-    return re.sub(r"[^\w\-. :/]", "_", key)[:250]
-
-
-def _finite(value: Any) -> float | None:
-    """The number that a Python, NumPy or PyTorch scalar holds; None for all else."""
-    if isinstance(value, str | bytes) or getattr(value, "ndim", 0) != 0:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _first_line(error: Exception, uri: str) -> str:

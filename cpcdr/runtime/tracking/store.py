@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import getpass
-import importlib.metadata
-import json
 import logging
 import os
-import platform
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.environment import environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
     from mlflow.entities import Run as MlflowRun
 
 _REMOTE = ("http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -96,7 +90,7 @@ def connect(
         _make_database(uri)
         client = mlflow.MlflowClient(uri)
         experiment_id = _experiment_id(client, experiment, uri)
-        run, status = _find_or_create(client, experiment_id, key, name, _environment() | tags)
+        run, status = _find_or_create(client, experiment_id, key, name, environment() | tags)
     return client, run, status
 
 
@@ -112,7 +106,7 @@ def take_back(client: MlflowClient, run_id: str, status: str, metrics: Mapping[s
     """
     run = client.get_run(run_id)
     parent = f"tags.`mlflow.parentRunId` = '{run_id}'"
-    if run.data.metrics != dict(metrics) or (
+    if _measured(run.data.metrics) != _measured(metrics) or (
         not status and client.search_runs([run.info.experiment_id], parent, max_results=1)
     ):
         return False
@@ -121,6 +115,11 @@ def take_back(client: MlflowClient, run_id: str, status: str, metrics: Mapping[s
     else:
         client.delete_run(run_id)
     return True
+
+
+def _measured(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without those of the machine."""
+    return {name: value for name, value in metrics.items() if not name.startswith("system/")}
 
 
 def log_params(client: MlflowClient, run: MlflowRun, params: dict[str, str]) -> None:
@@ -132,23 +131,16 @@ def log_params(client: MlflowClient, run: MlflowRun, params: dict[str, str]) -> 
         client.log_batch(run.info.run_id, params=new[start : start + _PARAMS])
 
 
-def dataset_input(name: str, path: str, digest: str, context: str) -> DatasetInput:
-    """A dataset as MLflow shows it among the inputs of a run."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": path})
-    dataset = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-
-
 def quieten() -> None:
     """Before MLflow is imported: nothing phones home, dead servers are noticed within seconds,
     and standard output is left to the command."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a page about tables
+    for name in ("alembic", "mlflow.pyfunc"):  # a page about tables; a line for every model
+        logging.getLogger(name).setLevel(logging.WARNING)
     # We warn ourselves, once, and without the address's password.
     for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -259,38 +251,3 @@ def _find_or_create(
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
     return client.get_run(run_id), status
-
-
-def _environment() -> dict[str, str]:
-    """Who ran what where, as tags; the names that MLflow's pages know where it has one."""
-    tags = {
-        "mlflow.source.name": Path(sys.argv[0]).name,
-        "mlflow.source.type": "LOCAL",
-        "cpcdr.machine": f"{platform.node()} ({platform.system()} {platform.machine()})",
-        "cpcdr.python": platform.python_version(),
-    }
-    with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
-        tags["mlflow.user"] = getpass.getuser()
-    for package in ("torch", "ray"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            tags[f"cpcdr.{package}"] = importlib.metadata.version(package)
-    if commit := _commit():
-        tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
-        tags["cpcdr.uncommitted_changes"] = str(commit.endswith("-dirty")).lower()
-    return tags
-
-
-def _commit() -> str:
-    """The commit of this package's repository, with ``-dirty``; empty if it is in none."""
-
-    def git(*arguments: str) -> Any:
-        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10)
-
-    try:
-        # Tracked at all? An installed package may be inside another project's repository.
-        if git("ls-files", "--error-unmatch", Path(__file__).name).returncode:
-            return ""
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
