@@ -60,6 +60,7 @@ class Settings:
         finetune_steps: optimiser steps of it.
         seeds: of weights and data order; each is one repetition.
         threads: of everything.
+        limit: frames that cpcdr reads of each tree, for a trial of this script; 0: all.
     """
 
     peer_python: Path
@@ -74,6 +75,7 @@ class Settings:
     finetune_steps: int = 300
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = os.cpu_count() or 1
+    limit: int = 0
 
 
 def main(settings: Settings) -> None:
@@ -134,7 +136,7 @@ def prepare(settings: Settings) -> Result:
     """Depth and regions of the frames: a part of what cpcdr costs."""
     _, seconds = cpcdr(
         "prepare", "--frames", f"camvid:{settings.frames}", "--size", *settings.size,
-        "--out", settings.out / "data", "--engine", "local",
+        "--out", settings.out / "data", "--engine", "local", "--options.limit", settings.limit,
     )  # fmt: skip
     return {"cpu_seconds": seconds}
 
@@ -188,7 +190,8 @@ def scores(settings: Settings, folder: Path, start: str, seed: int) -> Result:
         start: file of its weights; ``""``: random ones.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    frames = ("--frames", f"camvid:{settings.frames}", "--evaluate", f"camvid:{settings.evaluate}")
+    frames = ["--frames", f"camvid:{settings.frames}", "--evaluate", f"camvid:{settings.evaluate}"]
+    frames += ["--options.limit", str(settings.limit)]
     network = as_checkpoint(settings, folder, start, seed)
     probed, _ = cpcdr(
         "probe", "--network", network, *frames, "--size", *settings.size, "--out", folder / "probe"
