@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpcdr.ablate.variants import FULL, NO_PASTE
+from cpcdr.ablate.variants import FULL, NO_PASTE, without_pastes
 from cpcdr.evaluate.clusters import METHODS
 from cpcdr.evaluate.statistics import estimate, holm, paired, verdict
 from cpcdr.runtime.tables import csv_text, text_table
@@ -71,9 +71,10 @@ def summarise(rows: Rows) -> Summary:
         for key, values in metrics.items():
             row = estimate(values.values())
             row["values"] = {str(seed): value for seed, value in sorted(values.items())}
+            others = dict.fromkeys((*REFERENCES, without_pastes(name, table)))
             row["minus"] = {
                 other: paired(values, table[other][key])
-                for other in REFERENCES
+                for other in others
                 if other != name and key in table.get(other, {})
             }
             summary[name][key] = row
@@ -140,18 +141,22 @@ def by_clustering(summary: Summary) -> list[list[str]]:
 
 
 def verdicts(summary: Summary) -> list[str]:
-    """What copy-paste brings in each metric, corrected together for the number of metrics."""
-    found = {
-        metric: summary[FULL][metric.key]["minus"][NO_PASTE]
-        for metric in METRICS
-        if NO_PASTE in summary.get(FULL, {}).get(metric.key, {}).get("minus", {})
-    }
-    tested = [m for m, difference in found.items() if difference["p"] is not None]
-    corrected = dict(zip(tested, holm([found[m]["p"] for m in tested]), strict=True))
-    return [
-        f"{metric.title}: {verdict(difference, corrected.get(metric), len(tested), metric.factor)}"
-        for metric, difference in found.items()
-    ]
+    """What copy-paste brings to each variant in each metric, corrected for all of them together."""
+    found = {}
+    for name, metrics in summary.items():
+        other = without_pastes(name, summary)
+        for metric in METRICS:
+            difference = metrics.get(metric.key, {}).get("minus", {}).get(other)
+            if difference:
+                found[name, other, metric] = difference
+    tested = [which for which, difference in found.items() if difference["p"] is not None]
+    corrected = dict(zip(tested, holm([found[which]["p"] for which in tested]), strict=True))
+    lines = []
+    for (name, other, metric), difference in found.items():
+        p = corrected.get((name, other, metric))
+        text = verdict(difference, p, len(tested), metric.factor)
+        lines.append(f"{name} minus {other}, {metric.title}: {text}")
+    return lines
 
 
 def document(summary: Summary, about: Sequence[str], markdown: bool) -> str:

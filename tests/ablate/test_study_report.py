@@ -16,6 +16,7 @@ from cpcdr.ablate.report import (
     document,
     markdown_table,
     summarise,
+    verdicts,
     with_colour,
 )
 from cpcdr.evaluate.clusters import METHODS
@@ -90,3 +91,18 @@ def test_the_span_over_ways_of_clustering_is_said() -> None:
 def test_a_metric_nobody_has_makes_no_table() -> None:
     rows = [{k: v for k, v in row.items() if k != "context"} for row in results()]
     assert cells(summarise(rows), METRICS[2]) == []
+
+
+def test_every_variant_is_compared_with_itself_without_pastes() -> None:
+    scores = {"clean-norm": [0.5, 0.6, 0.7], "clean-norm+no-copy-paste": [0.4, 0.52, 0.59]}
+    rows = [
+        {"variant": name, "seed": seed, "few_labels_5": score, "miou": 0.1 * seed}
+        for name, each in scores.items()
+        for seed, score in enumerate(each)
+    ]
+    summary = summarise(rows)
+    found = summary["clean-norm"]["few_labels_5"]["minus"]["clean-norm+no-copy-paste"]
+    assert found["mean"] == pytest.approx(0.0967, abs=1e-3) and found["n"] == 3
+    few, same = sorted(verdicts(summary), key=lambda line: "unsupervised" in line)
+    assert "named by 5 labelled frames" in few and "excludes zero after correction for 2" in few
+    assert "does not exclude zero" in same, "equal scores show nothing"

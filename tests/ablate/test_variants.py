@@ -39,6 +39,22 @@ def settings(name: str, seed: int = 3) -> dict[str, Any]:
         ("pixel-only", {"loss.pixel_weight", "loss.region_weight"}),
         ("region-only", {"loss.pixel_weight", "loss.region_weight"}),
         ("no-copy-paste+slic", {"copy_paste.pastes", "data"}),
+        (
+            "paper-colours",
+            {
+                f"copy_paste.{part}.{name}"
+                for part in ("colour", "view.colour")
+                for name in ("jitter", "jitter_probability", "blur_probability", "grey_probability")
+            },
+        ),
+        ("any-height", {"copy_paste.vertical_jitter"}),
+        ("large-zoom", {"copy_paste.view.zoom"}),
+        ("half-unmixed", {"copy_paste.pastes"}),
+        ("clean-norm", {"model.norm"}),
+        (
+            "no-copy-paste+clean-norm+large-zoom",
+            {"copy_paste.pastes", "model.norm", "copy_paste.view.zoom"},
+        ),
     ],
 )
 def test_only_the_factor_changes(name: str, changed: set[str]) -> None:
