@@ -30,7 +30,7 @@ COMMANDS = {
     "evaluate": "evaluate.config.EvaluateConfig",
     "probe": "evaluate.config.ProbeConfig",
     "name": "segment.config.NameConfig",
-    "finetune": "train.config.FinetuneConfig",
+    "finetune": "train.finetune_config.FinetuneConfig",
     "segment": "segment.config.SegmentConfig",
     "export": "segment.config.ExportConfig",
     "tune_regions": "tune.config.TuneConfig",

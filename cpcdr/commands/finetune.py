@@ -34,8 +34,8 @@ from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.run import Run, run_in_folder
-from cpcdr.train.config import FinetuneConfig
 from cpcdr.train.engine import train
+from cpcdr.train.finetune_config import FinetuneConfig
 from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.visualize.pictures import Image

@@ -20,7 +20,7 @@ from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.model.weights import find_start, load_backbone, named_start
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
-from cpcdr.train.config import FinetuneSettings
+from cpcdr.train.finetune_config import FinetuneSettings
 from cpcdr.train.labelled import chosen_refs, random_crop, survey
 
 _READERS = 2

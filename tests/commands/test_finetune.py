@@ -18,7 +18,8 @@ from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.checkpoint import read_checkpoint, write_checkpoint
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
-from cpcdr.train.config import EngineConfig, FinetuneConfig, FinetuneSettings, TrainConfig
+from cpcdr.train.config import EngineConfig, TrainConfig
+from cpcdr.train.finetune_config import FinetuneConfig, FinetuneSettings
 
 TRAINING = TrainConfig(steps=2, optimizer="adamw", lr=1e-3, schedule="poly", log_every=1)
 

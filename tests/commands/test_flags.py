@@ -20,7 +20,8 @@ from cpcdr.commands.config import DemoConfig
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import FinetuneConfig, PretrainConfig
+from cpcdr.train.config import PretrainConfig
+from cpcdr.train.finetune_config import FinetuneConfig
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.tune.config import SearchConfig
 

@@ -40,7 +40,7 @@ from cpcdr.segment.config import ExportConfig, SegmentConfig
 from cpcdr.segment.load import load_network_for_use
 from cpcdr.segment.pyfunc import ImagesToClasses
 from cpcdr.segment.writers import OverlayVideos
-from cpcdr.train.config import FinetuneSettings
+from cpcdr.train.finetune_config import FinetuneSettings
 from cpcdr.train.pretrain_task import PretrainModule
 
 MODEL = ModelConfig("resnet10", 8, 16, 32, 16, 40)

@@ -18,7 +18,7 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.cli import overlay_sections, parse
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import FinetuneConfig
+from cpcdr.train.finetune_config import FinetuneConfig
 
 SCRIPT = '''"""Adds numbers."""
 import time

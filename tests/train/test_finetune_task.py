@@ -21,7 +21,7 @@ from cpcdr.model.resnet import Encoder
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import FinetuneSettings
+from cpcdr.train.finetune_config import FinetuneSettings
 from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.pretrain_task import PretrainModule
 
