@@ -110,7 +110,7 @@ def check_records(result: dict[str, Any], folder: Path) -> None:
         )
     }
     trials = {f"{v}-seed-{s}" for v in ("untrained", "full", "no-copy-paste") for s in (0, 1)}
-    assert children.keys() - {"prepare"} == trials
+    assert children.keys() - {"prepare synthetic · depth ground-truth"} == trials
     assert all(run.info.status == "FINISHED" for run in children.values())
     child = children["full-seed-0"]
     assert child.data.params["factors.paste"] == "True"
