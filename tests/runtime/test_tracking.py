@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -269,7 +270,8 @@ def test_processes_may_open_a_new_store_at_once(tmp_path):
     assert [racer.returncode for racer in racers] == [0, 0, 0], outcomes
     ids = [out.strip() for out, _ in outcomes]
     assert ids[1] == ids[2] != ids[0]
-    assert [err for _, err in outcomes] == ["", "", ""]  # no page about tables
+    for _, err in outcomes:  # no page about tables; a phase that takes long says so
+        assert all(re.fullmatch(r".* \[\d+:\d\d\]", line) for line in err.splitlines()), err
     assert (tmp_path / "mlflow.db").exists()
 
 
