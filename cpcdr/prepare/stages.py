@@ -28,8 +28,8 @@ from cpcdr.regions.grouping import regions_of_frame
 from cpcdr.runtime.errors import FrameError
 
 TOGETHER = 8
-"""Frames per batch of an actor: the depth network's batch size, and
-the number held decoded."""
+"""Frames per batch of an actor: the depth network's batch size on a GPU, and the number held
+decoded."""
 _LEAST_CONTRAST = 8
 """Grey levels between the darkest and the brightest value of a frame."""
 
@@ -76,6 +76,11 @@ def single_threaded() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def has_gpu() -> bool:
+    """Whether what has been loaded for the stages of this process can use a GPU."""
+    return "torch" in sys.modules and bool(sys.modules["torch"].cuda.is_available())
+
+
 def refuse_blank(frame: Frame) -> None:
     """Refuse a frame that shows nothing: a covered lens, or a decoder that fails in silence.
 
@@ -115,14 +120,23 @@ class ReadFrames:
 
 @dataclass(frozen=True)
 class EstimateDepth:
-    """Frames with the disparity of a source; a network sees several at once."""
+    """Frames with the disparity of a source; on a GPU a network sees several at once.
+
+    On a CPU it sees one at a time, which is no slower: the last bits of a map depend on what is in
+    the batch beside it, and a dataset that was interrupted and resumed is bit-equal there.
+    """
 
     depth: DepthSource
 
     def __call__(self, drafts: list[Draft]) -> list[Draft]:
         good = [(i, draft.frame) for i, draft in enumerate(drafts) if draft.frame is not None]
-        drafts = list(drafts)
-        results = self._estimate([frame for _, frame in good])
+        drafts, frames = list(drafts), [frame for _, frame in good]
+        together = len(frames) if has_gpu() else 1
+        results = [
+            result
+            for start in range(0, len(frames), max(together, 1))
+            for result in self._estimate(frames[start : start + together])
+        ]
         for (i, _), result in zip(good, results, strict=True):
             if isinstance(result, FrameError):
                 drafts[i] = drafts[i].rejected(result)

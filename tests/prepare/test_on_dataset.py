@@ -53,8 +53,7 @@ def test_the_rows_are_those_of_the_command(tmp_path: Path, ray_local: object) ->
     expected = dataset.rows(range(len(dataset)), PREPARED_SCHEMA.names)
 
     own = ray.data.from_items(images())
-    # One at a time, as the command takes so few: networks see several, and round otherwise.
-    rows = prepare_images(own, "street", REGIONS, num_cpus=0.5, batch_size=1)
+    rows = prepare_images(own, "street", REGIONS, num_cpus=0.5)
     made = sorted(rows.take_all(), key=lambda row: row["frame_id"])
     assert [row.pop("reason") for row in made] == [""] * 4 and made[0].pop("stage") == ""
     for row, other in zip(made, expected, strict=True):

@@ -62,7 +62,8 @@ def time_street(config: BenchmarkConfig) -> dict[str, Any]:
         source = stored_frames(Path(folder), size, TOGETHER)
         frames = [source.read(ref) for ref in source.refs()]
     depth = open_depth("street")
-    seconds = median_seconds(lambda: depth(frames), config) / TOGETHER
+    each = [frames] if config.device == "cuda" else [[frame] for frame in frames]  # as prepare does
+    seconds = median_seconds(lambda: [depth(some) for some in each], config) / TOGETHER
     bare = load_street_network(PACKAGED).to(memory_format=torch.channels_last)
     bare = bare.to(config.device)
     batch = torch.rand(TOGETHER, *size, 3, device=config.device).permute(0, 3, 1, 2)
