@@ -214,7 +214,7 @@ def load_network(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     Raises:
         InputError: files are missing or damaged, or the checkpoint is of another network.
     """
-    values, weights = read_checkpoint(folder, "pretrain", "named")
+    values, weights = read_checkpoint(folder, "pretrain", "name")
     section = values["config"].get("model")
     if not isinstance(section, dict):
         raise InputError(

@@ -137,7 +137,7 @@ def load_network_for_use(
             or probe, or has too few prototypes.
     """
     folder = find_checkpoint(str(model))
-    values = read_config(folder, "pretrain", "named", "finetune", "probe")
+    values = read_config(folder, "pretrain", "name", "finetune", "probe")
     if values["kind"] == "pretrain":
         network = _clustering_network(folder, values["config"], clusters)
     elif values["kind"] == NAMED:

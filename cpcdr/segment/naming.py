@@ -13,7 +13,7 @@ from cpcdr.runtime.checkpoint import CONFIG, publish_checkpoint, write_checkpoin
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 
-NAMED = "named"
+NAMED = "name"
 """Kind of its checkpoint."""
 
 

@@ -41,7 +41,7 @@ def test_a_named_network_segments_as_its_prototypes_say(checkpoint: Path, tmp_pa
     assert set(np.unique(found)) <= set(classes.tolist()), "no class without a prototype"
     # Run again, it replaces its own checkpoint; another kind of checkpoint it refuses.
     assert name(NameConfig(checkpoint, LABELLED, out=out))["prototypes"] == result["prototypes"]
-    with pytest.raises(InputError, match="kind 'named', not pretrain"):
+    with pytest.raises(InputError, match="kind 'name', not pretrain"):
         name(NameConfig(out, LABELLED, out=tmp_path / "again"))
 
 

@@ -298,7 +298,7 @@ def test_bad_models_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("kind: depth\nconfig: {}\n", "kind 'depth', not pretrain, finetune or probe"),
+        ("kind: depth\nconfig: {}\n", "kind 'depth', not pretrain, name, finetune or probe"),
         ("kind: finetune\n", "config.yaml: has no section 'config'"),
         ("kind: finetune\nconfig: {protocol: synthetic}\n", "config.yaml: has no size"),
         ("kind: finetune\nconfig: {protocol: synthetic, size: 64}\n", "config.yaml: has no size"),
