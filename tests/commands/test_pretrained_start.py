@@ -20,7 +20,7 @@ from cpcdr.model.weights import library_state
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
-from cpcdr.train.config import SMALL
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.pretrain_task import identity_of
 from cpcdr.tune.config import TunePretrainConfig
 from cpcdr.tune.search import claim_search
@@ -126,7 +126,7 @@ def test_searches_and_studies_know_their_start_by_its_content(
 
     def key(start: Path, out: str) -> str:
         model = ModelConfig(backbone, init=str(start))
-        pretrain = replace(SMALL.settings(), model=model)
+        pretrain = replace(PretrainConfig().settings(), model=model)
         config = TunePretrainConfig(out=tmp_path / out, evaluate=STREET, pretrain=pretrain)
         return claim_search(config, TRAINING_SPACE, "data")
 
@@ -137,6 +137,7 @@ def test_searches_and_studies_know_their_start_by_its_content(
     save_file(other, moved)
     with pytest.raises(InputError, match=r"a search with other settings: pretrain\.model\.init"):
         key(moved, "search")
-    plain = replace(SMALL.settings(), model=ModelConfig(backbone, init=str(moved)))
-    assert identity_of(plain)["model"]["init"] != identity_of(SMALL.settings())["model"]["init"]
-    assert identity_of(SMALL.settings()) == to_plain(SMALL.settings())
+    small = PretrainConfig().settings()
+    plain = replace(small, model=ModelConfig(backbone, init=str(moved)))
+    assert identity_of(plain)["model"]["init"] != identity_of(small)["model"]["init"]
+    assert identity_of(small) == to_plain(small)
