@@ -106,8 +106,9 @@ def _named(
     pictures = config.out.with_name(f"{config.out.name}.png")
     save_png(pictures, prediction_sheet(shown, maps, protocol, match))
     held = {c: int((classes == k).sum()) for k, c in enumerate(protocol.classes)}
-    for each, count in held.items():
-        print(f"  {each:20s} {count} prototypes" + ("" if count else ": not in these labels"))
+    for each, pixels in zip(protocol.classes, counts.sum(0), strict=True):
+        why = "" if held[each] else "; none is mostly this" if pixels else "; not in these labels"
+        print(f"  {each:20s} {held[each]} of {len(prototypes)} prototypes{why}")
     end_with(
         {"network": config.out, "pictures": pictures},
         ["segment", "--network", config.out, "--frames", "video:drive.mp4", "--out", "named.mp4"],

@@ -24,9 +24,15 @@ from cpcdr.segment.suggest import Seen, describe, telling_frames, usage_of
 LABELLED = "synthetic:streets=3,frames=1,height=64,width=128,seed=70"
 
 
-def test_a_named_network_segments_as_its_prototypes_say(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_named_network_segments_as_its_prototypes_say(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "named"
     result = name(NameConfig(checkpoint, LABELLED, out=out))
+    printed = capsys.readouterr().out
+    for each, count in result["prototypes"].items():
+        assert f"{each:20s} {count} of 30 prototypes" in printed
+    assert ("none is mostly this" in printed) or ("not in these labels" in printed)
     assert result["frames"] == 3 and sum(result["prototypes"].values()) == 30
     assert (tmp_path / "named.png").stat().st_size > 1000
     loaded = cpcdr.load(out)
