@@ -26,7 +26,7 @@ from cpcdr.evaluate.counting import NETWORK, count_all, resampled_groups
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import match, matched_scores
 from cpcdr.evaluate.report import label_remarks, network_report, table, usage_report
-from cpcdr.evaluate.score_networks import Fitting, score_networks, scores_table
+from cpcdr.evaluate.score_networks import score_networks, scores_table
 from cpcdr.evaluate.segmenters import (
     PrototypeSegmenter,
     Segmenter,
@@ -163,8 +163,7 @@ def _fitted_scores(
     """Scores of the network, the untrained one and floors that take frames to fit on."""
     networks = {"": open_network(config.network, True)}
     networks |= {"untrained_": open_network(config.network, False)} if config.baselines else {}
-    fitting = Fitting(len(fitted.refs()), 0, config.seed)
-    numbers = score_networks(networks, fitted, scored, size, fitting)[1]
+    numbers = score_networks(networks, fitted, scored, size, 0, config.seed)[1]
     run.metrics(numbers, step=0)
     return numbers
 

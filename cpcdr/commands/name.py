@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cpcdr.ablate.datasets import source_of
 from cpcdr.dataset import PreparedDataset
@@ -23,7 +22,7 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.few_labels import name_prototypes
 from cpcdr.evaluate.figures import prediction_sheet
 from cpcdr.evaluate.matching import Match
-from cpcdr.evaluate.network_scores import frame_features
+from cpcdr.evaluate.network_scores import frame_features, nearest_prototypes
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.score_networks import labelled_frames
 from cpcdr.evaluate.segmenters import open_network, trained_with
@@ -42,7 +41,7 @@ from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.training_folder import usable_checkpoint
 from cpcdr.segment.config import NameConfig
-from cpcdr.segment.naming import save_named
+from cpcdr.segment.naming import refuse_other_folder, save_named
 from cpcdr.segment.suggest import describe, look_at, telling_frames, usage_of
 from cpcdr.segment.writers import above
 from cpcdr.visualize.pictures import contact_sheet, legend, region_colours, save_png
@@ -79,16 +78,15 @@ def _named(
     source = open_frames(config.frames, config.options, config.protocol)
     if not source.protocol:
         raise InputError(f"{config.frames}: has no labels; give labelled frames, or --data.")
+    refuse_other_folder(config.out)
     protocol = get_protocol(source.protocol)
     trained_size, seed = trained_with(config.network, values)
     size = evaluation_size(protocol, (0, 0), whole_size(source, trained_size))
     prototypes = network.prototypes.detach()
     counts, frames = np.zeros((len(prototypes), len(protocol.classes)), np.int64), 0
     for image, labels in labelled_frames(source, size):
-        codes = frame_features(network, image).codes
-        nearest = (codes.flatten(1).T @ prototypes.T).argmax(1).cpu().numpy()
-        grid = grid_labels(labels, tuple(codes.shape[-2:])).ravel()
-        counts += confusion(nearest, grid, *counts.shape)
+        nearest = nearest_prototypes(network, frame_features(network, image))
+        counts += confusion(nearest, grid_labels(labels, nearest.shape), *counts.shape)
         frames += 1
     classes = name_prototypes(counts, prototypes.cpu().numpy())
     about = {
@@ -101,8 +99,7 @@ def _named(
     save_named(config.out, network, classes, about, values["step"])
     shown = spread_frames(source, size, 4)
     match = Match(classes, len(protocol.classes), "few-labels")
-    network.cpu()
-    maps = [_nearest(network, frame.image) for frame in shown]
+    maps = [network.nearest_of(frame.image) for frame in shown]
     pictures = config.out.with_name(f"{config.out.name}.png")
     save_png(pictures, prediction_sheet(shown, maps, protocol, match))
     held = {c: int((classes == k).sum()) for k, c in enumerate(protocol.classes)}
@@ -119,12 +116,6 @@ def _named(
         "frames": frames,
         "prototypes": held,
     }
-
-
-def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The nearest prototype of every pixel, int64 [H, W]."""
-    codes = frame_features(network, image).codes
-    return network.nearest(codes[None], image.shape[:2])[0].cpu().numpy()
 
 
 def _suggested(config: NameConfig, network: SegmentationNetwork, data: Path) -> dict[str, Any]:
@@ -146,7 +137,7 @@ def _suggested(config: NameConfig, network: SegmentationNetwork, data: Path) -> 
         names.append(f"{len(names):02d}_{frame_id.replace('/', '_')}.jpg")
         image = source.read(refs[frame_id]).image
         write_atomic(folder / names[-1], encode_jpeg(image))
-        cluster = clusters[_nearest(network, samples[i].image)]
+        cluster = clusters[network.nearest_of(samples[i].image)]
         sheet.append([samples[i].image, colours[cluster]])
     known = [f"cluster {k} ({text})" for k, text in enumerate(words)]
     drawn = above(contact_sheet(sheet, row_titles=names), legend(tuple(known), colours))

@@ -12,7 +12,7 @@ from typing import Any
 from cpcdr.commands.inputs import record_frames, record_network, short_name
 from cpcdr.evaluate.config import ProbeConfig
 from cpcdr.evaluate.probe_head import save_probe
-from cpcdr.evaluate.score_networks import Fitting, score_networks, scores_table
+from cpcdr.evaluate.score_networks import score_networks, scores_table
 from cpcdr.evaluate.segmenters import open_network, trained_with
 from cpcdr.frames import get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
@@ -68,8 +68,7 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
             for prefix, trained in (("", True), ("untrained_", False))
         }
         per_frame = min(_PER_FRAME, max(2, _PIXELS // len(fitted.refs())))
-        fitting = Fitting(len(fitted.refs()), per_frame, config.seed)
-        scores, numbers = score_networks(networks, fitted, scored, size, fitting)
+        scores, numbers = score_networks(networks, fitted, scored, size, per_frame, config.seed)
         result |= numbers
         run.metrics(numbers, step=0)
         about = {"protocol": fitted.protocol, "size": list(size), "probe": plain}

@@ -32,7 +32,7 @@ from cpcdr.runtime.device import to_unit_float
 
 KMEANS_SEEDS = 10
 _KMEANS_PIXELS = 10_000  # of all frames together; more hardly move the centres
-_MOST_LABELLED = 400  # frames whose counts are kept for few labels: bounds the memory
+_MOST_LABELLED = 400  # frames, evenly spaced, whose counts are kept for few labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,12 @@ def frame_features(network: SegmentationNetwork, image: NDArray[np.uint8]) -> Fr
     size = deep[0].shape[-2:]
     together = torch.cat([functional.interpolate(m, size, mode="bilinear") for m in deep], 1)
     return FrameFeatures(head[0], network.projector(head)[0], together[0])
+
+
+def nearest_prototypes(network: SegmentationNetwork, features: FrameFeatures) -> NDArray[np.int64]:
+    """The nearest prototype at stride 4, int64 [h, w]."""
+    similarity = torch.einsum("dhw,pd->phw", features.codes, network.prototypes.detach())
+    return similarity.argmax(0).cpu().numpy()
 
 
 class PixelKMeans:
@@ -128,7 +134,7 @@ class NetworkScores:
     """All scores of one frozen network: `fit` each frame, `finish`, then `score` each frame.
 
     Args:
-        frames: number of frames that will be fitted.
+        frames: number of frames that will be fitted, at least 1.
         per_frame: pixels of each frame for SGD and neighbours; 0 leaves these two out.
         seed: of the pixels and of SGD.
     """
@@ -138,13 +144,13 @@ class NetworkScores:
     ) -> None:
         self.network, self.classes, self.per_frame, self.seed = network, classes, per_frame, seed
         self.rng = np.random.default_rng(seed)
-        pixels = max(_KMEANS_PIXELS // max(frames, 1), 20)
+        pixels = max(_KMEANS_PIXELS // frames, 20)
         self.linear = {name: LinearScore(classes) for name in ("head", "backbone")}
         self.kmeans = {name: PixelKMeans(classes, pixels) for name in ("codes", "backbone")}
         self.samples: list[tuple[Tensor, Tensor]] = []
         self.labelled: list[NDArray[np.int32]] = []
-        self.prototypes = network.prototypes.detach()
-        self.used = np.zeros((len(self.prototypes), classes), np.int64)
+        self.every, self.fitted = -(-frames // _MOST_LABELLED), 0
+        self.used = np.zeros((len(network.prototypes), classes), np.int64)
         self.sampled: dict[str, NDArray[np.int64]] = {}
 
     def fit(self, features: FrameFeatures, labels: NDArray[np.uint8]) -> None:
@@ -154,8 +160,9 @@ class NetworkScores:
         for name, linear in self.linear.items():
             linear.fit(getattr(features, name), _grid(labels, getattr(features, name)))
         grid = _grid(labels, features.codes)
-        if len(self.labelled) < _MOST_LABELLED:
+        if self.fitted % self.every == 0:
             self.labelled.append(self._count(features, grid).astype(np.int32))
+        self.fitted += 1
         if self.per_frame:
             both = torch.cat([features.head, features.codes]).cpu()
             self.samples.append(sample_pixels(both, grid, self.per_frame, self.rng))
@@ -196,7 +203,7 @@ class NetworkScores:
 
     def result(self) -> dict[str, float]:
         """mIoU by name, with what prototypes tell about classes; all in 0..1."""
-        directions = self.prototypes.cpu().numpy()
+        directions = self.network.prototypes.detach().cpu().numpy()
         released = cluster_prototypes(directions, self.classes)
         result = {
             "released": clustered_scores(self.used, released).miou,
@@ -216,8 +223,7 @@ class NetworkScores:
 
     def _count(self, features: FrameFeatures, labels: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Pixels of each prototype and class in a frame: int64 [P, K]."""
-        nearest = torch.einsum("dhw,pd->phw", features.codes, self.prototypes).argmax(0)
-        return confusion(nearest.cpu().numpy(), labels, len(self.used), self.classes)
+        return confusion(nearest_prototypes(self.network, features), labels, *self.used.shape)
 
 
 def _grid(labels: NDArray[np.uint8], features: Tensor) -> NDArray[np.uint8]:

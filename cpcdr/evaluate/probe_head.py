@@ -1,6 +1,5 @@
 """The linear probe as a usable network: a frozen network and its linear classifier."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.runtime.checkpoint import publish_checkpoint, write_checkpoint
+from cpcdr.runtime.checkpoint import save_checkpoint
 from cpcdr.runtime.config import to_plain
 
 
@@ -33,7 +32,4 @@ def save_probe(
     linear = torch.from_numpy(weights.T).float()
     module.classifier.load_state_dict({"weight": linear[:, :-1, None, None], "bias": linear[:, -1]})
     values = {"kind": "probe", "config": {"model": to_plain(network.config), **about}}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".probe-", dir=folder.parent) as scratch:
-        written = write_checkpoint(Path(scratch), step, values, module.state_dict(), {})
-        publish_checkpoint(written, folder)
+    save_checkpoint(folder, step, values, module.state_dict())

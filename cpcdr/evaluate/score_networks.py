@@ -1,7 +1,6 @@
 """Networks and floors scored on the same frames: a pass to fit on, and a pass to score on."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ TITLES = {
     "released": "average linkage of prototypes",
     "pixel_kmeans": "spherical k-means on pixels",
     "class_information": "what prototypes tell about classes",
-    "prototype_purity": "purity of prototypes *",
+    "prototype_purity": "purity of prototypes",
     **{f"few_labels_{n}": f"prototypes named by {n} labelled frames *" for n in NUMBERS},
     "linear_ridge": "linear probe, ridge *",
     "linear_sgd": "linear probe, SGD *",
@@ -32,21 +31,13 @@ TITLES = {
 FLOORS = {"bands": "equal bands of height", "place": "the usual class of each place *"}
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """How networks are fitted: frames expected, pixels of each for SGD and neighbours, seed."""
-
-    frames: int
-    per_frame: int
-    seed: int
-
-
 def score_networks(
     networks: Mapping[str, SegmentationNetwork],
     fitted: FrameSource,
     scored: FrameSource,
     size: tuple[int, int],
-    fitting: Fitting,
+    per_frame: int,
+    seed: int,
 ) -> tuple[dict[str, NetworkScores], dict[str, float]]:
     """Fit and score all networks.
 
@@ -54,6 +45,8 @@ def score_networks(
         networks: by the prefix of their scores.
         fitted: labelled frames to fit on.
         scored: labelled frames of the same protocol to score on.
+        per_frame: pixels of each frame for SGD and neighbours; 0 leaves these two out.
+        seed: of the pixels and of SGD.
 
     Returns:
         what was fitted, by prefix, and all scores: see `NetworkScores.result`, `Floors.result`.
@@ -62,7 +55,7 @@ def score_networks(
         InputError: no frame of one of the sources has readable labels.
     """
     classes, device = len(get_protocol(fitted.protocol).classes), default_device()
-    frames, per_frame, seed = fitting.frames, fitting.per_frame, fitting.seed
+    frames = len(fitted.refs())
     scores = {
         prefix: NetworkScores(network.to(device), classes, frames, per_frame, seed)
         for prefix, network in networks.items()
@@ -97,7 +90,7 @@ def labelled_frames(
         InputError: no frame has readable labels.
     """
     refs, left_out, first = source.refs(), 0, ""
-    with Progress(refs, desc="probe", unit="frame", leave=False) as bar:
+    with Progress(refs, desc="labelled frames", unit="frame", leave=False) as bar:
         for ref in bar:
             try:
                 frame = fit(source.read(ref), size)

@@ -50,8 +50,7 @@ class PrototypeSegmenter:
     @torch.inference_mode()
     def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Cluster ids [H, W]."""
-        nearest = self.network.assign(self._pixels(image), image.shape[:2])[0]
-        return self.clusters[nearest.cpu().numpy()]
+        return self.clusters[self.network.nearest_of(image)]
 
     @torch.inference_mode()
     def scores(self, image: NDArray[np.uint8]) -> Tensor:

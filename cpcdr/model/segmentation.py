@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -18,6 +20,7 @@ from cpcdr.model.backbones import open_backbone
 from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
+from cpcdr.runtime.device import to_unit_float
 from cpcdr.runtime.errors import InputError
 
 _SCORES = 2**24
@@ -160,6 +163,12 @@ class SegmentationNetwork(nn.Module):
     def assign(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """The nearest prototype of every pixel: int64 [N, *size]."""
         return self.nearest(self(images), size)
+
+    @torch.inference_mode()
+    def nearest_of(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The nearest prototype of every pixel of an image uint8 [H, W, 3]: int64 [H, W]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.prototypes.device)
+        return self.assign(to_unit_float(pixels)[None], image.shape[:2])[0].cpu().numpy()
 
     def nearest(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """As `assign`, from projected features [N, C, h, w]."""

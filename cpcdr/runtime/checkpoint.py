@@ -9,6 +9,7 @@ and the finished one as ``OUT/checkpoint``.
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -164,6 +165,15 @@ def publish_checkpoint(checkpoint: Path, target: Path) -> None:
     sync_folder(temporary)
     shutil.rmtree(target, ignore_errors=True)
     replace_durable(temporary, target)
+
+
+def save_checkpoint(
+    folder: Path, step: int, values: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> None:
+    """Write a final checkpoint that no training made, atomically; ``folder`` is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".checkpoint-", dir=folder.parent) as scratch:
+        publish_checkpoint(write_checkpoint(Path(scratch), step, values, weights, {}), folder)
 
 
 def weights_digest(folder: Path) -> str:

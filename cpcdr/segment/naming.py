@@ -1,6 +1,5 @@
 """A pre-trained network whose prototypes have classes, as a checkpoint."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.runtime.checkpoint import CONFIG, publish_checkpoint, write_checkpoint
+from cpcdr.runtime.checkpoint import CONFIG, read_config, save_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 
@@ -27,16 +26,28 @@ def save_named(
     """Write the checkpoint.
 
     Args:
-        folder: destination, replaced if it exists.
+        folder: destination, replaced if it exists: see `refuse_other_folder`.
         classes: int64 [P], the class of each prototype.
         about: ``protocol``, ``size``, ``seed``, ``dataset`` and further configuration to store.
     """
     config = {"model": to_plain(network.config), "classes": classes.tolist(), **about}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".named-", dir=folder.parent) as scratch:
-        values = {"kind": NAMED, "config": config}
-        written = write_checkpoint(Path(scratch), step, values, network.state_dict(), {})
-        publish_checkpoint(written, folder)
+    save_checkpoint(folder, step, {"kind": NAMED, "config": config}, network.state_dict())
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Refuse to replace anything but a named network.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        read_config(folder, NAMED)
+    except InputError as error:
+        raise InputError(
+            f"--out {folder}: is no named network, and would be replaced; choose another folder."
+        ) from error
 
 
 def classes_of(folder: Path, config: dict[str, Any], prototypes: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cpcdr.dataset import Sample
-from cpcdr.evaluate.network_scores import frame_features
+from cpcdr.evaluate.network_scores import frame_features, nearest_prototypes
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.model.segmentation import SegmentationNetwork
 
@@ -33,12 +33,10 @@ class Seen:
 
 def look_at(network: SegmentationNetwork, samples: Sequence[Sample]) -> list[Seen]:
     """Nearest prototypes and depth of prepared frames."""
-    prototypes, seen = network.prototypes.detach(), []
+    seen = []
     for sample in samples:
-        codes = frame_features(network, sample.image).codes
-        near = (codes.flatten(1).T @ prototypes.T).argmax(1).reshape(codes.shape[-2:])
-        disparity = grid_labels(sample.disparity, tuple(codes.shape[-2:]))
-        seen.append(Seen(near.cpu().numpy(), disparity))
+        near = nearest_prototypes(network, frame_features(network, sample.image))
+        seen.append(Seen(near, grid_labels(sample.disparity, near.shape)))
     return seen
 
 

@@ -29,8 +29,8 @@ from cpcdr.evaluate.matching import matched_scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
 from cpcdr.frames.pick import spread, spread_frames, whole_size
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.model.segmentation import SegmentationNetwork, load_network
-from cpcdr.runtime.device import default_device, to_unit_float
+from cpcdr.model.segmentation import load_network
+from cpcdr.runtime.device import default_device
 
 ZOOM = 1.5
 LABEL_FREE = ("view_information", "region_information")
@@ -77,14 +77,16 @@ def score_network(
     network = network.to(default_device())
     directions = network.prototypes.detach().cpu().numpy()
     cluster = cluster_prototypes(directions, clusters)
-    seen = [_nearest(network, frame.image) for frame in frames]
+    seen = [network.nearest_of(frame.image) for frame in frames]
     views = np.zeros((clusters, clusters))
     for number, (frame, nearest) in enumerate(zip(frames, seen, strict=True)):
         image, rows, columns = magnified(frame.image, number)
-        views += joint(cluster[nearest[rows, columns]], cluster[_nearest(network, image)], clusters)
+        views += joint(
+            cluster[nearest[rows, columns]], cluster[network.nearest_of(image)], clusters
+        )
     regions = np.zeros((clusters, clusters))
     for sample in samples:
-        regions += within(cluster[_nearest(network, sample.image)], sample.regions, clusters)
+        regions += within(cluster[network.nearest_of(sample.image)], sample.regions, clusters)
     result = {"view_information": information(views), "region_information": information(regions)}
     if protocol:
         classes = len(get_protocol(protocol).classes)
@@ -96,13 +98,6 @@ def score_network(
         score = matched_scores(np.asarray(counts))
         result |= {"miou": score.miou, "accuracy": score.accuracy}
     return result
-
-
-def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The nearest prototype of every pixel, int64 [H, W]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(network.prototypes.device)
-    height, width = image.shape[:2]
-    return network.assign(to_unit_float(tensor)[None], (height, width))[0].cpu().numpy()
 
 
 def magnified(

@@ -45,10 +45,23 @@ def test_a_named_network_segments_as_its_prototypes_say(
     found = loaded.segment(frame.image)
     assert (found == classes[nearest]).mean() > 0.99
     assert set(np.unique(found)) <= set(classes.tolist()), "no class without a prototype"
-    # Run again, it replaces its own checkpoint; another kind of checkpoint it refuses.
+    # Run again, it replaces its own checkpoint, and nothing else.
     assert name(NameConfig(checkpoint, LABELLED, out=out))["prototypes"] == result["prototypes"]
     with pytest.raises(InputError, match="kind 'name', not pretrain"):
         name(NameConfig(out, LABELLED, out=tmp_path / "again"))
+
+
+def test_nothing_but_a_named_network_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "drive"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    for out in (mine, checkpoint.parent, checkpoint):
+        before = sorted(path.name for path in out.iterdir())
+        with pytest.raises(InputError, match="is no named network, and would be replaced"):
+            name(NameConfig(checkpoint, LABELLED, out=out))
+        assert sorted(path.name for path in out.iterdir()) == before
+    (tmp_path / "empty").mkdir()
+    assert name(NameConfig(checkpoint, LABELLED, out=tmp_path / "empty"))["frames"] == 3
 
 
 def test_damaged_names_and_frames_without_labels_are_a_sentence(

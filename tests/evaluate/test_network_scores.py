@@ -13,7 +13,7 @@ from cpcdr.evaluate.few_labels import name_prototypes
 from cpcdr.evaluate.matching import Match, scores
 from cpcdr.evaluate.network_scores import Floors, NetworkScores, PixelKMeans, frame_features
 from cpcdr.evaluate.probes import grid_labels
-from cpcdr.evaluate.score_networks import TITLES, Fitting, score_networks, scores_table
+from cpcdr.evaluate.score_networks import TITLES, score_networks, scores_table
 from cpcdr.evaluate.segmenters import open_network
 from cpcdr.frames import open_frames
 
@@ -55,9 +55,8 @@ def test_floors_by_hand() -> None:
 @pytest.mark.parametrize("per_frame", [0, 40])
 def test_every_score_of_a_network(checkpoint: Path, per_frame: int) -> None:
     network = open_network(checkpoint, True)
-    fitting = Fitting(6, per_frame, 3)
     sources = open_frames(FITTED), open_frames(SCORED)
-    fitted, numbers = score_networks({"": network, "again_": network}, *sources, SIZE, fitting)
+    fitted, numbers = score_networks({"": network, "again_": network}, *sources, SIZE, per_frame, 3)
     names = [name for name in TITLES if not name.endswith(("_10", "_20", "_50"))]
     sampled = {"linear_sgd", "knn"}
     assert set(names) - sampled <= numbers.keys()
