@@ -1,6 +1,7 @@
 """What a backbone is: a module from normalised images to feature maps of strides 4, 8, 16, 32."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -156,9 +157,7 @@ def stages_of(backbone: Backbone) -> list[list[str]]:
     above a vision transformer, and what is frozen belong to none.
     """
     named = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
-    training = backbone.training
-    backbone.eval()
-    with torch.enable_grad():
+    with _evaluating(backbone), torch.enable_grad():
         images = _zeros(backbone, (2 * _COARSEST, 2 * _COARSEST))
         steps = _steps(backbone, images)
         stages: list[list[str]] = []
@@ -173,8 +172,19 @@ def stages_of(backbone: Backbone) -> list[list[str]]:
             used = {n for n, g in zip(left, gradients, strict=True) if g is not None}
             stages.append([n for n in left if n in used])
             left = [n for n in left if n not in used]
-    backbone.train(training)
     return stages
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; then every part has its own mode again, frozen or not."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _steps(backbone: Backbone, images: Tensor) -> list[Tensor]:
@@ -185,12 +195,8 @@ def _steps(backbone: Backbone, images: Tensor) -> list[Tensor]:
 
 
 def _trial(backbone: FeatureMaps, size: tuple[int, int]) -> list[Tensor]:
-    training = backbone.training
-    backbone.eval()
-    with torch.no_grad():
-        maps = backbone.maps(_zeros(backbone, size))
-    backbone.train(training)
-    return maps
+    with _evaluating(backbone), torch.no_grad():
+        return backbone.maps(_zeros(backbone, size))
 
 
 def _zeros(module: nn.Module, size: tuple[int, int]) -> Tensor:

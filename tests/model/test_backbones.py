@@ -198,12 +198,14 @@ def test_without_timm_the_command_that_installs_it(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["resnet10", "timm:test_efficientnet", "timm:test_vit"])
 def test_frozen_stages_and_statistics_do_not_move(name: str) -> None:
-    network = network_of(name, freeze=2, norm="frozen")
+    network = network_of(name, freeze=2, norm="frozen", backbone_lr=0.5)
     stages = stages_of(network.backbone)
     network.freeze()
     network.train()
     before = {k: v.clone() for k, v in network.backbone.state_dict().items()}
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    groups = network.parameter_groups()
+    assert not any(part.training for part in network.frozen), "asking for them thaws nothing"
+    optimizer = torch.optim.SGD(groups, lr=0.1)
     network(torch.rand(2, 3, 64, 64)).square().sum().backward()
     optimizer.step()
     after = network.backbone.state_dict()
