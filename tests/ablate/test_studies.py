@@ -18,7 +18,8 @@ STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 def test_a_study_is_a_configuration_of_its_plan(path: Path) -> None:
     config = overlay(AblateConfig(), read_yaml(path), path.name)
     names = [each.name for each in variants_of(config.variants)]
-    assert without_pastes("full", names) == NO_PASTE
+    pasted = [each for each in names if NO_PASTE not in each and each != "untrained"]
+    assert without_pastes(pasted[0], names) in names, "the first has a counterpart without pastes"
     assert min(config.seeds) >= 20, "smaller seeds have been used before"
     plan = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
     assert f"`studies/{path.name}`" in plan and f"{config.steps:_}".replace("_", " ") in plan
