@@ -8,7 +8,7 @@ with more variants or seeds.
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ import torch
 from cpcdr.ablate.config import AblateConfig
 from cpcdr.ablate.measure import Material, colour_scores, measure
 from cpcdr.ablate.variants import Variant, pretraining
-from cpcdr.runtime.checkpoint import newest_checkpoint, publish_checkpoint, write_checkpoint
+from cpcdr.runtime.checkpoint import (
+    newest_checkpoint,
+    publish_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from cpcdr.runtime.device import default_device
 from cpcdr.runtime.strict_json import read_json, write_json
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import read_history
@@ -76,6 +82,15 @@ class StudyPlan:
         data, config = self.datasets[trial.variant.regions], self.config
         return pretraining(trial.variant, config.pretrain, data, trial.seed, config.steps)
 
+    def with_statistics_of_batches(self, trial: StudyTrial) -> StudyTrial | None:
+        """The trial whose training is that of a ``clean-norm`` one but for its statistics."""
+        settings = self.settings(trial)
+        if settings.model.norm != "clean":
+            return None
+        wanted = replace(settings, model=replace(settings.model, norm="batch"))
+        others = (t for t in self.trials if t.variant.trained and t.seed == trial.seed)
+        return next((t for t in others if self.settings(t) == wanted), None)
+
     def result(self, trial: StudyTrial) -> dict[str, Any] | None:
         """The result of a finished trial; None if it is not finished."""
         path = self.folder(trial) / "result.json"
@@ -94,7 +109,10 @@ def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
     if plan.result(trial) is None:
         start, folder = time.perf_counter(), plan.folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = trained(trial, plan) if trial.variant.trained else untrained(trial, plan)
+        if trial.variant.trained:
+            checkpoint = trained(trial, plan, LocalReporter(_tell_step))
+        else:
+            checkpoint = untrained(trial, plan)
         result: dict[str, Any] = {"variant": trial.variant.name, "seed": trial.seed}
         result["checkpoint"] = str(checkpoint)
         last = (read_history(folder / "history.jsonl") or [{}])[-1]
@@ -108,13 +126,16 @@ def run_trial(parameters: dict[str, Any], plan: StudyPlan) -> None:
     tune.report({"step": plan.config.steps, "finished": True})
 
 
-def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
+def trained(trial: StudyTrial, plan: StudyPlan, reporter: LocalReporter) -> Path:
     """Train from the newest checkpoint to the last step; the final checkpoint."""
     settings, folder = plan.settings(trial), plan.folder(trial)
     final = folder / "checkpoint"
     if final.exists():
         return final
-    result = train_loop(task_of(settings), settings.train, folder, LocalReporter(_tell_step))
+    same = plan.with_statistics_of_batches(trial)
+    if same is not None and (plan.folder(same) / "checkpoint").exists():
+        return cleaned(trial, plan.folder(same), plan)
+    result = train_loop(task_of(settings), settings.train, folder, reporter)
     if result["alarm"]:
         raise RuntimeError(f"{trial.name}: {result['alarm']}")
     newest = newest_checkpoint(folder / "checkpoints")
@@ -122,6 +143,26 @@ def trained(trial: StudyTrial, plan: StudyPlan) -> Path:
     publish_checkpoint(newest, final)
     shutil.rmtree(folder / "checkpoints")
     return final
+
+
+def cleaned(trial: StudyTrial, trained: Path, plan: StudyPlan) -> Path:
+    """The network of another trial's folder, with statistics of clean frames: a checkpoint.
+
+    Weights never depend on running statistics in training, so that this is what ``trial`` would
+    have ended with.
+    """
+    settings, folder = plan.settings(trial), plan.folder(trial)
+    task = task_of(settings)
+    values, weights = read_checkpoint(trained / "checkpoint", task.kind)
+    module = task.build()
+    module.load_state_dict(weights)
+    layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
+    module = module.to(default_device(), memory_format=layout)  # type: ignore[call-overload]
+    task.validate(module)
+    values["config"] = task.config()
+    shutil.copy(trained / "history.jsonl", folder / "history.jsonl")
+    save_checkpoint(folder / "checkpoint", values["step"], values, module.state_dict())
+    return folder / "checkpoint"
 
 
 def _tell_step(metrics: dict[str, float]) -> None:
@@ -138,9 +179,7 @@ def untrained(trial: StudyTrial, plan: StudyPlan) -> Path:
     torch.manual_seed(trial.seed)
     weights = task.build().state_dict()
     values = {"kind": task.kind, "config": task.config(), "metrics": {}}
-    written = write_checkpoint(folder / "checkpoints", 0, values, weights, {})
-    publish_checkpoint(written, folder / "checkpoint")
-    shutil.rmtree(folder / "checkpoints")
+    save_checkpoint(folder / "checkpoint", 0, values, weights)
     return folder / "checkpoint"
 
 
@@ -153,8 +192,9 @@ def run_study(plan: StudyPlan, callback: Any) -> None:
     """
     from ray import tune
 
-    pending = [trial.name for trial in plan.trials if plan.result(trial) is None]
-    if pending:
+    left = [trial for trial in plan.trials if plan.result(trial) is None]
+    left.sort(key=lambda trial: plan.with_statistics_of_batches(trial) is not None)  # last
+    if pending := [trial.name for trial in left]:
         run_trials(
             run_trial,
             plan,
