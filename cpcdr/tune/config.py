@@ -33,7 +33,10 @@ class SearchConfig:
         concurrent: trials at the same time; they share the CPU threads, whose number changes sums
             in their last digits: repeat a search with the same.
         steps: optimiser steps of a full trial.
-        objective: ``miou``, ``label_free``, or ``auto``: mIoU where there are labels.
+        objective: ``class_information`` (what prototypes tell about classes), ``miou``,
+            ``label_free``, or ``auto``: class information where there are labels.
+        repeats: seeds that winner and default are compared over, each a full training, where there
+            are test frames; 0: none.
         out: folder of the search; run the same command again to continue.
         seed: of the search and of every trial.
         gpus_per_trial: GPUs of a trial, also a part of one; -1 divides the available GPUs.
@@ -51,7 +54,8 @@ class SearchConfig:
     trials: int = 12
     concurrent: int = 2
     steps: int = 75
-    objective: Literal["auto", "miou", "label_free"] = "auto"
+    objective: Literal["auto", "class_information", "miou", "label_free"] = "auto"
+    repeats: int = 3
     out: Path = Path("runs/tune")
     seed: int = 0
     gpus_per_trial: float = -1.0
@@ -67,8 +71,8 @@ class SearchConfig:
             raise InputError(
                 "--trials, --concurrent and --frames must be at least 1, --steps at least 3."
             )
-        if self.clusters < 2:
-            raise InputError("--clusters must be at least 2.")
+        if self.clusters < 2 or self.repeats < 0:
+            raise InputError("--clusters must be at least 2, --repeats at least 0.")
 
     def test_frames(self) -> str:
         """The spec of the test frames; "" for none."""
@@ -76,8 +80,8 @@ class SearchConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that must not change when a search resumes."""
-        free = ("trials", "concurrent", "gpus_per_trial", "dashboard", "tracking", "test")
-        return without(self, *free)
+        machine = ("concurrent", "gpus_per_trial", "dashboard", "tracking")
+        return without(self, "trials", "test", "repeats", *machine)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Figures of a search: importance, parallel coordinates, label-free score against mIoU."""
+"""Figures of a search: importance, parallel coordinates, label-free score against one by labels."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def optuna_figure(plot: str, study: Study, **options: Any) -> Image:
     return decode_image(drawing.getvalue(), plot)
 
 
-def correlation_figure(trials: Sequence[Trial], every: int) -> Image:
-    """The label-free score against mIoU, at the first and at the last report."""
+def correlation_figure(trials: Sequence[Trial], every: int, by: str) -> Image:
+    """The label-free score against a score by labels, at the first and at the last report."""
     figure = new_figure(4.6, 3.8)
     axes = figure.add_subplot()
     first = [t.reports[0] for t in trials if t.reports[0]["step"] == every]
     last = [t.reports[-1] for t in trials if t.status == DONE]
     for rows, name, colour in ((first, f"{every} steps", "#9bb7d4"), (last, "full", "#3b6ea8")):
-        x, y = ([100 * row[key] for row in rows] for key in ("label_free", "miou"))
+        x, y = ([100 * row[key] for row in rows] for key in ("label_free", by))
         axes.plot(x, y, "o", markersize=5, color=colour, label=name)
     axes.set_xlabel("label-free score", fontsize=9)
-    axes.set_ylabel("mIoU", fontsize=9)
+    axes.set_ylabel(by, fontsize=9)
     axes.legend(frameon=False, fontsize=8)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)

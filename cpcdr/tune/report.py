@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from cpcdr.dataset import read_manifest
 from cpcdr.regions.config import RegionConfig
-from cpcdr.runtime.checkpoint import newest_checkpoint
 from cpcdr.runtime.config import write_atomic, write_yaml
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
@@ -24,10 +23,10 @@ from cpcdr.train.config import PretrainSettings
 from cpcdr.tune.figures import correlation_figure, optuna_figure
 from cpcdr.tune.ledger import DONE, FAILED, Trial
 from cpcdr.tune.propose import study_of
+from cpcdr.tune.repeats import Repetition, RepetitionPlan, compared, repeat
 from cpcdr.tune.score import LABEL_FREE
 from cpcdr.tune.search import Search
 from cpcdr.tune.space import settings
-from cpcdr.tune.trial import score
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -38,7 +37,7 @@ CANDIDATES = (
     *("label_free", *LABEL_FREE),
     *("prototype_entropy", "prototypes_used", "loss_over_lnK", "regions_per_frame"),
 )
-"""Label-free metrics whose rank correlation with mIoU a search reports."""
+"""Label-free metrics whose rank correlation with a score by labels a search reports."""
 
 
 def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
@@ -62,9 +61,10 @@ def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
     table = trial_table(ranked, search)
     print(table)
     run.text("trials.txt", table + "\n")
-    correlations = rank_correlations(scored, search.setup.every, columns)
+    by = labelled_score(search.metric)
+    correlations = rank_correlations(scored, search.setup.every, columns, by)
     if correlations:
-        text = correlation_table(correlations)
+        text = correlation_table(correlations, by)
         print(text)
         run.text("correlations.txt", text + "\n")
     _figures(search, run, correlations)
@@ -81,7 +81,7 @@ def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
         "failed": len([t for t in search.ledger.trials if t.status == FAILED]),
         "best_config": str(path),
         "correlations": correlations,
-        **compare(search, best),
+        **compare(search, best, run),
     }
     run.metrics(
         {k: v for k, v in result.items() if isinstance(v, int | float | dict) and k != "best"},
@@ -97,40 +97,52 @@ def ranking(trials: Sequence[Trial], metric: str) -> list[Trial]:
     return sorted(trials, key=lambda t: (t.status != DONE, -t.score(metric)))
 
 
-@phase("scoring winner and default")
-def compare(search: Search, best: Trial) -> dict[str, Any]:
-    """Score winner and default configuration on held-out frames that scored no trial."""
-    frames = search.config.test_frames()
-    if not frames:
+def compare(search: Search, best: Trial, run: Run) -> dict[str, Any]:
+    """Winner and default configuration over seeds, on held-out frames that scored no trial."""
+    config, default = search.config, search.ledger.trials[0]
+    frames = config.test_frames()
+    if not frames or not config.repeats:
         return {"test": None}
-    result: dict[str, Any] = {"test": frames}
-    for name, trial in (("winner", best), ("default", search.ledger.trials[0])):
-        checkpoint = newest_checkpoint(search.setup.folder(trial.number) / "checkpoints")
-        if checkpoint is not None:
-            scores = score(search.setup, checkpoint, frames)
-            result |= {f"{name}_{k}": v for k, v in scores.items() if k in ("miou", "label_free")}
-    if "winner_miou" in result and "default_miou" in result:
-        print(
-            f"on the held-out {frames}: mIoU {100 * result['winner_miou']:.1f} "
-            f"(winner, trial {best.number}), {100 * result['default_miou']:.1f} (default)."
-        )
-    return result
+    seeds = range(config.seed, config.seed + config.repeats)
+    both = list({trial.number: trial for trial in (best, default)}.values())
+    wanted = tuple(Repetition(trial, seed) for seed in seeds for trial in both)
+    plan = RepetitionPlan(search.setup, frames, wanted)
+    for one in wanted:
+        # The settings of a population's member have changed on the way.
+        if one.seed == config.seed and one.trial.status == DONE and not search.setup.hand_over:
+            plan.adopt(one)
+    repeat(plan, search.slots, config.tracking, run.run_id, search.key)
+    result, finding = compared(plan, best, default, seeds, search.metric)
+    metric = search.metric
+    told = (
+        f"on the held-out {frames}, {len(seeds)} seeds: {metric} in % "
+        f"{100 * result[f'winner_{metric}']:.1f} (winner, trial {best.number}), "
+        f"{100 * result[f'default_{metric}']:.1f} (default)"
+    )
+    print(f"{told}; the difference: {finding}." if finding else f"{told}.")
+    return {"test": frames, **result}
+
+
+def labelled_score(metric: str) -> str:
+    """The score by labels that label-free ones are compared with: the objective, if it is one."""
+    return "class_information" if metric == "label_free" else metric
 
 
 def rank_correlations(
-    trials: Sequence[Trial], every: int, columns: Columns
+    trials: Sequence[Trial], every: int, columns: Columns, by: str
 ) -> dict[str, dict[str, float]]:
-    """Spearman's rank correlation of every other metric with mIoU.
+    """Spearman's rank correlation of every other metric with a score by labels.
 
     Args:
         trials: that have reported at least once.
+        by: name of that score.
 
     Returns:
         by name: ``first`` over all trials at their first report, where all are equally trained;
         ``full`` over fully trained trials; ``last`` over the last report of every trial; each
         with its number of trials (``n_first`` ...). Empty without labels; NaN below three trials.
     """
-    if "miou" not in trials[0].reports[0]:
+    if by not in trials[0].reports[0]:
         return {}
     first = [(t, t.reports[0]) for t in trials if t.reports[0]["step"] == every]
     last = [(t, t.reports[-1]) for t in trials]
@@ -141,7 +153,7 @@ def rank_correlations(
     for name in names:
         correlations[name] = {}
         for when, rows in ends.items():
-            both = [[math.nan if row[name] is None else row[name], row["miou"]] for row in rows]
+            both = [[math.nan if row[name] is None else row[name], row[by]] for row in rows]
             pairs = np.array([pair for pair in both if not math.isnan(pair[0])])
             enough = len(pairs) >= 3 and bool((np.ptp(pairs, axis=0) > 0).all())
             rho = float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if enough else math.nan
@@ -149,20 +161,20 @@ def rank_correlations(
     return correlations
 
 
-def correlation_table(correlations: dict[str, dict[str, float]]) -> str:
+def correlation_table(correlations: dict[str, dict[str, float]], by: str) -> str:
     """The rank correlations as text."""
     ends = {"first": "first report", "full": "to the end", "last": "last report"}
     rows = [
         [name, *(f"{row[when]:.2f} (n={row[f'n_{when}']:.0f})" for when in ends)]
         for name, row in correlations.items()
     ]
-    return "\n" + text_table([["rank correlation with mIoU", *ends.values()], *rows])
+    return "\n" + text_table([[f"rank correlation with {by}", *ends.values()], *rows])
 
 
 def trial_table(ranked: Sequence[Trial], search: Search) -> str:
     """The trials as text, best first."""
     labelled = "miou" in ranked[0].reports[0]
-    scores = ("miou", "accuracy", "label_free") if labelled else ("label_free",)
+    scores = ("class_information", "miou", "label_free") if labelled else ("label_free",)
     head = ["trial", "end", "step", *scores, "regions", *search.space]
     rows = [
         [
@@ -221,7 +233,8 @@ def _figures(search: Search, run: Run, correlations: dict[str, dict[str, float]]
         run.figure("parallel_coordinates", picture)
     if correlations:
         trials = [trial for trial in search.ledger.trials if trial.reports]
-        run.figure("label_free", correlation_figure(trials, search.setup.every))
+        by = labelled_score(search.metric)
+        run.figure("label_free", correlation_figure(trials, search.setup.every, by))
 
 
 def write_best(path: Path, regions: RegionConfig, pretrain: PretrainSettings) -> None:

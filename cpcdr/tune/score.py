@@ -1,9 +1,9 @@
 """Scores of a pre-trained network with and without labels.
 
-With labels: mIoU of the unsupervised protocol. Without: the mutual information between the clusters
-of two pixels that should have the same meaning. It is high only if the clusters agree *and* vary
-over the scene: a network that assigns one cluster everywhere agrees with itself perfectly and
-scores 0.
+With labels: what prototypes tell about classes, which ranks networks as a linear probe does, and
+mIoU of the unsupervised protocol. Without: the mutual information between the clusters of two
+pixels that should have the same meaning. It is high only if the clusters agree *and* vary over the
+scene: a network that assigns one cluster everywhere agrees with itself perfectly and scores 0.
 
 ``view_information``    a pixel in a frame, and in that frame magnified and mirrored
 ``region_information``  two pixels of one coherent depth region; the regions are those of the
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from cpcdr.dataset import PreparedDataset, Sample
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
-from cpcdr.evaluate.matching import matched_scores
+from cpcdr.evaluate.few_labels import class_information
+from cpcdr.evaluate.report import clustered_scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
 from cpcdr.frames.pick import spread, spread_frames, whole_size
 from cpcdr.frames.protocols import evaluation_size
@@ -70,8 +71,8 @@ def score_network(
             determines it.
 
     Returns:
-        ``view_information`` and ``region_information`` in 0..1, with labels ``miou`` and
-        ``accuracy``.
+        ``view_information`` and ``region_information`` in 0..1, with labels ``class_information``,
+        ``miou`` and ``accuracy``.
     """
     network = load_network(checkpoint)[0]
     network = network.to(default_device())
@@ -90,12 +91,12 @@ def score_network(
     result = {"view_information": information(views), "region_information": information(regions)}
     if protocol:
         classes = len(get_protocol(protocol).classes)
-        names = cluster_prototypes(directions, classes)
-        labelled = [
-            (n, f.labels) for n, f in zip(seen, frames, strict=True) if f.labels is not None
-        ]
-        counts = sum(confusion(names[n], labels, classes, classes) for n, labels in labelled)
-        score = matched_scores(np.asarray(counts))
+        used = np.zeros((len(directions), classes), np.int64)
+        for nearest, frame in zip(seen, frames, strict=True):
+            if frame.labels is not None:
+                used += confusion(nearest, frame.labels, *used.shape)
+        score = clustered_scores(used, cluster_prototypes(directions, classes))
+        result |= {"class_information": class_information(used)}
         result |= {"miou": score.miou, "accuracy": score.accuracy}
     return result
 

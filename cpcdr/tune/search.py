@@ -30,16 +30,16 @@ from cpcdr.tune.trial import TrialSetup, run_trial
 
 
 def objective_of(config: SearchConfig, space: Space) -> str:
-    """The metric that the search maximises: ``miou`` or ``label_free``.
+    """The metric that the search maximises: `SearchConfig.objective`, or what ``auto`` stands for.
 
     Raises:
-        InputError: ``miou`` without labels, or a trial may have fewer prototypes than clusters.
+        InputError: labels are missing, or a trial may have fewer prototypes than clusters.
     """
     protocol = open_frames(config.evaluate, config.options).protocol
-    if config.objective == "miou" and not protocol:
+    if config.objective in ("class_information", "miou") and not protocol:
         raise InputError(
-            f"{config.evaluate}: has no labels for --objective miou; take label_free, or give "
-            "labelled frames with --evaluate."
+            f"{config.evaluate}: has no labels for --objective {config.objective}; take "
+            "label_free, or give labelled frames with --evaluate."
         )
     wanted = max(config.clusters, len(get_protocol(protocol).classes) if protocol else 0)
     default = Range("choice", (config.pretrain.model.prototypes,))
@@ -49,7 +49,9 @@ def objective_of(config: SearchConfig, space: Space) -> str:
             f"{fewest} prototypes cannot form {wanted} clusters: search more prototypes, or "
             "lower --clusters."
         )
-    return config.objective if config.objective != "auto" else "miou" if protocol else "label_free"
+    if config.objective != "auto":
+        return config.objective
+    return "class_information" if protocol else "label_free"
 
 
 def claim_search(config: SearchConfig, space: Space, dataset_hash: str) -> str:
@@ -85,6 +87,16 @@ class Search:
     key: str
     ledger: Ledger
     threads: int = 0
+
+    @property
+    def slots(self) -> TrialSlots:
+        """What each trial gets."""
+        return TrialSlots(
+            self.config.concurrent,
+            self.config.gpus_per_trial,
+            self.threads,
+            remedy="lower --gpus-per-trial, or raise --concurrent",
+        )
 
     def run(self, run: Run, scheduler: str = "asha") -> None:
         """Run until every trial has ended, in the current Ray session.
@@ -143,19 +155,13 @@ class Search:
     def _run(
         self, recorder: Any, parameters: dict[str, Any], scheduler: Any, **sampling: Any
     ) -> None:
-        slots = TrialSlots(
-            self.config.concurrent,
-            self.config.gpus_per_trial,
-            self.threads,
-            remedy="lower --gpus-per-trial, or raise --concurrent",
-        )
         run_trials(
             run_trial,
             self.setup,
             parameters,
             name=lambda parameters: f"trial-{parameters['number']}",
             folder=self.config.out / "tune",
-            slots=slots,
+            slots=self.slots,
             callback=recorder,
             scheduler=scheduler,
             **sampling,

@@ -15,13 +15,14 @@ from cpcdr.dataset import read_manifest
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.checkpoint import CONFIG, newest_checkpoint, step_folder
 from cpcdr.runtime.config import read_yaml
+from cpcdr.train.config import PretrainConfig
 from cpcdr.train.history import append_history, cut_history, read_history
 from cpcdr.train.loop import LocalReporter, train_loop
 from cpcdr.train.pretrain_task import task_of
 from cpcdr.tune.config import SearchConfig
 from cpcdr.tune.datasets import dataset_with
 from cpcdr.tune.score import held_out, region_frames, score_network
-from cpcdr.tune.space import settings
+from cpcdr.tune.space import Parameters, settings
 
 Row = dict[str, Any]
 """A report: ``step``, scores, health metrics."""
@@ -143,18 +144,25 @@ def train_trial(
         RuntimeError: the training stopped itself; its reason.
     """
     parameters = {k: v for k, v in config.items() if k not in ("number", "reported")}
-    search = setup.config
-    regions, pretrain = settings(parameters, setup.regions, search.pretrain)
-    data = dataset_with(setup.data, regions, search.out / "datasets")
-    constants = {"regions_per_frame": read_manifest(data)["regions_per_frame"]}
+    full, regions = training_of(parameters, setup, setup.config.seed)
     out = setup.folder(config["number"])
     out.mkdir(parents=True, exist_ok=True)
-    reports = TrialReports(setup, out, constants, send)
+    reports = TrialReports(setup, out, {"regions_per_frame": regions}, send)
     reports.catch_up(reported)
-    full = pretrain.config(data, search.seed, search.steps, setup.every)
     result = train_loop(task_of(full), full.train, out, LocalReporter(reports.report))
     if result["alarm"]:
         raise RuntimeError(result["alarm"])
+
+
+def training_of(
+    parameters: Parameters, setup: TrialSetup, seed: int
+) -> tuple[PretrainConfig, float]:
+    """The full training with the parameters of a trial, and the regions of a frame in its data."""
+    search = setup.config
+    regions, pretrain = settings(parameters, setup.regions, search.pretrain)
+    data = dataset_with(setup.data, regions, search.out / "datasets")
+    training = pretrain.config(data, seed, search.steps, setup.every)
+    return training, read_manifest(data)["regions_per_frame"]
 
 
 def take_over(checkpoint: Path, out: Path) -> int:

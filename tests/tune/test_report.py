@@ -41,7 +41,8 @@ DEFAULT = {"gain": 48.0, "separation": 0.2}
 def row(step: int, miou: float, free: float) -> dict[str, float]:
     names = ("view_information", "region_information", "prototype_entropy", "prototypes_used")
     same = dict.fromkeys((*names, "loss_over_lnK", "regions_per_frame"), 0.5)
-    return {"step": step, "miou": miou, "accuracy": miou, "label_free": free, **same}
+    scores = {"class_information": miou, "miou": miou, "accuracy": miou, "label_free": free}
+    return {"step": step, **scores, **same}
 
 
 @pytest.fixture
@@ -65,17 +66,17 @@ def search(tmp_path: Path) -> Search:
 
 def test_correlations_compare_equals(search: Search) -> None:
     known = {t.number: {"region_pairs": t.parameters["gain"]} for t in search.ledger.trials}
-    found = rank_correlations(search.ledger.trials, 30, known)
+    found = rank_correlations(search.ledger.trials, 30, known, "miou")
     free = found["label_free"]
     assert free["first"] == pytest.approx(1) and free["n_first"] == 12
     assert free["full"] == pytest.approx(-1) and free["n_full"] == 6
     assert found["region_pairs"]["full"] == pytest.approx(1)
     assert math.isnan(found["view_information"]["first"]), "a constant ranks nothing"
-    assert "label_free" in correlation_table(found)
+    assert "label_free" in correlation_table(found, "miou")
     for trial in search.ledger.trials:
         for report in trial.reports:
             del report["miou"]
-    assert rank_correlations(search.ledger.trials, 30, {}) == {}
+    assert rank_correlations(search.ledger.trials, 30, {}, "miou") == {}
 
 
 def test_the_best_was_trained_to_the_end(search: Search) -> None:
@@ -101,7 +102,7 @@ def test_figures_are_pictures(search: Search) -> None:
     pictures = [
         optuna_figure("plot_param_importances", study),
         optuna_figure("plot_parallel_coordinate", study, target_name="miou"),
-        correlation_figure(trials, 30),
+        correlation_figure(trials, 30, "miou"),
     ]
     for picture in pictures:
         assert picture.dtype == np.uint8 and picture.ndim == 3 and 20 < picture.std() < 120
@@ -147,7 +148,8 @@ def test_bad_settings_are_refused(change: dict[str, object], says: str) -> None:
 
 def test_a_search_knows_its_objective(tmp_path: Path) -> None:
     config = SearchConfig()
-    assert objective_of(config, REGION_SPACE) == "miou"
+    assert objective_of(config, REGION_SPACE) == "class_information"
+    assert objective_of(replace(config, objective="miou"), REGION_SPACE) == "miou"
     assert objective_of(replace(config, objective="label_free"), REGION_SPACE) == "label_free"
     with pytest.raises(InputError, match="prototypes cannot form 80 clusters"):
         objective_of(replace(config, clusters=80), REGION_SPACE)

@@ -59,8 +59,10 @@ def children(found: dict[str, Any]) -> list[Any]:
 def check_recorded(found: dict[str, Any], ledger: Ledger) -> None:
     """One ended MLflow run a trial, with every report once."""
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    runs = {run.info.run_name: run for run in children(found)}
-    assert len(children(found)) == len(ledger.trials) == len(runs)
+    every = {run.info.run_name: run for run in children(found)}
+    assert len(children(found)) == len(every), "each run once"
+    runs = {name: run for name, run in every.items() if "seed" not in name}
+    assert len(ledger.trials) == len(runs)
     for trial in ledger.trials:
         run = runs[f"trial-{trial.number}"]
         assert run.info.status == "FINISHED"
@@ -114,7 +116,8 @@ def test_a_killed_search_goes_on_and_nothing_is_lost_or_doubled(
 
     again = tune_regions(parse(TuneConfig, "", arguments))
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
-    assert len(Ledger(path).trials) == 3 and len(children(found)) == 3
+    assert len(Ledger(path).trials) == 3
+    assert len(children(found)) == 3 + len(list((tmp_path / "search/repeats").glob("*-seed-*")))
 
 
 def check_read_by_ray(experiments: Path, ledger: Ledger) -> None:
@@ -144,13 +147,30 @@ def check_ends(found: dict[str, Any], out: Path, data: Path) -> None:
     assert again.regions.superpixels == found["best"]["superpixels"]
     rows = list(csv.DictReader((out / "trials.csv").open()))
     assert [int(row["trial"]) for row in rows] == [0, 1, 2]
-    assert float(rows[found["best_trial"]]["miou"]) == found["miou"]
-    assert 0 < found["winner_miou"] < 1 and 0 < found["default_miou"] < 1
+    best_row = rows[found["best_trial"]]
+    assert float(best_row["class_information"]) == found["class_information"]
+    check_repeats(found, out)
     assert set(found["correlations"]["label_free"]) >= {"first", "full", "last"}
     assert read_manifest(data)["hash"] == read_manifest(Path(found["dataset"]))["hash"]
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     figures = {f.path for f in client.list_artifacts(found["run_id"], "figures")}
     assert figures >= {"figures/parallel_coordinates.png", "figures/label_free.png"}
+
+
+def check_repeats(found: dict[str, Any], out: Path) -> None:
+    """Winner and default have a score by each seed, the search's own from its own network."""
+    assert set(found["default_miou_seeds"]) == {0, 1, 2} == set(found["winner_miou_seeds"])
+    values = found["winner_miou_seeds"].values()
+    assert found["winner_miou"] == pytest.approx(sum(values) / 3) and 0 < found["winner_miou"] < 1
+    trained = sorted(
+        path.name for path in out.glob("repeats/*-seed-*") if (path / "history.jsonl").exists()
+    )
+    both = sorted({0, found["best_trial"]})
+    assert trained == [f"trial-{number}-seed-{seed}" for number in both for seed in (1, 2)]
+    if found["best_trial"]:
+        assert found["lead_low"] <= found["lead_mean"] <= found["lead_high"]
+    names = {run.info.run_name for run in children(found)}
+    assert names >= {f"trial-{number}-seed-{seed}" for number in both for seed in (0, 1, 2)}
 
 
 def test_a_population_shares_checkpoints_and_needs_no_labels(
