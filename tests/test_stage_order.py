@@ -20,7 +20,7 @@ ORDER = [
 ]
 RAY = re.compile(
     r"runtime\.(session|cluster|map_frames)|train\.(engine|ray_record)|prepare\.on_dataset"
-    r"|trials\.\w+|tune\.(region_stage|schedule|search|trial)"
+    r"|trials\.\w+|tune\.(region_stage|repeats|schedule|search|trial)"
     r"|ablate\.trials|commands\.benchmarks\.scale"
 )
 MLFLOW = re.compile(r"runtime\.tracking\.\w+|commands\.export")
