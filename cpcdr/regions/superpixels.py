@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_ITERATIONS = 5  # more do not change boundary recall and leakage
+ITERATIONS = 5  # more do not change boundary recall and leakage
+_FAR = np.float32(1e30)  # squared distance of a centre that is not there
 
 
 def superpixels(
@@ -38,7 +39,8 @@ def superpixels(
     rows = int(np.clip(round(np.sqrt(count * height / width)), 1, height))
     columns = int(np.clip(round(count / rows), 1, width))
     step = np.sqrt(height * width / (rows * columns))
-    nearest = _nearest_centres(lab, rows, columns, np.float32((compactness / step) ** 2))
+    spatial = np.float32((compactness / step) ** 2)
+    nearest = _nearest_centres(np.ascontiguousarray(lab.swapaxes(1, 2)), rows, columns, spatial)
     least_size = step**2 / 4
     components = _connected_components(lab, nearest, least_size)
     while components.max() > 0xFFFF:  # only for a fine grid over pure noise
@@ -48,69 +50,106 @@ def superpixels(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _nearest_centres(lab, rows, columns, spatial):
-    """k-means: index of each pixel's centre, int32 [H, W]."""
-    height, width = lab.shape[:2]
+def _nearest_centres(pixels, rows, columns, spatial):
+    """k-means of pixels [H, 3, W]: index of each pixel's centre, int32 [H, W]."""
+    height, _, width = pixels.shape
     nearest = np.empty((height, width), np.int32)
     for y in range(height):
         for x in range(width):
             nearest[y, x] = (y * rows // height) * columns + x * columns // width
     centres = np.zeros((rows * columns, 5), np.float32)
-    _update_centres(lab, nearest, centres)
-    for _ in range(_ITERATIONS):
-        for row in range(rows):
-            for column in range(columns):
-                _assign_cell(lab, nearest, centres, row, column, rows, columns, spatial)
-        _update_centres(lab, nearest, centres)
+    _update_centres(pixels, nearest, centres)
+    for _ in range(ITERATIONS):
+        _assign(pixels, nearest, centres, rows, columns, spatial)
+        _update_centres(pixels, nearest, centres)
     return nearest
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _assign_cell(lab, nearest, centres, row, column, rows, columns, spatial):
-    """Nearest of the surrounding centres for the pixels of one grid cell."""
-    height, width = nearest.shape
-    # pixels with (y * rows // height) == row
-    top, bottom = -(-row * height // rows), -(-(row + 1) * height // rows)
-    left, right = -(-column * width // columns), -(-(column + 1) * width // columns)
-    least = np.empty(right - left, np.float32)
-    for y in range(top, bottom):
-        least[:] = np.inf
-        for r in range(max(row - 1, 0), min(row + 2, rows)):
-            for c in range(max(column - 1, 0), min(column + 2, columns)):
-                index = r * columns + c
-                l0, a0, b0, y0, x0 = centres[index]
-                along = spatial * (y - y0) ** 2
-                for x in range(left, right):
-                    distance = (
-                        (lab[y, x, 0] - l0) ** 2
-                        + (lab[y, x, 1] - a0) ** 2
-                        + (lab[y, x, 2] - b0) ** 2
-                        + along
-                        + spatial * (np.float32(x) - x0) ** 2
-                    )
-                    if distance < least[x - left]:
-                        least[x - left] = distance
-                        nearest[y, x] = index
+def _assign(pixels, nearest, centres, rows, columns, spatial):
+    """Nearest of the nine surrounding centres for every pixel.
+
+    What the pixels of a row are compared with is laid out as rows, so that the comparison runs over
+    a whole row at once. Three rows of cells are in use at a time, each at three offsets.
+    """
+    height, _, width = pixels.shape
+    beside = np.empty((9, 5, width), np.float32)
+    index = np.empty((9, width), np.int32)
+    least = np.empty(width, np.float32)
+    _lay_out(beside, index, centres, 0, columns, spatial)
+    for row in range(rows):
+        if row + 1 < rows:
+            _lay_out(beside, index, centres, row + 1, columns, spatial)
+        # pixels with (y * rows // height) == row
+        for y in range(-(-row * height // rows), -(-(row + 1) * height // rows)):
+            least[:] = np.inf
+            for r in range(max(row - 1, 0), min(row + 2, rows)):
+                for k in range(3 * (r % 3), 3 * (r % 3) + 3):
+                    _compare(pixels[y], beside[k], index[k], spatial, y, least, nearest[y])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _lay_out(beside, index, centres, row, columns, spatial):
+    """The centres of a row of cells, shifted by -1, 0 and 1 cells, for every column of pixels.
+
+    ``beside`` gets L, a, b, y and the squared distance along x of each.
+    """
+    width = index.shape[1]
+    for shift in range(3):
+        k = 3 * (row % 3) + shift
+        for column in range(columns):
+            c = column + shift - 1
+            i = row * columns + min(max(c, 0), columns - 1)
+            lightness, a, b, y0, x0 = centres[i]
+            for x in range(-(-column * width // columns), -(-(column + 1) * width // columns)):
+                along = spatial * (np.float32(x) - x0) ** 2
+                beside[k, 0, x], beside[k, 1, x], beside[k, 2, x] = lightness, a, b
+                beside[k, 3, x] = y0
+                beside[k, 4, x] = along if 0 <= c < columns else _FAR
+                index[k, x] = i
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _compare(pixels, beside, index, spatial, y, least, nearest):
+    """One candidate for each pixel of a row: what is nearer replaces ``least`` and ``nearest``."""
+    height = np.float32(y)
+    for x in range(len(least)):
+        # All values are read first, and both results always written: LLVM makes vectors of this.
+        before, candidate, known = least[x], index[x], nearest[x]
+        lightness, a = pixels[0, x] - beside[0, x], pixels[1, x] - beside[1, x]
+        b, rise = pixels[2, x] - beside[2, x], height - beside[3, x]
+        colour = lightness * lightness + a * a + b * b
+        distance = colour + spatial * (rise * rise) + beside[4, x]
+        least[x] = min(distance, before)
+        nearest[x] = candidate if distance < before else known
 
 
 @njit(cache=True, nogil=True)
-def _update_centres(lab, nearest, centres):
+def _update_centres(pixels, nearest, centres):
     """Mean colour and position (L, a, b, y, x) of each centre's pixels; empty ones keep theirs."""
-    total = np.zeros((len(centres), 5))
-    size = np.zeros(len(centres))
-    for y in range(nearest.shape[0]):
-        for x in range(nearest.shape[1]):
-            i = nearest[y, x]
-            size[i] += 1
-            total[i, 0] += lab[y, x, 0]
-            total[i, 1] += lab[y, x, 1]
-            total[i, 2] += lab[y, x, 2]
-            total[i, 3] += y
-            total[i, 4] += x
+    total = np.zeros((len(centres), 6))
+    height, width = nearest.shape
+    for y in range(height):
+        x = 0
+        while x < width:  # a run of pixels of one centre
+            first, i = x, nearest[y, x]
+            lightness = a = b = 0.0
+            while x < width and nearest[y, x] == i:
+                lightness += pixels[y, 0, x]
+                a += pixels[y, 1, x]
+                b += pixels[y, 2, x]
+                x += 1
+            length, own = x - first, total[i]
+            own[0] += lightness
+            own[1] += a
+            own[2] += b
+            own[3] += length * y
+            own[4] += length * (first + x - 1) / 2
+            own[5] += length
     for i in range(len(centres)):
-        if size[i] > 0:
+        if total[i, 5] > 0:
             for k in range(5):
-                centres[i, k] = total[i, k] / size[i]
+                centres[i, k] = total[i, k] / total[i, 5]
 
 
 @njit(cache=True, nogil=True)
