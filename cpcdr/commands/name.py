@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cpcdr.ablate.datasets import source_of
+from cpcdr.commands.inputs import record_frames, record_network, short_name
 from cpcdr.dataset import PreparedDataset
 from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
@@ -26,19 +28,21 @@ from cpcdr.evaluate.network_scores import frame_features, nearest_prototypes
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.score_networks import labelled_frames
 from cpcdr.evaluate.segmenters import open_network, trained_with
-from cpcdr.frames import get_protocol, open_frames
+from cpcdr.frames import FrameSource, get_protocol, open_frames
 from cpcdr.frames.decode import encode_jpeg
+from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread, spread_frames, whole_size
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
-from cpcdr.runtime.config import write_atomic
+from cpcdr.runtime.config import config_hash, to_plain, without, write_atomic
 from cpcdr.runtime.device import default_device
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.hold import hold
 from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.tracking.run import open_run
 from cpcdr.runtime.training_folder import usable_checkpoint
 from cpcdr.segment.config import NameConfig
 from cpcdr.segment.naming import refuse_other_folder, save_named
@@ -54,7 +58,8 @@ def name(config: NameConfig) -> dict[str, Any]:
     """Name the prototypes, or suggest what to label.
 
     Returns:
-        with labels: ``checkpoint``, ``protocol``, ``frames`` and ``prototypes`` of each class;
+        with labels: ``checkpoint``, ``protocol``, ``frames``, ``prototypes`` of each class and
+        ``run_id``;
         without: ``frames`` to label, and ``clusters``, what each is like.
 
     Raises:
@@ -79,6 +84,39 @@ def _named(
     if not source.protocol:
         raise InputError(f"{config.frames}: has no labels; give labelled frames, or --data.")
     refuse_other_folder(config.out)
+    plain, digest = to_plain(without(config, "tracking", "out")), frames_digest(source)
+    inputs = {"network": weights_digest(config.network), "frames": digest}
+    key = config_hash({**plain, "inputs": inputs, "out": str(config.out.absolute())})
+    with open_run(config.tracking, "name", key, plain, about=(short_name(source.spec),)) as run:
+        record_frames(run, source, digest)
+        result, example = _write_named(config, network, values, source)
+        run.metrics({"prototypes": result["prototypes"]}, step=0)
+        record_network(run, config.out, example)
+        run.artifact(_pictures(config))
+        run.describe(result)
+        end_with(
+            {"network": config.out, "pictures": _pictures(config), "run": run.place},
+            [
+                "segment",
+                "--network",
+                config.out,
+                "--frames",
+                "video:drive.mp4",
+                "--out",
+                "named.mp4",
+            ],
+        )
+        return {**result, "run_id": run.run_id}
+
+
+def _pictures(config: NameConfig) -> Path:
+    return config.out.with_name(f"{config.out.name}.png")
+
+
+def _write_named(
+    config: NameConfig, network: SegmentationNetwork, values: dict[str, Any], source: FrameSource
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Count, name, write the network and pictures: what the command returns, and an example."""
     protocol = get_protocol(source.protocol)
     trained_size, seed = trained_with(config.network, values)
     size = evaluation_size(protocol, (0, 0), whole_size(source, trained_size))
@@ -100,22 +138,13 @@ def _named(
     shown = spread_frames(source, size, 4)
     match = Match(classes, len(protocol.classes), "few-labels")
     maps = [network.nearest_of(frame.image) for frame in shown]
-    pictures = config.out.with_name(f"{config.out.name}.png")
-    save_png(pictures, prediction_sheet(shown, maps, protocol, match))
+    save_png(_pictures(config), prediction_sheet(shown, maps, protocol, match))
     held = {c: int((classes == k).sum()) for k, c in enumerate(protocol.classes)}
     for each, pixels in zip(protocol.classes, counts.sum(0), strict=True):
         why = "" if held[each] else "; none is mostly this" if pixels else "; not in these labels"
         print(f"  {each:20s} {held[each]} of {len(prototypes)} prototypes{why}")
-    end_with(
-        {"network": config.out, "pictures": pictures},
-        ["segment", "--network", config.out, "--frames", "video:drive.mp4", "--out", "named.mp4"],
-    )
-    return {
-        "checkpoint": str(config.out),
-        "protocol": protocol.name,
-        "frames": frames,
-        "prototypes": held,
-    }
+    result = {"checkpoint": str(config.out), "protocol": protocol.name, "frames": frames}
+    return {**result, "prototypes": held}, shown[0].image
 
 
 def _suggested(config: NameConfig, network: SegmentationNetwork, data: Path) -> dict[str, Any]:

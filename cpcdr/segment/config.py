@@ -11,6 +11,7 @@ from cpcdr.frames.stored import IMAGE_SUFFIXES
 from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.runtime.config import Engine
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.tracking.config import TrackingConfig
 
 _MEDIA = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".gif")
 
@@ -137,6 +138,7 @@ class NameConfig:
     suggest: int = 20
     clusters: int = CLUSTERS_WITHOUT_LABELS
     options: FrameOptions = field(default_factory=FrameOptions)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         if min(self.suggest, self.clusters) < 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 import cpcdr
 from cpcdr.commands.name import name
@@ -18,6 +19,7 @@ from cpcdr.model.segmentation import load_network
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.store import tracking_uri
 from cpcdr.segment.config import NameConfig
 from cpcdr.segment.suggest import Seen, describe, telling_frames, usage_of
 
@@ -45,8 +47,13 @@ def test_a_named_network_segments_as_its_prototypes_say(
     found = loaded.segment(frame.image)
     assert (found == classes[nearest]).mean() > 0.99
     assert set(np.unique(found)) <= set(classes.tolist()), "no class without a prototype"
+    run = MlflowClient(tracking_uri()).get_run(result["run_id"])
+    assert run.info.run_name == "name synthetic" and run.info.status == "FINISHED"
+    assert len(run.inputs.dataset_inputs) == 1 == len(run.outputs.model_outputs)
+    assert cpcdr.load(f"runs:/{result['run_id']}").names == loaded.names
     # Run again, it replaces its own checkpoint, and nothing else.
-    assert name(NameConfig(checkpoint, LABELLED, out=out))["prototypes"] == result["prototypes"]
+    again = name(NameConfig(checkpoint, LABELLED, out=out))
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
     with pytest.raises(InputError, match="kind 'name', not pretrain"):
         name(NameConfig(out, LABELLED, out=tmp_path / "again"))
 

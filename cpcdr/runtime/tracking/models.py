@@ -44,6 +44,6 @@ def find_checkpoint(model: str) -> Path:
     inside = next(iter(sorted(downloaded.rglob(CONFIG))), None)
     if inside is None:
         raise InputError(
-            f"{model}: holds no checkpoint; give a run of pretrain, finetune or probe."
+            f"{model}: holds no checkpoint; give a run of pretrain, finetune, probe or name."
         )
     return inside.parent
