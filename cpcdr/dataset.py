@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -66,6 +67,7 @@ INDEX_SCHEMA = pa.schema(
         ("num_regions", pa.int32()),
     ]
 )
+_PLACES = pa.schema([INDEX_SCHEMA.field(name) for name in ("frame_id", "part", "row")])
 FORMAT = 3
 """Of dataset folders; a larger one is refused."""
 
@@ -129,22 +131,35 @@ class PreparedDataset:
         self.folder = location(folder)
         self._system, self._root = open_storage(folder)
         self.manifest = read_manifest(folder)
-        index = read_table(folder, layout_of(folder).index, INDEX_SCHEMA).sort_by("frame_id")
-        self.frame_ids: list[str] = index["frame_id"].to_pylist()
-        self._part: list[str] = index["part"].to_pylist()
         self.footer = functools.lru_cache(_FOOTERS)(self._footer)
+        index = read_table(folder, layout_of(folder).index, _PLACES, ["part"])
+        ids = index["frame_id"].combine_chunks()
+        if len(ids) > 1 and not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
+            index = index.sort_by("frame_id")
+            ids = index["frame_id"].combine_chunks()
+        # A million frames take 150 MiB this way, most of it while reading; as Python's strings 400.
+        self._ids: pa.StringArray = ids
+        parts = index["part"].unify_dictionaries().combine_chunks()
+        self.parts: list[str] = parts.dictionary.to_pylist()
+        self._part: NDArray[np.int32] = parts.indices.to_numpy()
         self._row: NDArray[np.int32] = index["row"].to_numpy()
 
     def __len__(self) -> int:
-        return len(self.frame_ids)
+        return len(self._ids)
+
+    @property
+    def frame_ids(self) -> list[str]:
+        """All frame ids, in order."""
+        return list(self._ids.to_pylist())
 
     def rows(self, indices: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The given columns of the given frames, in the order asked for."""
         wanted: dict[str, set[int]] = {}
-        for index in indices:
-            wanted.setdefault(self._part[index], set()).add(int(self._row[index]))
+        places = [(self.parts[self._part[index]], int(self._row[index])) for index in indices]
+        for part, row in places:
+            wanted.setdefault(part, set()).add(row)
         found = {part: self._rows_of(part, wanted[part], columns) for part in sorted(wanted)}
-        return [found[self._part[index]][int(self._row[index])] for index in indices]
+        return [found[part][row] for part, row in places]
 
     def _rows_of(
         self, part: str, numbers: set[int], columns: Sequence[str]
@@ -175,15 +190,20 @@ class PreparedDataset:
         with self._system.open_input_file(f"{self._root}/data/{part}") as file:
             return pq.read_metadata(file)
 
-    @property
-    def parts(self) -> list[str]:
-        """Names of the part files, sorted."""
-        return sorted(set(self._part))
-
     def samples(self, indices: Sequence[int]) -> list[Sample]:
         """The given frames, decoded."""
         columns = ["frame_id", "image", "disparity", "regions"]
         return [decode_sample(row) for row in self.rows(indices, columns)]
+
+
+def opened(folder: Path | str) -> PreparedDataset:
+    """A dataset that this process has open already, or opens now: once for all epochs."""
+    return _opened(location(folder), read_manifest(folder)["hash"])
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(folder: str, digest: str) -> PreparedDataset:
+    return PreparedDataset(folder)
 
 
 def decode_sample(row: dict[str, Any]) -> Sample:
@@ -266,8 +286,10 @@ def _damaged_manifest(path: str | Path, reason: str) -> InputError:
     return InputError(f"{path}: is damaged ({reason}); make the dataset again with cpcdr prepare.")
 
 
-def read_table(folder: Path | str, name: str, schema: pa.Schema) -> pa.Table:
-    """A small Parquet file of a dataset, with the given columns.
+def read_table(
+    folder: Path | str, name: str, schema: pa.Schema, encoded: Sequence[str] = ()
+) -> pa.Table:
+    """A small Parquet file of a dataset, with the given columns, some as dictionaries.
 
     Raises:
         InputError: it is missing, damaged or has other columns.
@@ -277,6 +299,7 @@ def read_table(folder: Path | str, name: str, schema: pa.Schema) -> pa.Table:
         return pq.read_table(
             f"{root}/{name}",
             columns=schema.names,
+            read_dictionary=list(encoded),
             filesystem=system,
             page_checksum_verification=True,
         )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cpcdr.commands.inputs import length_of, record_network, record_prepared, short_name
-from cpcdr.dataset import PreparedDataset
+from cpcdr.dataset import PreparedDataset, read_manifest
 from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.model.weights import load_backbone
@@ -43,7 +43,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     start, task = time.perf_counter(), task_of(config)
     settings = config.train
     digest = config_hash({"task": task.config(), "train": to_plain(settings)})
-    manifest = PreparedDataset(config.data).manifest
+    manifest = read_manifest(config.data)
     if task.start:
         print(load_backbone(SegmentationNetwork(task.model), task.start))
     key = config_hash([digest, str(config.out.absolute())])

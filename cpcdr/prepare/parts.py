@@ -102,7 +102,7 @@ def damaged_files(out: Path) -> list[str]:
     tables = [name for name in (layout.index, layout.rejected) if not is_whole(out / name)]
     if layout.index in tables:
         return tables
-    parts = [f"data/{part}" for part in PreparedDataset(out).parts]
+    parts = [f"data/{part}" for part in sorted(PreparedDataset(out).parts)]
     return tables + [part for part in parts if not is_whole(out / part)]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.mosaic import Frames, Plan, draw, render
-from cpcdr.dataset import PreparedDataset, Sample, epoch_items
+from cpcdr.dataset import Sample, epoch_items, opened, read_manifest
 from cpcdr.frames.pick import spread
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
@@ -82,7 +82,7 @@ class PretrainTask:
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Whole steps in an epoch; the rest of the frames waits for the next epoch's shuffle."""
-        items = len(PreparedDataset(self.data)) // self.frames_per_item
+        items = read_manifest(self.data)["frames"] // self.frames_per_item
         steps = items // (self.items * world_size)
         if steps < 1:
             raise InputError(
@@ -96,7 +96,7 @@ class PretrainTask:
         self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
         """Mosaics of the epoch: item ``(step * world + rank) * items + i`` of the global order."""
-        dataset = PreparedDataset(self.data)
+        dataset = opened(self.data)
         order = epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
         steps = range(first_step, len(order) // (self.items * world_size))
         # Decoding eight frames of 384×768 takes a core longer than a step takes a fast GPU.
@@ -144,7 +144,7 @@ class PretrainTask:
 
     def _clean(self, device: torch.device) -> Iterator[Tensor]:
         """Frames of the dataset as they are, spread over it, a few at a time."""
-        dataset = PreparedDataset(self.data)
+        dataset = opened(self.data)
         for indices in torch.tensor(spread(len(dataset), _CLEAN)).split(self.frames_per_item):
             images = [sample.image for sample in dataset.samples(indices.tolist())]
             yield to_unit_float(move(torch.from_numpy(np.stack(images)), device))
@@ -160,7 +160,7 @@ class PretrainTask:
 
     def config(self) -> dict[str, Any]:
         """Everything that rebuilds the network and repeats the run, with the dataset's hash."""
-        manifest = PreparedDataset(self.data).manifest
+        manifest = read_manifest(self.data)
         names = ("model", "loss", "copy_paste", "frames_per_item", "items", "seed")
         plain = {name: to_plain(getattr(self, name)) for name in names}
         plain |= {"start": start_digest(self.start)} if self.start else {}

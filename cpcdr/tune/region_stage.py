@@ -204,9 +204,10 @@ def sample_frames(data: Path, count: int) -> list[SampledFrame]:
     dataset = PreparedDataset(data)
     indices = spread(len(dataset), count)
     columns = ["frame_id", "image", "disparity", "regions", "intrinsics"]
-    labels = _labels(dataset, {dataset.frame_ids[i] for i in indices})
+    rows = dataset.rows(indices, columns)
+    labels = _labels(dataset, {row["frame_id"] for row in rows})
     frames = []
-    for row in dataset.rows(indices, columns):
+    for row in rows:
         one, camera = decode_sample(row), np.asarray(row["intrinsics"], np.float32)
         frame = (one.image, one.disparity, camera)
         frames.append(SampledFrame(frame, labels.get(one.frame_id)))
