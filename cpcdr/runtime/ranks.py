@@ -1,7 +1,7 @@
 """Agreement between the processes of a distributed training; one process agrees with itself."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +30,13 @@ def max_over_ranks(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return tensor
+
+
+def follow_rank_0(tensors: Iterable[Tensor]) -> None:
+    """Give tensors of every rank the values of rank 0's, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
 
 
 def together(function: Callable[[], T]) -> T:

@@ -35,7 +35,7 @@ from cpcdr.runtime.checkpoint import (
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
-from cpcdr.runtime.ranks import sum_over_ranks, together
+from cpcdr.runtime.ranks import follow_rank_0, sum_over_ranks, together
 from cpcdr.runtime.strict_json import to_json
 from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
@@ -141,9 +141,13 @@ class _Session:
             module.compile()
         if self.reporter.world_size > 1:
             ids = [self.reporter.device.index] if self.reporter.device.type == "cuda" else None
-            # Buffers follow rank 0 on every forward, so that rank 0's checkpoint is everyone's.
+            # Buffers follow rank 0 when a checkpoint is due, see `_validate`: not on every forward.
             module = DistributedDataParallel(
-                module, device_ids=ids, gradient_as_bucket_view=True, static_graph=False
+                module,
+                device_ids=ids,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                static_graph=False,
             )
         return module
 
@@ -195,6 +199,8 @@ class _Session:
         return bool(patience) and step - self.best["step"] >= patience and self.best["step"] > 0
 
     def _validate(self, done: int) -> dict[str, float]:
+        """What held-out data says; all ranks have rank 0's buffers then, as after a resume."""
+        follow_rank_0(self.model.buffers())
         metrics = self.task.validate(self.model)
         if metrics and self.reporter.world_size > 1:  # all ranks go on or stop together
             values = torch.tensor(list(metrics.values()), device=self.reporter.device)
