@@ -33,8 +33,8 @@ class AblateConfig:
         protocol: of the scores, such as cityscapes-27; empty: that of the evaluation frames.
         size: height and width of the prepared frames, or WIDTHxHEIGHT.
         variants: some of full, no-copy-paste, slic, felzenszwalb, objects, pixel-only, region-only,
-            paper-colours, any-height, large-zoom, half-unmixed, clean-norm, or several joined by
-            ``+``, such as no-copy-paste+slic.
+            paper-colours, any-height, large-zoom, half-unmixed, clean-norm, separate-norm,
+            group-norm, replicate-padding, or several joined by ``+``, such as no-copy-paste+slic.
         seeds: each of weights, data order and every draw together, the same for all variants.
         steps: optimiser steps of every pre-training, of one worker.
         concurrent: trials at the same time; they share the CPU threads, whose number changes sums

@@ -25,6 +25,11 @@ FACTORS: dict[str, dict[str, Any]] = {
     "large-zoom": {"settings": {"copy_paste": {"view": {"zoom": (1.0, 3.0)}}}},
     "half-unmixed": {"settings": {"copy_paste": {"pastes": (0, 4)}}},
     "clean-norm": {"settings": {"model": {"norm": "clean"}}},
+    "separate-norm": {
+        "settings": {"model": {"norm": "separate"}, "copy_paste": {"pastes": (0, 4)}}
+    },
+    "group-norm": {"settings": {"model": {"normalisation": "group"}}},
+    "replicate-padding": {"settings": {"model": {"padding": "replicate"}}},
 }
 """Named changes to the full method."""
 

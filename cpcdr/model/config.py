@@ -44,10 +44,13 @@ class ModelConfig:
             at stride 4, 8, 16 or 32, in a vision transformer at each quarter of its blocks.
         norm: statistics of batch normalisation: ``batch`` follows the batches of training;
             ``clean`` also re-estimates them, before each checkpoint of a pre-training, on frames
-            that nothing is pasted into; ``frozen`` keeps the backbone's as they came with
-            ``init``.
+            that nothing is pasted into; ``separate`` keeps those of mixed images without pastes,
+            which are normalised apart from the others; ``frozen`` keeps the backbone's as they came
+            with ``init``.
         backbone_lr: learning rate of the backbone relative to that of the rest.
         stage_decay: learning rate of a stage of the backbone relative to that of the next one.
+        normalisation: ``group`` puts group normalisation in the place of batch normalisation.
+        padding: what convolutions see beyond the image; zeros tell features where they are.
     """
 
     backbone: str = "resnet50"
@@ -58,9 +61,11 @@ class ModelConfig:
     prototypes: int = 1000
     init: str = ""
     freeze: int = 0
-    norm: Literal["batch", "clean", "frozen"] = "batch"
+    norm: Literal["batch", "clean", "separate", "frozen"] = "batch"
     backbone_lr: float = 1.0
     stage_decay: float = 1.0
+    normalisation: Literal["batch", "group"] = "batch"
+    padding: Literal["zeros", "replicate"] = "zeros"
 
     def __post_init__(self) -> None:
         if self.head_channels % 32:

@@ -1,6 +1,7 @@
 """A backbone as a file for other code: weights under its library's names, and what to know."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def write_backbone(
     Raises:
         InputError: the library has no such network.
     """
+    plain = replace(model, normalisation="batch", padding="zeros")
+    if library != "safetensors" and model != plain:
+        raise InputError(
+            f"--format {library}: has no network with normalisation {model.normalisation} and "
+            f"padding {model.padding}; take --format safetensors."
+        )
     name = model.backbone if library == "safetensors" else _name_in(library, model)
     state = {
         key: value.detach().cpu().contiguous()

@@ -25,6 +25,8 @@ from cpcdr.runtime.errors import InputError
 
 _SCORES = 2**24
 """Scores of pixels against prototypes that are held at once: 64 MiB."""
+_GROUP = 16
+"""Channels that are normalised together (Wu and He, "Group normalization", ECCV 2018)."""
 
 
 class FeaturePyramid(nn.Module):
@@ -83,6 +85,26 @@ class SemanticHead(nn.Module):
         return total
 
 
+def _group_norms(module: nn.Module, backbone: str) -> None:
+    """Put group normalisation in the place of batch normalisation.
+
+    Raises:
+        InputError: a layer of the library normalises and does more.
+    """
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            channels = child.num_features
+            groups = channels // _GROUP if channels % _GROUP == 0 else 1
+            module.add_module(name, nn.GroupNorm(groups, channels))
+        elif isinstance(child, _BatchNorm):
+            raise InputError(
+                f"normalisation group: {backbone} has batch normalisation of its own kind; take a "
+                "ResNet of cpcdr or torchvision."
+            )
+        else:
+            _group_norms(child, backbone)
+
+
 class SegmentationNetwork(nn.Module):
     """Images to dense features, and features to prototype scores."""
 
@@ -103,6 +125,12 @@ class SegmentationNetwork(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, config.feature_dim))
         self.normalise_prototypes()
         self.frozen: list[nn.Module] = []
+        if config.normalisation == "group":
+            _group_norms(self, config.backbone)
+        if config.padding != "zeros":
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.padding_mode = config.padding
 
     @torch.no_grad()
     def normalise_prototypes(self) -> None:

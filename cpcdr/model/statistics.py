@@ -1,12 +1,27 @@
 """Statistics of batch normalisation, re-estimated on images that a network will see in use."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cpcdr.model.segmentation import SegmentationNetwork
+
+
+@contextmanager
+def without_statistics(network: nn.Module) -> Iterator[None]:
+    """Running statistics stay as they are, also in training."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.model.statistics import estimate_statistics
+from cpcdr.model.statistics import estimate_statistics, without_statistics
 from cpcdr.model.weights import find_start, load_backbone, named_start, start_digest
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
@@ -34,13 +34,43 @@ _CLEAN = 64
 class PretrainModule(nn.Module):
     """The network with its loss: ``forward`` is what DDP wraps."""
 
-    def __init__(self, model: ModelConfig, loss: LossConfig) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        loss: LossConfig,
+        rounds: tuple[list[int], list[int]] = ([], []),
+        frames: int = 1,
+    ) -> None:
+        """Network and loss.
+
+        Args:
+            rounds: of an item's images, those without pastes and those with; for ``separate``.
+            frames: M, images of a round.
+        """
         super().__init__()
         self.network = SegmentationNetwork(model)
-        self.loss_config = loss
+        self.loss_config, self.rounds, self.frames = loss, rounds, frames
+
+    def _features(self, images: Tensor) -> Tensor:
+        """The network's, of mixed images [BN, 3, H, W] in the order of a `Mosaic`."""
+        unmixed, mixed = self.rounds
+        if self.network.config.norm != "separate" or not mixed:
+            return self.network(images)
+        by_round = images.unflatten(0, (-1, len(unmixed) + len(mixed), self.frames))
+        parts = [by_round[:, rounds].flatten(0, 2) for rounds in (unmixed, mixed)]
+        first = self.network(parts[0])
+        with without_statistics(self.network):
+            second = self.network(parts[1])
+        found = [
+            f.unflatten(0, (-1, len(rounds), self.frames))
+            for f, rounds in zip((first, second), (unmixed, mixed), strict=True)
+        ]
+        order = [*unmixed, *mixed]
+        back = [order.index(k) for k in range(len(order))]
+        return torch.cat(found, dim=1)[:, back].flatten(0, 2)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        features = self.network(batch["images"])
+        features = self._features(batch["images"])
         with torch.autocast(features.device.type, enabled=False):
             metrics = copy_paste_loss(
                 features.float(),
@@ -74,7 +104,15 @@ class PretrainTask:
 
     def build(self) -> nn.Module:
         """Network and loss, randomly initialised but for a backbone with a start."""
-        module = PretrainModule(self.model, self.loss)
+        pastes = self.copy_paste.pastes
+        unmixed = [k for k, count in enumerate(pastes) if not count]
+        if self.model.norm == "separate" and not unmixed:
+            raise InputError(
+                "norm separate: needs images without pastes; give --copy-paste.pastes 0 4, or as "
+                "many numbers as you like with a 0 among them."
+            )
+        rounds = unmixed, [k for k, count in enumerate(pastes) if count]
+        module = PretrainModule(self.model, self.loss, rounds, self.frames_per_item)
         if self.start:
             load_backbone(module.network, self.start)
         module.network.freeze()

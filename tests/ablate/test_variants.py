@@ -51,6 +51,9 @@ def settings(name: str, seed: int = 3) -> dict[str, Any]:
         ("large-zoom", {"copy_paste.view.zoom"}),
         ("half-unmixed", {"copy_paste.pastes"}),
         ("clean-norm", {"model.norm"}),
+        ("separate-norm", {"model.norm", "copy_paste.pastes"}),
+        ("group-norm", {"model.normalisation"}),
+        ("replicate-padding", {"model.padding"}),
         (
             "no-copy-paste+clean-norm+large-zoom",
             {"copy_paste.pastes", "model.norm", "copy_paste.view.zoom"},

@@ -193,3 +193,21 @@ def test_assign_in_strips_gives_the_same_and_never_holds_all_scores(
     with torch.no_grad(), LargestTensor() as largest:
         wide.assign(torch.rand(1, 3, 256, 512), (256, 512))
     assert largest.elements <= segmentation._SCORES < 256 * 512 * 1000 / 7
+
+
+def test_group_normalisation_has_no_statistics_and_padding_repeats_the_border() -> None:
+    torch.manual_seed(0)
+    config = replace(TINY, width=16, head_channels=128, normalisation="group", padding="replicate")
+    model = SegmentationNetwork(config).train()
+    assert not [name for name in model.state_dict() if "running" in name]
+    one, other = torch.rand(2, 1, 3, 64, 96)
+    together = model(torch.cat([one, other]))
+    torch.testing.assert_close(together[:1], model(one), atol=1e-4, rtol=1e-3)
+    # A plain image is the same everywhere, where zeros would show the border.
+    plain = model(torch.full((1, 3, 64, 96), 0.4))
+    assert plain.std((2, 3)).max() < 1e-4 * plain.abs().max()
+    zeros = SegmentationNetwork(replace(config, padding="zeros"))
+    zeros.load_state_dict(model.state_dict())
+    assert zeros(torch.full((1, 3, 64, 96), 0.4)).std((2, 3)).max() > 1e-2 * plain.abs().max()
+    with pytest.raises(InputError, match="batch normalisation of its own kind"):
+        SegmentationNetwork(replace(config, backbone="timm:test_efficientnet"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from manifests import manifest, write_manifest
+from torch import nn
 
+from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.dataset import PreparedDataset
 from cpcdr.loss.config import LossConfig
 from cpcdr.maps import encode_disparity, encode_ids
 from cpcdr.model.config import ModelConfig
 from cpcdr.prepare.parts import finish, write_part
+from cpcdr.runtime.errors import InputError
 from cpcdr.train.pretrain_task import PretrainModule, PretrainTask, stack_frames
 
 MODEL = ModelConfig("resnet10", 8, 16, 32, 16, 20)
@@ -151,3 +155,32 @@ def test_frozen_stages_keep_their_statistics(data: Path) -> None:
     pretraining.validate(module)
     assert not module.network.backbone.bn1.running_mean.any()
     assert module.network.backbone.layer4[0].bn1.running_mean.any()
+
+
+def test_images_without_pastes_have_statistics_of_their_own(data: Path) -> None:
+    pastes = CopyPasteConfig(pastes=(4, 0))
+    with pytest.raises(InputError, match="needs images without pastes"):
+        task(data, model=replace(MODEL, norm="separate"), copy_paste=CopyPasteConfig()).build()
+    apart = task(data, model=replace(MODEL, norm="separate"), copy_paste=pastes)
+    torch.manual_seed(0)
+    module = apart.build().train()
+    assert isinstance(module, PretrainModule)
+    batch = next(iter(apart.batches(0, 0, 0, 1, torch.device("cpu"))))
+    images = batch["images"]
+    clean = torch.arange(len(images)) // apart.frames_per_item % 2 == 1
+    found = module._features(images)
+    twin = copy.deepcopy(module.network)
+    seen = {k: v.clone() for k, v in module.network.state_dict().items() if "running" in k}
+    alone = task(data, model=MODEL, copy_paste=pastes).build().network.train()
+    alone.load_state_dict(twin.state_dict())
+    for part in (clean, ~clean):
+        torch.testing.assert_close(alone(images[part]), found[part], atol=1e-5, rtol=1e-4)
+    fresh = copy.deepcopy(module.network)
+    for layer in fresh.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+    fresh(images[clean])
+    for name, value in fresh.state_dict().items():
+        if "running" in name:
+            torch.testing.assert_close(value, seen[name], msg=name)
+    assert torch.isfinite(module(batch)["loss"])
