@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from cpcdr.dataset import manifest_file, read_manifest
 from cpcdr.frames import (
     PROTOCOLS,
-    FrameOptions,
     FrameSource,
     fit,
     get_protocol,
-    open_frames,
     with_protocol,
 )
 from cpcdr.frames.decode import decode_image
 from cpcdr.maps import encode_ids
 from cpcdr.prepare.derive import derive
+from cpcdr.prepare.origin import source_of
 from cpcdr.regions.alternatives import felzenszwalb, slic
-from cpcdr.runtime.config import config_hash, overlay
+from cpcdr.runtime.config import config_hash
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.run_folder import refuse_other
 
@@ -95,13 +94,6 @@ def label_components(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
     from skimage.measure import label  # slow to import
 
     return label(labels.astype(np.int64), background=-1, connectivity=2) - 1
-
-
-def source_of(manifest: dict[str, Any]) -> FrameSource:
-    """The source of frames that a dataset was prepared from."""
-    config = manifest["config"]
-    options = overlay(FrameOptions(), config.get("options", {}), "manifest.json: options")
-    return open_frames(config["frames"], options)
 
 
 def with_finest_labels(source: FrameSource) -> FrameSource:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cpcdr.ablate.config import AblateConfig
 from cpcdr.ablate.context import make_context_test, save_context_test
-from cpcdr.ablate.datasets import source_of, with_finest_labels, with_regions
+from cpcdr.ablate.datasets import with_finest_labels, with_regions
 from cpcdr.ablate.labelled import load_frames, store_frames
 from cpcdr.ablate.measure import Material
 from cpcdr.ablate.outcome import conclude
@@ -29,6 +29,7 @@ from cpcdr.frames import FrameSource, get_protocol, open_frames, with_protocol
 from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import common_frames
 from cpcdr.frames.protocols import evaluation_size
+from cpcdr.prepare.origin import source_of
 from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.ablate.datasets import source_of
 from cpcdr.commands.inputs import record_frames, record_network, short_name
 from cpcdr.dataset import PreparedDataset
 from cpcdr.evaluate.clusters import cluster_prototypes
@@ -34,6 +33,7 @@ from cpcdr.frames.digest import frames_digest
 from cpcdr.frames.pick import spread, spread_frames, whole_size
 from cpcdr.frames.protocols import evaluation_size
 from cpcdr.model.segmentation import SegmentationNetwork
+from cpcdr.prepare.origin import source_of
 from cpcdr.runtime.checkpoint import read_checkpoint, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain, without, write_atomic
 from cpcdr.runtime.device import default_device
