@@ -150,7 +150,8 @@ class PreparedDataset:
     @property
     def frame_ids(self) -> list[str]:
         """All frame ids, in order."""
-        return list(self._ids.to_pylist())
+        ids: list[str] = self._ids.to_pylist()
+        return ids
 
     def rows(self, indices: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The given columns of the given frames, in the order asked for."""

@@ -162,6 +162,7 @@ def cleaned(trial: StudyTrial, trained: Path, plan: StudyPlan) -> Path:
     values["config"] = task.config()
     shutil.copy(trained / "history.jsonl", folder / "history.jsonl")
     save_checkpoint(folder / "checkpoint", values["step"], values, module.state_dict())
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of a training that was begun before
     return folder / "checkpoint"
 
 

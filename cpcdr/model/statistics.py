@@ -11,14 +11,18 @@ from cpcdr.model.segmentation import SegmentationNetwork
 
 
 @contextmanager
-def without_statistics(network: nn.Module) -> Iterator[None]:
-    """Running statistics stay as they are, also in training."""
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+def with_momentum(network: nn.Module, value: float | None) -> Iterator[list[_BatchNorm]]:
+    """Another momentum of running statistics for a while: 0 keeps them, None takes the mean.
+
+    Yields:
+        the layers of batch normalisation in training mode, which excludes those that are frozen.
+    """
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.momentum = 0.0
+        layer.momentum = value
     try:
-        yield
+        yield layers
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
@@ -32,13 +36,9 @@ def estimate_statistics(network: SegmentationNetwork, batches: Iterable[Tensor])
     """
     training = network.training
     network.train()
-    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the mean of all batches
-    for images in batches:
-        network(images)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    with with_momentum(network, None) as layers:
+        for layer in layers:
+            layer.reset_running_stats()
+        for images in batches:
+            network(images)
     network.train(training)

@@ -17,7 +17,7 @@ from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.model.statistics import estimate_statistics, without_statistics
+from cpcdr.model.statistics import estimate_statistics, with_momentum
 from cpcdr.model.weights import find_start, load_backbone, named_start, start_digest
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
@@ -59,7 +59,7 @@ class PretrainModule(nn.Module):
         by_round = images.unflatten(0, (-1, len(unmixed) + len(mixed), self.frames))
         parts = [by_round[:, rounds].flatten(0, 2) for rounds in (unmixed, mixed)]
         first = self.network(parts[0])
-        with without_statistics(self.network):
+        with with_momentum(self.network, 0.0):
             second = self.network(parts[1])
         found = [
             f.unflatten(0, (-1, len(rounds), self.frames))

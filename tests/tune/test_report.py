@@ -16,7 +16,9 @@ from cpcdr.prepare.config import PrepareConfig
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.cli import parse
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.strict_json import write_json
 from cpcdr.runtime.tracking.config import TrackingConfig
+from cpcdr.runtime.tracking.run import open_run
 from cpcdr.train.config import PretrainConfig
 from cpcdr.tune.config import SearchConfig, TuneConfig, TunePretrainConfig
 from cpcdr.tune.figures import correlation_figure, optuna_figure
@@ -24,6 +26,7 @@ from cpcdr.tune.ledger import DONE, STOPPED, Ledger
 from cpcdr.tune.propose import study_of
 from cpcdr.tune.report import (
     commands,
+    compare,
     correlation_table,
     importances,
     rank_correlations,
@@ -77,6 +80,24 @@ def test_correlations_compare_equals(search: Search) -> None:
         for report in trial.reports:
             del report["miou"]
     assert rank_correlations(search.ledger.trials, 30, {}, "miou") == {}
+
+
+def test_winner_and_default_are_compared_by_what_the_test_frames_allow(
+    search: Search, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = TrackingConfig("none")
+    config = replace(search.config, test="images:without-labels", tracking=none)
+    search = replace(search, config=config, setup=replace(search.setup, config=config))
+    best, default = ranking(search.ledger.trials, "miou")[0], search.ledger.trials[0]
+    for number, score in ((best.number, 0.5), (default.number, 0.4)):
+        for seed in range(3):
+            folder = config.out / "repeats" / f"trial-{number}-seed-{seed}"
+            folder.mkdir(parents=True)
+            scores = {"frames": config.test, "label_free": score + 0.01 * seed}
+            write_json(folder / "result.json", scores)
+    found = compare(search, best, open_run(none, "tune", "key", {}))
+    assert found["winner_label_free"] == pytest.approx(0.51) and "winner_miou" not in found
+    assert "3 seeds: label_free in % 51.0" in capsys.readouterr().out
 
 
 def test_the_best_was_trained_to_the_end(search: Search) -> None:
