@@ -19,6 +19,8 @@ for _key, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }.items():
     os.environ.setdefault(_key, _value)
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # GPUs' kernels run on tensors of the host
 os.environ.pop("RAY_ADDRESS", None)  # never somebody's cluster
 
 from collections.abc import Iterator  # noqa: E402

@@ -98,9 +98,14 @@ def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
         sigma: [N] in pixels, on the host, so that images without blur cost nothing.
     """
     for n in np.flatnonzero(sigma > 0.15):  # below, the neighbours' weight is under 1e-9
-        radius = int(np.ceil(3.0 * sigma[n]))
-        weight = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma[n]) ** 2)
-        images[n] = smooth(images[n][None], (weight / weight.sum()).tolist())[0]
+        images[n] = smooth(images[n][None], gaussian(sigma[n]).tolist())[0]
+
+
+def gaussian(sigma: float) -> NDArray[np.float64]:
+    """Weights of a convolution, out to three sigma; their sum is 1."""
+    radius = int(np.ceil(3.0 * sigma))
+    weight = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return weight / weight.sum()
 
 
 def smooth(images: Tensor, weights: Sequence[float]) -> Tensor:

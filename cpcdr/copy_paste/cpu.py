@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cpcdr.copy_paste.appearance import blur_images as blur_images
 from cpcdr.copy_paste.shading import LEVELS, OWN_WEIGHT, Pyramid, level_sizes
 from cpcdr.copy_paste.zbuffer import Sprites
 

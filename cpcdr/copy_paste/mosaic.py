@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -17,12 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cpcdr.copy_paste.appearance import LUMA, blur_images
+from cpcdr.copy_paste import shading
+from cpcdr.copy_paste.appearance import LUMA
 from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
-from cpcdr.copy_paste.shading import build_pyramid, shade
-from cpcdr.copy_paste.sprites import bounding_boxes
-from cpcdr.copy_paste.zbuffer import Sprites, visible_sprites
+from cpcdr.copy_paste.zbuffer import Sprites
 from cpcdr.runtime.device import move, move_together
 from cpcdr.runtime.errors import InputError
 
@@ -151,8 +151,7 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
     offsets = [0, *itertools.accumulate(last + 1 for last in highest)]
     first_region = torch.tensor(offsets[:-1], dtype=torch.int32)
     ids = _unique_ids(frames, first_region.to(regions.device))
-    fast = _cpu() if regions.device.type == "cpu" else None
-    boxes = (fast.bounding_boxes if fast else bounding_boxes)(ids, offsets[-1]).cpu().numpy()
+    boxes = _kernels(regions.device.type).bounding_boxes(ids, offsets[-1]).cpu().numpy()
     grey = _mean_luminance(frames.images.flatten(0, 1)).cpu().numpy()
     layouts = []
     for key, at in zip(keys, range(0, items * per_item, per_item), strict=True):
@@ -178,18 +177,10 @@ def render(frames: Frames, plan: Plan) -> Mosaic:
     depth = frames.disparity.flatten(0, 1).float()
     # abs: the z-buffer compares bits, which misorders -0.0.
     depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_().contiguous()
-    fast = _cpu() if images.device.type == "cpu" else None
-    if fast:
-        mixed, labels, appearances = fast.render(
-            plan.sprites, fast.build_pyramid(images, ids), depth
-        )
-    else:
-        visible = visible_sprites(plan.sprites, ids, depth, len(plan.blur))
-        pyramid = build_pyramid(images, ids)
-        mixed, labels, appearances = shade(
-            plan.sprites, visible, pyramid, (images.shape[2], images.shape[3])
-        )
-    blur_images(mixed, plan.blur)
+    kernels = _kernels(images.device.type)
+    pyramid = kernels.build_pyramid(images, ids)
+    mixed, labels, appearances = kernels.render(plan.sprites, pyramid, depth)
+    kernels.blur_images(mixed, plan.blur)
     return Mosaic(
         mixed, labels, appearances, plan.transforms, plan.image_of, plan.frame_of, plan.rounds
     )
@@ -206,8 +197,17 @@ def _mean_luminance(images: Tensor) -> Tensor:
     return mean @ torch.from_numpy(LUMA).to(images.device)
 
 
-def _cpu() -> ModuleType:
-    """The CPU kernels, imported on demand: numba takes a second to import."""
-    from cpcdr.copy_paste import cpu
+def _kernels(device: str) -> ModuleType:
+    """The module for a type of device, imported on demand: numba and Triton take a second.
 
-    return cpu
+    Tensors of the device ``meta``, which have no values, stand for a GPU's.
+    """
+    if device == "cpu":
+        from cpcdr.copy_paste import cpu
+
+        return cpu
+    if device in ("cuda", "meta") and find_spec("triton"):
+        from cpcdr.copy_paste import gpu
+
+        return gpu
+    return shading

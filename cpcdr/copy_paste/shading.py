@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpcdr.copy_paste.appearance import blur_images as blur_images
 from cpcdr.copy_paste.appearance import smooth
-from cpcdr.copy_paste.zbuffer import Sprites, source_index
+from cpcdr.copy_paste.sprites import bounding_boxes as bounding_boxes
+from cpcdr.copy_paste.zbuffer import Sprites, source_index, visible_sprites
 
 LEVELS = 5
 PIXELS_AT_ONCE = 1 << 22
@@ -63,6 +65,18 @@ def _quarters(values: Tensor) -> list[Tensor]:
     x = torch.arange(0, width, 2, device=values.device)
     rows = (values[:, y], values[:, (y + 1).clamp(max=height - 1)])
     return [row[:, :, column] for row in rows for column in (x, (x + 1).clamp(max=width - 1))]
+
+
+def render(sprites: Sprites, pyramid: Pyramid, disparity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Visibility and colour of every mixed image; returns what `shade` does.
+
+    Args:
+        pyramid: texels of the source frames.
+        disparity: float32 [BM, H, W], at least 0.
+    """
+    ids = pyramid.ids[: disparity.numel()].view(disparity.shape)
+    visible = visible_sprites(sprites, ids, disparity, len(sprites.first) - 1)
+    return shade(sprites, visible, pyramid, (disparity.shape[1], disparity.shape[2]))
 
 
 def shade(

@@ -138,25 +138,31 @@ def features_at(features: Tensor, points: Points, height: int, width: int) -> Te
     rows = torch.stack([top + x0, top + x1, bottom + x0, bottom + x1], dim=1)
     weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=1)
     table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()  # a pixel is a row of C
-    return F.normalize(_WeightedRows.apply(table, rows, weight), dim=1)
+    return _NormalisedRows.apply(table, rows, weight)
 
 
-class _WeightedRows(torch.autograd.Function):
-    """Sums of four weighted rows of a table: one gather, and one scatter on the way back.
+class _NormalisedRows(torch.autograd.Function):
+    """Sums of four weighted rows of a table, at unit length: one gather, one scatter back.
 
     The gradient of `embedding_bag` itself would add up in any order where there are several
-    threads; that of ``index_add_`` does not.
+    threads; that of ``index_add_`` does not. That of the normalisation is in closed form, which
+    reads and writes a third less than autograd.
     """
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, weight)
+        sums = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
+        norm = torch.linalg.vector_norm(sums, dim=1, keepdim=True).clamp_min_(1e-12)
+        unit = sums.div_(norm)
+        ctx.save_for_backward(rows, weight, unit, norm)
         ctx.length = len(table)
-        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
+        return unit
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        rows, weight = ctx.saved_tensors
-        parts = (weight[..., None] * gradient[:, None]).flatten(0, 1)  # [4S, C]
+        rows, weight, unit, norm = ctx.saved_tensors
+        along = (gradient * unit).sum(dim=1, keepdim=True)
+        across = torch.addcmul(gradient, unit, along, value=-1.0)
+        parts = ((weight / norm)[..., None] * across[:, None]).flatten(0, 1)  # [4S, C]
         table = gradient.new_zeros(ctx.length, gradient.shape[1])
         return table.index_add_(0, rows.flatten(), parts), None, None

@@ -1,6 +1,6 @@
 """Soft assignments of samples to prototypes with equal use of every prototype."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cpcdr.runtime.ranks import max_over_ranks, sum_over_ranks
 
-_TINY = 1e-30  # no division by an empty sum
-_GRID = 2.0**-12
-_WIDE = 1 / 30
+TINY = 1e-30  # no division by an empty sum
+GRID = 2.0**-12
+WIDE = 1 / 30
 """From this epsilon on exp(similarity / epsilon) spans 26 decades at most: one shift is enough."""
 
 
@@ -52,30 +52,52 @@ def sinkhorn_codes(
         weight: [S] in [0, 1]; samples of weight 0 get codes, but have no part in the others'.
         parts: sizes of the parts, S in sum.
     """
-    prototypes = similarity.shape[1]
     similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
     weight = weight.to(similarity.dtype)
     sample_shift, shift = _shifts(similarity, weight, parts, epsilon)
     kernel = torch.sub(similarity, shift).div_(epsilon).exp_()
     rows = kernel.split(parts)
 
-    def columns(scale: Tensor) -> list[Tensor]:
-        scales = (scale * weight).split(parts)
-        return [part_scale @ part for part_scale, part in zip(scales, rows, strict=True)]
-
-    # The listing starts from exp(similarity / epsilon); a factor for each prototype drops out.
-    scale = (sample_shift / epsilon).exp()
-    sums = torch.cat([*columns(scale), *(part.sum()[None] for part in weight.split(parts))])
-    sums, total = sum_over_ranks(sums).split([len(sums) - len(parts), len(parts)])
-    prototype = kernel.new_ones(len(parts), prototypes)
-    for iteration in range(iterations):
-        if iteration:
-            sums = sum_over_ranks(torch.cat(columns(scale)))
-        used = total[:, None] / prototypes
-        prototype = used / sums.view_as(prototype).clamp_min(_TINY)
+    def sample_scale(prototype: Tensor) -> Tensor:
         said = torch.cat([part @ row for part, row in zip(rows, prototype, strict=True)])
-        scale = 1.0 / said.clamp_min(_TINY)
-    return Codes(kernel, scale, prototype, total)
+        return 1.0 / said.clamp_min(TINY)
+
+    def columns(prototype: Tensor | None) -> Tensor:
+        # The listing starts from exp(similarity / epsilon); a factor for each prototype drops out.
+        scale = (sample_shift / epsilon).exp() if prototype is None else sample_scale(prototype)
+        scales = (scale * weight).split(parts)
+        return torch.stack([scale @ part for scale, part in zip(scales, rows, strict=True)])
+
+    prototype, total = prototype_scales(columns, weight, parts, iterations)
+    return Codes(kernel, sample_scale(prototype), prototype, total)
+
+
+def prototype_scales(
+    columns: Callable[[Tensor | None], Tensor],
+    weight: Tensor,
+    parts: Sequence[int],
+    iterations: int,
+) -> tuple[Tensor, Tensor]:
+    """The scale of each prototype after some rounds, and the summed weights, over all ranks.
+
+    Args:
+        columns: from the prototypes' scales, None in the first round, the sums of a rank's weighted
+            and rescaled samples by prototype: [parts, K] each.
+        weight: [S].
+
+    Returns:
+        [parts, K] and [parts].
+    """
+    sums = columns(None)
+    counted = torch.stack([part.sum() for part in weight.split(parts)]).to(sums.dtype)
+    together = sum_over_ranks(torch.cat([sums.flatten(), counted]))
+    total = together[sums.numel() :]
+    sums = together[: sums.numel()].view_as(sums)
+    used = total[:, None] / sums.shape[1]
+    prototype = used / sums.clamp_min(TINY)
+    for _ in range(iterations - 1):
+        prototype = used / sum_over_ranks(columns(prototype)).clamp_min(TINY)
+    return prototype, total
 
 
 def sinkhorn(similarity: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
@@ -96,18 +118,18 @@ def _shifts(
     """
     if not similarity.shape[1]:
         return similarity.new_zeros(len(similarity)), similarity
-    if epsilon >= _WIDE:
+    if epsilon >= WIDE:
         largest = similarity.amax(dim=1)
         return largest, largest[:, None]
     counted = torch.where(weight[:, None] > 0, similarity, -1.0)
     none = counted.new_full((similarity.shape[1],), -1.0)
     peaks = torch.stack([part.amax(dim=0) if len(part) else none for part in counted.split(parts)])
-    peaks = _on_grid(max_over_ranks(peaks))
+    peaks = on_grid(max_over_ranks(peaks))
     shift = torch.cat([row.expand(size, -1) for row, size in zip(peaks, parts, strict=True)])
-    largest = _on_grid((similarity - shift).amax(dim=1))
+    largest = on_grid((similarity - shift).amax(dim=1))
     return largest, shift.add_(largest[:, None])
 
 
-def _on_grid(shift: Tensor) -> Tensor:
+def on_grid(shift: Tensor) -> Tensor:
     """Rounded up to a multiple of 2^-12, so that sums of two shifts are exact in float32."""
-    return (shift / _GRID).ceil() * _GRID
+    return (shift / GRID).ceil() * GRID

@@ -8,18 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cpcdr.loss.assignment import assign, fused_kernels
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.correspondences import (
     features_at,
     pixel_correspondences,
     region_correspondences,
 )
-from cpcdr.loss.sinkhorn import sinkhorn_codes
-from cpcdr.runtime.device import tf32
 from cpcdr.runtime.ranks import world_size
-
-_SHARP = 1 / 60
-"""Below this temperature exp(similarity / temperature) may leave float32."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +75,8 @@ def swapped_prediction(
 class _SwappedPrediction(torch.autograd.Function):
     """The gradient in closed form, made on the way forward, where codes and softmax are at hand.
 
-    The matrices of samples by prototypes are the largest of a training: there are two, neither is
-    kept for the way back, and neither is summed by group. A product with the groups' mean codes is
-    the mean of products with codes: [S, C] instead of [G, K].
+    No matrix of samples by prototypes is kept for the way back, and none is summed by group: a
+    product with the groups' mean codes is the mean of products with codes, [S, C] not [G, K].
     """
 
     @staticmethod
@@ -93,44 +88,28 @@ class _SwappedPrediction(torch.autograd.Function):
         config: LossConfig,
         trained: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        similarity = features @ prototypes.t()
         weight = groups.weight.to(features.dtype)
-        codes = sinkhorn_codes(
-            similarity, weight, groups.parts, config.epsilon, config.sinkhorn_iterations
-        )
-        kernel = codes.kernel.to(features.dtype)
-        for part, row in zip(kernel.split(groups.parts), codes.prototype, strict=True):
-            part.mul_(row)
-        preferred = kernel[len(kernel) - groups.parts[-1] :].argmax(dim=1)
-        weighted, code_weight = features * weight[:, None], weight * codes.sample
+        parts = groups.parts
+        kernels = fused_kernels(features, prototypes, config)
+        make = kernels.assign if kernels else assign
+        soft = make(features, prototypes, weight, parts, config)
+        weighted = features * weight[:, None]
         size = groups.sums(weight[:, None]).clamp_min(1)
-        with tf32():
-            said = kernel @ prototypes  # [S, C]
-        target = groups.sums(code_weight[:, None] * said) / size  # [G, C]
-        towards, mean = target[groups.of], (groups.sums(weighted) / size)[groups.of]  # [S, C]
-
-        softmax, peak = similarity, similarity.new_zeros(())
-        if config.temperature < _SHARP:
-            peak = similarity.amax(dim=1)
-            softmax.sub_(peak[:, None])
-        norm = softmax.div_(config.temperature).exp_().sum(dim=1)
-        entropy = weight * (norm.log() + peak / config.temperature)
+        target = groups.sums((weight * soft.sample)[:, None] * soft.code_sums) / size  # [G, C]
+        towards, mean = target[groups.of], groups.sums(weighted) / size  # [S, C], [G, C]
         agreement = (weighted * towards).sum(dim=1) / config.temperature
-        count = codes.total.clamp_min(1) / world_size()
+        count = soft.total.clamp_min(1) / world_size()
         shares = torch.stack([count.new_full((), share) for share in groups.shares])
-        losses = groups.by_part(entropy - agreement) / count
-        ctx.mark_non_differentiable(losses, preferred)
+        losses = groups.by_part(weight * soft.log_norm - agreement) / count
+        ctx.mark_non_differentiable(losses, soft.preferred)
         if not trained:
-            return (losses * shares).sum(), losses, preferred
+            return (losses * shares).sum(), losses, soft.preferred
 
         scale = weight * groups.spread(shares / count) / config.temperature
-        with tf32():
-            expected = (softmax @ prototypes) / norm[:, None]
-            of_prototypes = softmax.t() @ (features * (scale / norm)[:, None])
-            of_prototypes -= kernel.t() @ (mean * (scale * codes.sample)[:, None])
-        of_features = (expected - towards) * scale[:, None]
+        of_prototypes = soft.of_prototypes(features, mean, groups.of, scale)
+        of_features = (soft.expected() - towards) * scale[:, None]
         ctx.save_for_backward(of_features, of_prototypes)
-        return (losses * shares).sum(), losses, preferred
+        return (losses * shares).sum(), losses, soft.preferred
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -11,7 +11,8 @@ from copy_paste_scenes import PLAIN, SHARP, UNCHANGED, coordinates, plain, scene
 from reference_paster import paste_one_by_one
 from scipy.ndimage import minimum_filter
 
-from cpcdr.copy_paste.config import CopyPasteConfig, ViewConfig
+from cpcdr.copy_paste import shading
+from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
 from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose, draw, render
 from cpcdr.runtime.errors import InputError
 
@@ -20,8 +21,8 @@ CONFIG = CopyPasteConfig(colour=SHARP, view=ViewConfig(colour=SHARP))
 
 
 def tensor_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Render with the tensor code that serves GPUs."""
-    monkeypatch.setattr("cpcdr.copy_paste.mosaic._cpu", lambda: None)
+    """Render with the tensor code that serves devices without kernels of their own."""
+    monkeypatch.setattr("cpcdr.copy_paste.mosaic._kernels", lambda device: shading)
 
 
 def same(a: Mosaic, b: Mosaic) -> bool:
@@ -62,6 +63,26 @@ def test_cpu_kernels_agree_with_tensor_code(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(fast.regions, slow.regions)
     assert torch.equal(fast.appearances, slow.appearances)
     assert torch.allclose(fast.images, slow.images, atol=1e-4)
+
+
+@pytest.mark.parametrize("blurred", [0.0, 0.5, 1.0])
+def test_gpu_kernels_agree_with_tensor_code(
+    blurred: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Triton's interpreter: the same maps, and colours to the last bits."""
+    gpu = pytest.importorskip("cpcdr.copy_paste.gpu", reason="no Triton for this machine")
+    frames, keys = scene(frames=2, size=(33, 43)), [(0, 0, 1)]
+    colour = ColourConfig(blur_probability=0.5, blur_sigma=(2.0, 8.0))
+    config = CopyPasteConfig(view=ViewConfig(colour=colour))
+    results = []
+    for kernels in (shading, gpu):
+        monkeypatch.setattr("cpcdr.copy_paste.mosaic._kernels", lambda device, k=kernels: k)
+        results.append(compose(frames, config, keys))
+    slow, fast = results
+    assert 0.1 < fast.pasted_fraction < 0.9
+    assert torch.equal(fast.regions, slow.regions)
+    assert torch.equal(fast.appearances, slow.appearances)
+    torch.testing.assert_close(fast.images, slow.images, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

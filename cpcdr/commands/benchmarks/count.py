@@ -36,8 +36,24 @@ _KERNELS = {
     "native_group_norm": 2,
     "native_group_norm_backward": 4,
     "convolution_backward": 2,
+    # Of our own:
+    "pyramid": 6,
+    "visible": 8,
+    "blur": 3,
+    "similarity": 9,
+    "first_round": 5,
+    "round": 5,
+    "assign": 2,
+    "prototype_gradient": 5,
 }
 """Kernels of operations that launch more than one."""
+
+_PRODUCTS = {
+    "similarity": lambda features, prototypes: 3 * 2 * features.numel() * len(prototypes),
+    "assign": lambda similarity, prototypes: 2 * 2 * similarity.numel() * prototypes.shape[1],
+    "prototype_gradient": lambda similarity, features: 4 * similarity.numel() * features.shape[1],
+}
+"""Operations in TF32 of our own products; one that is exact to float32 takes three."""
 
 _GATHERS = ("index", "index_select", "gather", "embedding_bag", "_embedding_bag")
 """Operations that read of their first tensor only what they return."""
@@ -105,6 +121,8 @@ class Count(TorchDispatchMode):
             moved = _bytes(name, inputs, outputs)
             kernels = _KERNELS.get(name, 1)
             part, products = self.current, flops.get_total_flops() / self._rate(outputs)
+            if function.namespace == "cpcdr" and name in _PRODUCTS:
+                products = _PRODUCTS[name](*inputs[:2]) / self.device.tf32
             part.kernels += kernels
             part.bytes += moved
             part.seconds += max(

@@ -1,0 +1,288 @@
+"""The assignment on a GPU: `cpcdr.loss.assignment.assign` by Triton kernels.
+
+Similarities are written once, in float32, and each round of Sinkhorn, the sums for the loss and the
+prototypes' gradient each read them once, where exponentials, sums and products by PyTorch read and
+write them two dozen times. (Making them again in each pass instead of reading them would cost a
+product in three parts of TF32, which takes longer than the memory.) Sums over samples are made in
+a fixed order: equal inputs give equal results.
+"""
+
+# The arguments of what stands for an operation on the device ``meta`` are the operation's.
+# mypy: disable-error-code="no-untyped-def, no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+from torch import Tensor
+
+from cpcdr.loss import kernels
+from cpcdr.loss.assignment import Assignment
+from cpcdr.loss.config import LossConfig
+from cpcdr.loss.sinkhorn import TINY, WIDE, on_grid, prototype_scales
+from cpcdr.runtime.ranks import max_over_ranks
+
+_ROWS, _COLUMNS, _INNER = 128, 128, 32
+"""Tile of a product: samples, prototypes, channels."""
+_SAMPLES = 64
+"""Samples of a tile whose sums over prototypes a program keeps."""
+_PROGRAMS, _VALUES = 1024, 8192
+"""Of a round of Sinkhorn: programs that share the samples, and similarities each holds at once."""
+_SPLITS = 16
+"""Shares of the samples whose part in the prototypes' gradient is summed apart."""
+
+
+def fits(prototypes: Tensor) -> bool:
+    """Whether the kernels take prototypes [K, C] of these sizes."""
+    return 1 <= len(prototypes) <= 16384 and prototypes.shape[1] <= 256
+
+
+def assign(
+    features: Tensor,
+    prototypes: Tensor,
+    weight: Tensor,
+    parts: Sequence[int],
+    config: LossConfig,
+) -> Assignment:
+    """See `cpcdr.loss.assignment.assign`; float32, and sizes that `fits`."""
+    features, prototypes = features.contiguous(), prototypes.contiguous()
+    epsilon, wide, sizes = config.epsilon, config.epsilon >= WIDE, list(parts)
+    # The sums of the first round, or each prototype's largest similarity: see `sinkhorn_codes`.
+    similarity, first = similarity_op(features, prototypes, weight, sizes, epsilon, wide)
+    peak, row_peak = torch.ones_like(first), torch.zeros_like(weight)
+    if not wide:
+        peak = on_grid(max_over_ranks(first))
+        row_peak, first = first_round_op(similarity, weight, peak, sizes, epsilon)
+
+    def columns(prototype: Tensor | None) -> Tensor:
+        if prototype is None:
+            return first
+        return round_op(similarity, weight, peak, row_peak, prototype, sizes, epsilon)
+
+    prototype, total = prototype_scales(columns, weight, parts, config.sinkhorn_iterations)
+    scales = (peak, row_peak, prototype)
+    code_sums, said, expected, norm, preferred = assign_op(
+        similarity, prototypes, *scales, sizes, epsilon, config.temperature
+    )
+    sample = 1.0 / said.clamp_min(TINY)
+
+    def of_prototypes(features: Tensor, mean: Tensor, of: Tensor, scale: Tensor) -> Tensor:
+        factors = (scale / norm, scale * sample)
+        return prototype_gradient_op(
+            similarity, features, mean, of, *factors, *scales, sizes, epsilon, config.temperature
+        )
+
+    return Assignment(
+        code_sums,
+        sample,
+        total,
+        norm.log(),
+        preferred[len(preferred) - sizes[-1] :],
+        lambda: expected,
+        of_prototypes,
+    )
+
+
+@torch.library.custom_op("cpcdr::similarity", mutates_args=())
+def similarity_op(
+    features: Tensor,
+    prototypes: Tensor,
+    weight: Tensor,
+    parts: list[int],
+    epsilon: float,
+    wide: bool,
+) -> tuple[Tensor, Tensor]:
+    """Similarities [S, K], and by part and prototype, [parts, K], the sum over the weighted samples
+    of exp((similarity - 1) / epsilon), or the largest similarity of those that count."""
+    (samples, channels), count = features.shape, len(prototypes)
+    similarity = features.new_empty(samples, count)
+    found = []
+    for first, last in _spans(parts):
+        blocks = triton.cdiv(last - first, _ROWS)
+        partial = features.new_empty(blocks, count)
+        if blocks:
+            kernels.similarity_kernel[(blocks, triton.cdiv(count, _COLUMNS))](
+                *(features, prototypes, weight, similarity, partial, first, last),
+                *(count, channels, 1 / epsilon),
+                WIDE=wide,
+                ROWS=_ROWS,
+                COLUMNS=_COLUMNS,
+                INNER=_INNER,
+                num_warps=8,
+            )
+        none = features.new_full((1, count), 0.0 if wide else -1.0)
+        partial = torch.cat([none, partial])
+        found.append(partial.sum(dim=0) if wide else partial.amax(dim=0))
+    return similarity, torch.stack(found)
+
+
+@similarity_op.register_fake
+def _(features, prototypes, weight, parts, epsilon, wide):
+    count = len(prototypes)
+    return features.new_empty(len(features), count), features.new_empty(len(parts), count)
+
+
+@torch.library.custom_op("cpcdr::first_round", mutates_args=())
+def first_round_op(
+    similarity: Tensor, weight: Tensor, peak: Tensor, parts: list[int], epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Each sample's largest similarity less its prototype's ``peak`` [parts, K], rounded as
+    `on_grid`: [S]; and the sums of the first round: [parts, K]."""
+    row_peak = torch.empty_like(weight)
+    return row_peak, _round(similarity, weight, peak, row_peak, None, parts, epsilon)
+
+
+@first_round_op.register_fake
+def _(similarity, weight, peak, parts, epsilon):
+    return torch.empty_like(weight), torch.empty_like(peak)
+
+
+@torch.library.custom_op("cpcdr::round", mutates_args=())
+def round_op(
+    similarity: Tensor,
+    weight: Tensor,
+    peak: Tensor,
+    row_peak: Tensor,
+    prototype: Tensor,
+    parts: list[int],
+    epsilon: float,
+) -> Tensor:
+    """A round of Sinkhorn: sums by prototype of samples that are scaled to a sum of 1."""
+    return _round(similarity, weight, peak, row_peak, prototype, parts, epsilon)
+
+
+@round_op.register_fake
+def _(similarity, weight, peak, row_peak, prototype, parts, epsilon):
+    return torch.empty_like(peak)
+
+
+def _round(
+    similarity: Tensor,
+    weight: Tensor,
+    peak: Tensor,
+    row_peak: Tensor,
+    prototype: Tensor | None,
+    parts: list[int],
+    epsilon: float,
+) -> Tensor:
+    count = similarity.shape[1]
+    padded = triton.next_power_of_2(count)
+    rows, found = max(1, _VALUES // padded), []
+    for number, (first, last) in enumerate(_spans(parts)):
+        each = rows * triton.cdiv(last - first, rows * _PROGRAMS)
+        programs = triton.cdiv(last - first, each) if each else 0
+        partial = similarity.new_empty(programs, count)
+        if programs:
+            scale = peak if prototype is None else prototype
+            kernels.columns_kernel[(programs,)](
+                *(similarity, weight, peak[number], row_peak, scale[number], partial),
+                *(first, last, count, each, 1 / epsilon, TINY),
+                FIRST=prototype is None,
+                ROWS=rows,
+                COLUMNS=padded,
+                num_warps=8,
+            )
+        found.append(partial.sum(dim=0))
+    return torch.stack(found)
+
+
+@torch.library.custom_op("cpcdr::assign", mutates_args=())
+def assign_op(
+    similarity: Tensor,
+    prototypes: Tensor,
+    peak: Tensor,
+    row_peak: Tensor,
+    prototype: Tensor,
+    parts: list[int],
+    epsilon: float,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of codes, not yet scaled by sample: their products with the prototypes [S, C] and sums [S];
+    of the softmax: its products [S, C] and denominators [S]; the largest code's index [S]."""
+    (samples, count), channels = similarity.shape, prototypes.shape[1]
+    code_sums, said = similarity.new_empty(samples, channels), torch.empty_like(row_peak)
+    expected, norm = torch.empty_like(code_sums), torch.empty_like(row_peak)
+    preferred = torch.empty_like(row_peak, dtype=torch.int64)
+    for number, (first, last) in enumerate(_spans(parts)):
+        if last > first:
+            kernels.assign_kernel[(triton.cdiv(last - first, _SAMPLES),)](
+                *(similarity, prototypes, peak[number], row_peak, prototype[number]),
+                *(code_sums, said, expected, norm, preferred, first, last),
+                *(count, channels, 1 / epsilon, 1 / temperature),
+                ROWS=_SAMPLES,
+                COLUMNS=32,
+                CHANNELS=max(16, triton.next_power_of_2(channels)),
+                num_warps=8,
+            )
+    return code_sums, said, expected, norm, preferred
+
+
+@assign_op.register_fake
+def _(similarity, prototypes, peak, row_peak, prototype, parts, epsilon, temperature):
+    products = similarity.new_empty(len(similarity), prototypes.shape[1])
+    sums = torch.empty_like(row_peak)
+    index = torch.empty_like(row_peak, dtype=torch.int64)
+    return products, sums, torch.empty_like(products), torch.empty_like(sums), index
+
+
+@torch.library.custom_op("cpcdr::prototype_gradient", mutates_args=())
+def prototype_gradient_op(
+    similarity: Tensor,
+    features: Tensor,
+    mean: Tensor,
+    of: Tensor,
+    of_softmax: Tensor,
+    of_codes: Tensor,
+    peak: Tensor,
+    row_peak: Tensor,
+    prototype: Tensor,
+    parts: list[int],
+    epsilon: float,
+    temperature: float,
+) -> Tensor:
+    """The sum over samples of exp(similarity / temperature) of_softmax features less codes, not yet
+    scaled by sample, times of_codes mean[of]: [K, C]."""
+    (_, channels), count = features.shape, similarity.shape[1]
+    found = [similarity.new_zeros(1, count, channels)]
+    for number, (first, last) in enumerate(_spans(parts)):
+        each = 32 * triton.cdiv(last - first, 32 * _SPLITS)
+        splits = triton.cdiv(last - first, each) if each else 0
+        partial = similarity.new_empty(splits, count, channels)
+        if splits:
+            kernels.prototype_gradient_kernel[(triton.cdiv(count, 64), splits)](
+                *(similarity, features.contiguous(), mean.contiguous(), of, of_softmax, of_codes),
+                *(peak[number], row_peak, prototype[number], partial, first, last),
+                *(count, channels, each, 1 / epsilon, 1 / temperature),
+                ROWS=32,
+                COLUMNS=64,
+                CHANNELS=max(16, triton.next_power_of_2(channels)),
+                num_warps=8,
+            )
+        found.append(partial)
+    return torch.cat(found).sum(dim=0)
+
+
+@prototype_gradient_op.register_fake
+def _(
+    similarity,
+    features,
+    mean,
+    of,
+    of_softmax,
+    of_codes,
+    peak,
+    row_peak,
+    prototype,
+    parts,
+    epsilon,
+    temperature,
+):
+    return similarity.new_empty(similarity.shape[1], features.shape[1])
+
+
+def _spans(parts: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last sample, exclusive, of each part."""
+    ends = [sum(parts[: number + 1]) for number in range(len(parts))]
+    return list(zip([0, *ends], ends, strict=False))

@@ -1,0 +1,90 @@
+"""Compiles every kernel for an H100 by Triton's compiler, which needs no GPU."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from cpcdr.copy_paste import kernels as compositor
+from cpcdr.loss import kernels as loss
+
+SHARED = 227 * 1024
+"""Bytes of shared memory that a block has on an H100."""
+PIXELS: list[dict[str, Any]] = [{"PIXELS": 256}]
+CHANNELS = (64, 128, 256)
+
+LOSS = {
+    loss.similarity_kernel: [
+        {"WIDE": wide, "ROWS": 128, "COLUMNS": 128, "INNER": 32} for wide in (0, 1)
+    ],
+    loss.columns_kernel: [{"FIRST": first, "ROWS": 8, "COLUMNS": 1024} for first in (0, 1)],
+    loss.assign_kernel: [{"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
+    loss.prototype_gradient_kernel: [{"ROWS": 32, "COLUMNS": 64, "CHANNELS": c} for c in CHANNELS],
+}
+COMPOSITOR = {
+    compositor.halve_kernel: PIXELS,
+    compositor.splat_kernel: [{"HEIGHT": 8, "WIDTH": 16}],
+    compositor.shade_kernel: [{"OWN": 1e-3, "PIXELS": 256}],
+    compositor.soften_kernel: PIXELS,
+    compositor.convolve_kernel: [{"VERTICAL": axis, "PIXELS": 256} for axis in (0, 1)],
+}
+BYTES = ("texels", "appearance", "appearances")
+INTS = ("labels", "of_tile", "image", "frame", "region", "box", "ids", "texture", "visible")
+INTS += ("columns", "rows")
+LONGS = ("of", "preferred", "nearest", "ends", "which", "regions")
+"""Pointers by the type that they point to; all others point to float32."""
+SCALARS = {
+    **dict.fromkeys(("first", "last", "count", "channels", "each", "height", "width"), "i32"),
+    **dict.fromkeys(("fine", "coarse", "fine_height", "fine_width", "taps"), "i32"),
+    **dict.fromkeys(("inverse_epsilon", "inverse_temperature", "tiny"), "fp32"),
+}
+
+
+def kind(name: str) -> str:
+    """Triton's name of the type of a kernel's argument."""
+    if name in SCALARS:
+        return SCALARS[name]
+    for names, pointer in ((BYTES, "*u8"), (INTS, "*i32"), (LONGS, "*i64")):
+        if name in names:
+            return pointer
+    return "*fp32"
+
+
+def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> Any:
+    types = {name: kind(name) for name in kernel.arg_names}
+    types |= dict.fromkeys(constants, "constexpr")
+    places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    aligned = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
+        for name, of in types.items()
+        if of.startswith("*")
+    }
+    options = {"num_warps": warps, "enable_fp_fusion": warps == 8}
+    source = ASTSource(kernel, types, places, aligned)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+
+def usage(cubin: bytes) -> str:
+    """Registers, and bytes of the stack, where registers are spilled to."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        said = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True)
+    lines = [line.split() for line in said.stdout.splitlines() if "REG:" in line]
+    return " ".join(lines[0][:2]) if lines else ""
+
+
+for kernels, warps in ((LOSS, 8), (COMPOSITOR, 4)):
+    for kernel, versions in kernels.items():
+        for constants in versions:
+            made = compiled(kernel, constants, warps)
+            shared = made.metadata.shared
+            print(kernel.__name__, constants, f"{shared} bytes shared,", usage(made.asm["cubin"]))
+            if shared > SHARED:
+                sys.exit(f"{kernel.__name__} {constants}: {shared} bytes of shared memory")

@@ -1,0 +1,142 @@
+"""The kernels for GPUs equal the PyTorch code, value by value.
+
+Without a GPU, Triton's interpreter runs them on tensors of the host.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import reference_loss
+import torch
+from torch import Tensor
+
+from cpcdr.loss import assignment, swapped_prediction
+from cpcdr.loss.config import LossConfig
+from cpcdr.loss.sinkhorn import on_grid
+
+fused = pytest.importorskip("cpcdr.loss.fused", reason="no Triton for this machine")
+pytestmark = pytest.mark.filterwarnings("error:.*encountered:RuntimeWarning")  # of padding
+CONFIG = LossConfig(pixel_points=60, region_points=90)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CLOSE = {"rtol": 1e-3, "atol": 2e-5} if DEVICE == "cpu" else {"rtol": 1e-2, "atol": 2e-3}  # TF32
+
+
+def drawn(samples: int, prototypes: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features [S, C] in clumps, prototypes [K, C] and weights [S] of which some are 0."""
+    generator = torch.Generator().manual_seed(samples)
+    centres = torch.randn(5, channels, generator=generator)
+    which = torch.randint(0, 5, (samples,), generator=generator)
+    features = centres[which] + 0.7 * torch.randn(samples, channels, generator=generator)
+    directions = torch.randn(prototypes, channels, generator=generator)
+    normalise = torch.nn.functional.normalize
+    weight = (torch.arange(samples) % 5 != 2).float()
+    drawn = normalise(features, dim=1), normalise(directions, dim=1), weight
+    return tuple(tensor.to(DEVICE) for tensor in drawn)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.015, 0.005])
+@pytest.mark.parametrize(
+    ("parts", "prototypes", "channels"),
+    [((150, 70), 40, 24), ((0, 33), 7, 5), ((40, 0), 130, 64), ((3, 2), 1, 16), ((0, 0), 9, 8)],
+)
+def test_the_assignment_equals_pytorchs(
+    parts: tuple[int, int], prototypes: int, channels: int, epsilon: float
+) -> None:
+    features, directions, weight = drawn(sum(parts), prototypes, channels)
+    config = replace(CONFIG, epsilon=epsilon)
+    ours = fused.assign(features, directions, weight, parts, config)
+    plain = assignment.assign(features, directions, weight, parts, config)
+    expected, plainly = (each.expected() for each in (ours, plain))
+    torch.testing.assert_close(expected, plainly, **CLOSE)
+    torch.testing.assert_close(ours.log_norm, plain.log_norm)
+    torch.testing.assert_close(ours.total, plain.total)
+    codes, plainly = (each.code_sums * each.sample[:, None] for each in (ours, plain))
+    torch.testing.assert_close(codes, plainly, **CLOSE)
+    assert torch.equal(ours.preferred, plain.preferred)
+    generator = torch.Generator().manual_seed(1)
+    of = torch.randint(0, 6, (sum(parts),), generator=generator).to(DEVICE)
+    mean, scale = torch.randn(6, channels, generator=generator).to(DEVICE), weight * 0.01
+    gradient, plainly = (each.of_prototypes(features, mean, of, scale) for each in (ours, plain))
+    torch.testing.assert_close(gradient, plainly, **CLOSE)
+
+
+def test_every_program_and_tile_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More samples, prototypes and channels than one tile of each kernel holds."""
+    monkeypatch.setattr(fused, "_PROGRAMS", 5)
+    monkeypatch.setattr(fused, "_VALUES", 1024)
+    monkeypatch.setattr(fused, "_SPLITS", 3)
+    parts = (301, 150)
+    features, directions, weight = drawn(451, 150, 48)
+    ours = fused.assign(features, directions, weight, parts, CONFIG)
+    plain = assignment.assign(features, directions, weight, parts, CONFIG)
+    codes, plainly = (each.code_sums * each.sample[:, None] for each in (ours, plain))
+    torch.testing.assert_close(codes, plainly, **CLOSE)
+    of = torch.arange(451, device=DEVICE) % 7
+    arguments = features, torch.ones(7, 48, device=DEVICE), of, weight * 0.1
+    torch.testing.assert_close(
+        ours.of_prototypes(*arguments), plain.of_prototypes(*arguments), **CLOSE
+    )
+
+
+def test_shifts_lie_on_the_grid() -> None:
+    features, directions, weight = drawn(30, 12, 8)
+    similarity, first = fused.similarity_op(features, directions, weight, [30], 0.015, False)
+    torch.testing.assert_close(similarity, features @ directions.t())
+    assert torch.equal(first[0], similarity[weight > 0].amax(dim=0))
+    peak = on_grid(first)
+    row_peak, _ = fused.first_round_op(similarity, weight, peak, [30], 0.015)
+    assert torch.equal(row_peak, on_grid((similarity - peak).amax(dim=1)))
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.015])
+def test_loss_and_gradients_equal_the_reference(
+    epsilon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole custom gradient, through the kernels, against autograd in float64."""
+    monkeypatch.setattr(swapped_prediction, "fused_kernels", lambda *_: fused)
+    config = replace(CONFIG, epsilon=epsilon)
+    features, directions, weight = drawn(80, 20, 16)
+    group = torch.randint(0, 9, (80,), generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    group[30:] += 9
+    shares, parts = (0.3, 0.9), (30, 50)
+    groups = swapped_prediction.Groups(group, weight, 18, parts, shares)
+    inputs = features.clone().requires_grad_(), directions.clone().requires_grad_()
+    loss = swapped_prediction.swapped_prediction(*inputs, groups, config)[0]
+    ours = (loss.detach(), *torch.autograd.grad(loss, inputs))
+    exact = features.double().requires_grad_(), directions.double().requires_grad_()
+    whole = exact[0].new_zeros(())
+    for rows, share in zip((slice(0, 30), slice(30, 80)), shares, strict=True):
+        kept = weight[rows] > 0
+        own = exact[0][rows][kept], exact[1], group[rows][kept]
+        whole = whole + share * reference_loss.part_loss(*own, config)[0]
+    reference = (whole.detach(), *torch.autograd.grad(whole, exact))
+    for one, other in zip(ours, reference, strict=True):
+        torch.testing.assert_close(one.double(), other, **CLOSE)
+
+
+def test_gpus_take_the_kernels_where_they_fit() -> None:
+    def chosen(device: str, prototypes: int = 10, channels: int = 8, **changes: float) -> bool:
+        features = torch.empty(4, channels, device=device)
+        directions = torch.empty(prototypes, channels, device=device)
+        return bool(assignment.fused_kernels(features, directions, replace(CONFIG, **changes)))
+
+    assert chosen("meta")
+    assert chosen("meta", epsilon=0.005)
+    assert not chosen("cpu")
+    assert not chosen("meta", temperature=0.01)
+    assert not chosen("meta", channels=512)
+    assert not chosen("meta", prototypes=20000)
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_an_h100() -> None:
+    """By Triton's own compiler, which needs no GPU: shared memory that fits."""
+    script = Path(__file__).parents[1] / "compile_kernels.py"
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, str(script)], check=True, env=environment, timeout=300)
