@@ -24,6 +24,8 @@ LOSS = {
     ],
     loss.columns_kernel: [{"FIRST": first, "ROWS": 8, "COLUMNS": 1024} for first in (0, 1)],
     loss.assign_kernel: [{"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
+    loss.candidates_kernel: [{"POINTS": 64, "APPEARANCES": 8}],
+    loss.taps_kernel: [{"POINTS": 256}],
     loss.prototype_gradient_kernel: [{"ROWS": 32, "COLUMNS": 64, "CHANNELS": c} for c in CHANNELS],
 }
 COMPOSITOR = {
@@ -33,15 +35,26 @@ COMPOSITOR = {
     compositor.soften_kernel: PIXELS,
     compositor.convolve_kernel: [{"VERTICAL": axis, "PIXELS": 256} for axis in (0, 1)],
 }
-BYTES = ("texels", "appearance", "appearances")
+BYTES = ("texels", "appearance")
 INTS = ("labels", "of_tile", "image", "frame", "region", "box", "ids", "texture", "visible")
 INTS += ("columns", "rows")
-LONGS = ("of", "preferred", "nearest", "ends", "which", "regions")
+LONGS = ("of", "preferred", "nearest", "ends", "which", "regions", "image_of")
 """Pointers by the type that they point to; all others point to float32."""
+OF_KERNEL: dict[Any, dict[str, str]] = {
+    compositor.shade_kernel: {"appearances": "*u8"},
+    loss.candidates_kernel: {"image": "*i64", "xy": "*i64", "images": "*i64"},
+    loss.taps_kernel: {"image": "*i64", "rows": "*i64"},
+}
+"""What differs; bool is stored as bytes."""
+OF_KERNEL[loss.candidates_kernel] |= {"appearances": "*i64", "visible": "*i1"}
 SCALARS = {
     **dict.fromkeys(("first", "last", "count", "channels", "each", "height", "width"), "i32"),
-    **dict.fromkeys(("fine", "coarse", "fine_height", "fine_width", "taps"), "i32"),
-    **dict.fromkeys(("inverse_epsilon", "inverse_temperature", "tiny"), "fp32"),
+    **dict.fromkeys(
+        ("known", "h", "w", "fine", "coarse", "fine_height", "fine_width", "taps"), "i32"
+    ),
+    **dict.fromkeys(
+        ("inverse_epsilon", "inverse_temperature", "tiny", "scale_x", "scale_y"), "fp32"
+    ),
 }
 
 
@@ -57,7 +70,7 @@ def kind(name: str) -> str:
 
 def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> Any:
     types = {name: kind(name) for name in kernel.arg_names}
-    types |= dict.fromkeys(constants, "constexpr")
+    types |= OF_KERNEL.get(kernel, {}) | dict.fromkeys(constants, "constexpr")
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     aligned = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +22,7 @@ from cpcdr.copy_paste.appearance import LUMA
 from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.layout import build_sprites, draw_layout, transforms
 from cpcdr.copy_paste.zbuffer import Sprites
-from cpcdr.runtime.device import move, move_together
+from cpcdr.runtime.device import move, move_together, runs_triton
 from cpcdr.runtime.errors import InputError
 
 Key = tuple[int, int, int]
@@ -151,7 +150,7 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
     offsets = [0, *itertools.accumulate(last + 1 for last in highest)]
     first_region = torch.tensor(offsets[:-1], dtype=torch.int32)
     ids = _unique_ids(frames, first_region.to(regions.device))
-    boxes = _kernels(regions.device.type).bounding_boxes(ids, offsets[-1]).cpu().numpy()
+    boxes = _kernels(regions.device).bounding_boxes(ids, offsets[-1]).cpu().numpy()
     grey = _mean_luminance(frames.images.flatten(0, 1)).cpu().numpy()
     layouts = []
     for key, at in zip(keys, range(0, items * per_item, per_item), strict=True):
@@ -177,7 +176,7 @@ def render(frames: Frames, plan: Plan) -> Mosaic:
     depth = frames.disparity.flatten(0, 1).float()
     # abs: the z-buffer compares bits, which misorders -0.0.
     depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_().contiguous()
-    kernels = _kernels(images.device.type)
+    kernels = _kernels(images.device)
     pyramid = kernels.build_pyramid(images, ids)
     mixed, labels, appearances = kernels.render(plan.sprites, pyramid, depth)
     kernels.blur_images(mixed, plan.blur)
@@ -197,16 +196,13 @@ def _mean_luminance(images: Tensor) -> Tensor:
     return mean @ torch.from_numpy(LUMA).to(images.device)
 
 
-def _kernels(device: str) -> ModuleType:
-    """The module for a type of device, imported on demand: numba and Triton take a second.
-
-    Tensors of the device ``meta``, which have no values, stand for a GPU's.
-    """
-    if device == "cpu":
+def _kernels(device: torch.device) -> ModuleType:
+    """The module for a device, imported on demand: numba and Triton take a second."""
+    if device.type == "cpu":
         from cpcdr.copy_paste import cpu
 
         return cpu
-    if device in ("cuda", "meta") and find_spec("triton"):
+    if runs_triton(device):
         from cpcdr.copy_paste import gpu
 
         return gpu

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import sinkhorn_codes
-from cpcdr.runtime.device import tf32
+from cpcdr.runtime.device import runs_triton, tf32
 
 SHARP = 1 / 60
 """Below this temperature exp(similarity / temperature) may leave float32."""
@@ -47,12 +46,9 @@ class Assignment:
 
 
 def fused_kernels(features: Tensor, prototypes: Tensor, config: LossConfig) -> ModuleType | None:
-    """The module whose ``assign`` is faster for these arguments; None: `assign` of this one.
-
-    Tensors of the device ``meta``, which have no values, stand for a GPU's.
-    """
-    gpu = features.device.type in ("cuda", "meta") and find_spec("triton") is not None
-    if not gpu or features.dtype != torch.float32 or config.temperature < SHARP:
+    """The module whose ``assign`` is faster for these arguments; None: `assign` of this one."""
+    exact = features.dtype == torch.float32 and config.temperature >= SHARP
+    if not (exact and runs_triton(features.device)):
         return None
     from cpcdr.loss import fused
 

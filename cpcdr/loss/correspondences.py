@@ -6,12 +6,16 @@ positive keeps its place with a weight of 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cpcdr.runtime.device import runs_triton
 
 PLACES_PER_POINT = 2.5
 """Places that are kept for each pixel point, on average over a batch; 1.5 to 2.5 are found."""
@@ -73,6 +77,31 @@ def pixel_correspondences(
         0..P-1. Weight 0 fills up where fewer are visible than are kept, and where more are
         the last points lose theirs. And bool [P]: has a positive.
     """
+    find = fused_points().candidates_op if runs_triton(xy.device) else candidates
+    visible, n, there = find(image, xy, regions, appearances, transforms, image_of)
+    places = torch.nonzero_static(visible, size=int(places_per_point * len(image)), fill_value=-1)
+    weight = (places[:, 0] >= 0).float()
+    point, which = places.clamp_min(0).unbind(dim=1)
+    # A point of which one place is left at the end has no positive any more.
+    weight = weight * (_sizes(point, weight, len(image))[point] >= 2)
+    xy = there[point, which].nan_to_num(0.0)  # filling may point at what does not exist
+    return Points(n[point, which], xy, point, weight), visible.any(dim=1)
+
+
+def candidates(
+    image: Tensor,
+    xy: Tensor,
+    regions: Tensor,
+    appearances: Tensor,
+    transforms: Tensor,
+    image_of: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the surface points under the given pixels appear: arguments of `pixel_correspondences`.
+
+    Returns:
+        bool [P, A], the point is visible in this and in another appearance; int64 [P, A] the mixed
+        image, 0 where there is none; and float32 [P, A, 2] the place in it.
+    """
     height, width = regions.shape[-2:]
     x, y = xy.unbind(dim=1)
     region, appearance = regions[image, y, x], appearances[image, y, x].long()
@@ -86,14 +115,7 @@ def pixel_correspondences(
     inside = (images >= 0) & (ax >= 0) & (ax < width) & (ay >= 0) & (ay < height)
     n, ay, ax = images.clamp_min(0), ay.clamp(0, height - 1), ax.clamp(0, width - 1)
     visible = inside & (regions[n, ay, ax] == region[:, None]) & (appearances[n, ay, ax] == index)
-    visible &= visible.sum(dim=1, keepdim=True) >= 2
-    places = torch.nonzero_static(visible, size=int(places_per_point * len(image)), fill_value=-1)
-    weight = (places[:, 0] >= 0).float()
-    point, which = places.clamp_min(0).unbind(dim=1)
-    # A point of which one place is left at the end has no positive any more.
-    weight = weight * (_sizes(point, weight, len(image))[point] >= 2)
-    xy = there[point, which].nan_to_num(0.0)  # filling may point at what does not exist
-    return Points(n[point, which], xy, point, weight), visible.any(dim=1)
+    return visible & (visible.sum(dim=1, keepdim=True) >= 2), n, there
 
 
 def region_correspondences(image: Tensor, xy: Tensor, regions: Tensor, count: int) -> Points:
@@ -128,17 +150,43 @@ def features_at(features: Tensor, points: Points, height: int, width: int) -> Te
         [S, C].
     """
     n, c, h, w = features.shape
-    # Pixel centres at integers: the image spans [-0.5, size-0.5], and so does the feature map.
-    x = ((points.xy[:, 0] + 0.5) * (w / width) - 0.5).clamp(0, w - 1)
-    y = ((points.xy[:, 1] + 0.5) * (h / height) - 0.5).clamp(0, h - 1)
+    find = fused_points().taps_op if runs_triton(features.device) else taps
+    rows, weight = find(points.image, points.xy, [h, w], [height, width])
+    table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()  # a pixel is a row of C
+    return _NormalisedRows.apply(table, rows, weight)
+
+
+def taps(
+    image: Tensor, xy: Tensor, cells: Sequence[int], size: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The four cells around each point in feature maps of h x w ``cells``, and their weights.
+
+    Pixel centres at integers: an image of ``size`` H x W spans [-0.5, W - 0.5], and so do its
+    cells.
+
+    Args:
+        image: int64 [S]; xy: float32 [S, 2].
+
+    Returns:
+        int64 [S, 4] indices into all cells of all images, and float32 [S, 4] bilinear weights.
+    """
+    (h, w), (height, width) = cells, size
+    x = ((xy[:, 0] + 0.5) * (w / width) - 0.5).clamp(0, w - 1)
+    y = ((xy[:, 1] + 0.5) * (h / height) - 0.5).clamp(0, h - 1)
     x0, y0 = x.floor().long().clamp(max=max(w - 2, 0)), y.floor().long().clamp(max=max(h - 2, 0))
     x1, y1 = (x0 + 1).clamp(max=w - 1), (y0 + 1).clamp(max=h - 1)
     fx, fy = x - x0, y - y0
-    top, bottom = points.image * (h * w) + y0 * w, points.image * (h * w) + y1 * w
+    top, bottom = image * (h * w) + y0 * w, image * (h * w) + y1 * w
     rows = torch.stack([top + x0, top + x1, bottom + x0, bottom + x1], dim=1)
     weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=1)
-    table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()  # a pixel is a row of C
-    return _NormalisedRows.apply(table, rows, weight)
+    return rows, weight
+
+
+def fused_points() -> ModuleType:
+    """The counterparts of `candidates` and `taps` in Triton, imported on demand."""
+    from cpcdr.loss import fused_points
+
+    return fused_points
 
 
 class _NormalisedRows(torch.autograd.Function):

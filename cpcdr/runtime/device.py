@@ -8,6 +8,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 def default_device() -> torch.device:
     """The first GPU that this process sees, or the CPU where there is none."""
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def runs_triton(device: torch.device) -> bool:
+    """Whether kernels of ours run there: on a GPU where Triton is, which torch for Linux brings.
+
+    Tensors of the device ``meta``, which have no values, stand for a GPU's.
+    """
+    return device.type in ("cuda", "meta") and find_spec("triton") is not None
 
 
 def to_unit_float(images: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ SAMPLES = 5500
 MOST_KERNELS = {
     "compositor": 21,
     "network forward": 341,
-    "loss forward": 225,
+    "loss forward": 134,
     "loss backward": 13,
     "network backward": 367,
     "optimiser": 213,

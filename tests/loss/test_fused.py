@@ -16,11 +16,15 @@ import reference_loss
 import torch
 from torch import Tensor
 
-from cpcdr.loss import assignment, swapped_prediction
+from cpcdr.copy_paste.config import CopyPasteConfig
+from cpcdr.copy_paste.mosaic import Frames, compose
+from cpcdr.loss import assignment, correspondences, swapped_prediction
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import on_grid
 
-fused = pytest.importorskip("cpcdr.loss.fused", reason="no Triton for this machine")
+pytest.importorskip("triton", reason="no Triton for this machine")
+from cpcdr.loss import fused, fused_points
+
 pytestmark = pytest.mark.filterwarnings("error:.*encountered:RuntimeWarning")  # of padding
 CONFIG = LossConfig(pixel_points=60, region_points=90)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -118,6 +122,38 @@ def test_loss_and_gradients_equal_the_reference(
     reference = (whole.detach(), *torch.autograd.grad(whole, exact))
     for one, other in zip(ours, reference, strict=True):
         torch.testing.assert_close(one.double(), other, **CLOSE)
+
+
+def test_places_of_points_equal_pytorchs() -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (1, 3, 3, 40, 60), dtype=torch.uint8, generator=generator)
+    regions = (torch.arange(60) // 9 + 7 * (torch.arange(40)[:, None] // 11)).int()
+    disparity = torch.rand(1, 3, 40, 60, generator=generator)
+    frames = Frames(images, disparity, regions.expand(1, 3, 40, 60).contiguous())
+    mosaic = compose(frames, CopyPasteConfig(), [(0, 0, 1)])
+    maps = [mosaic.regions, mosaic.appearances.long(), mosaic.transforms, mosaic.image_of]
+    y, x = torch.meshgrid(torch.arange(0, 40, 3), torch.arange(0, 60, 2), indexing="ij")
+    xy = torch.stack([x.flatten(), y.flatten()], dim=1).repeat(len(mosaic.images), 1)
+    image = torch.arange(len(mosaic.images)).repeat_interleave(x.numel())
+    arguments = [tensor.to(DEVICE) for tensor in (image, xy, *maps)]
+    visible, images, there = fused_points.candidates_op(*arguments)
+    plain = correspondences.candidates(*arguments)
+    assert 0.1 < visible.float().mean() < 0.9
+    assert torch.equal(visible, plain[0])
+    assert torch.equal(images, plain[1])
+    torch.testing.assert_close(there[visible], plain[2][visible], rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("cells", [(10, 15), (1, 4), (5, 1), (40, 60)])
+def test_cells_around_points_equal_pytorchs(cells: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(4)
+    image = torch.randint(0, 3, (500,), generator=generator).to(DEVICE)
+    xy = (torch.rand(500, 2, generator=generator) * 1.1 - 0.05).to(DEVICE)
+    xy = xy * torch.tensor([60.0, 40.0], device=DEVICE)
+    rows, weight = fused_points.taps_op(image, xy, list(cells), [40, 60])
+    expected = correspondences.taps(image, xy, cells, (40, 60))
+    assert torch.equal(rows, expected[0])
+    torch.testing.assert_close(weight, expected[1], rtol=1e-6, atol=1e-6)
 
 
 def test_gpus_take_the_kernels_where_they_fit() -> None:

@@ -1,0 +1,69 @@
+"""`candidates` and `taps` of `cpcdr.loss.correspondences` on a GPU: a Triton kernel for each."""
+
+# The arguments of what stands for an operation on the device ``meta`` are the operation's.
+# mypy: disable-error-code="no-untyped-def, no-any-return"
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from cpcdr.loss import kernels
+
+
+@torch.library.custom_op("cpcdr::candidates", mutates_args=())
+def candidates_op(
+    image: Tensor,
+    xy: Tensor,
+    regions: Tensor,
+    appearances: Tensor,
+    transforms: Tensor,
+    image_of: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `cpcdr.loss.correspondences.candidates`."""
+    count, known, (height, width) = len(image), image_of.shape[1], regions.shape[-2:]
+    visible = regions.new_empty(count, known, dtype=torch.bool)
+    images, there = (
+        torch.empty_like(visible, dtype=torch.int64),
+        transforms.new_empty(count, known, 2),
+    )
+    padded = triton.next_power_of_2(known)
+    points = max(1, 512 // padded)
+    if count:
+        kernels.candidates_kernel[(triton.cdiv(count, points),)](
+            *(image.contiguous(), xy.contiguous(), regions.contiguous()),
+            *(appearances.contiguous(), transforms.contiguous(), image_of.contiguous()),
+            *(visible, images, there, count, known, height, width),
+            POINTS=points,
+            APPEARANCES=padded,
+            enable_fp_fusion=False,
+        )
+    return visible, images, there
+
+
+@candidates_op.register_fake
+def _(image, xy, regions, appearances, transforms, image_of):
+    shape = (len(image), image_of.shape[1])
+    visible = regions.new_empty(shape, dtype=torch.bool)
+    return visible, regions.new_empty(shape), transforms.new_empty(*shape, 2)
+
+
+@torch.library.custom_op("cpcdr::taps", mutates_args=())
+def taps_op(image: Tensor, xy: Tensor, cells: list[int], size: list[int]) -> tuple[Tensor, Tensor]:
+    """See `cpcdr.loss.correspondences.taps`."""
+    (h, w), (height, width), count = cells, size, len(image)
+    rows, weight = image.new_empty(count, 4), xy.new_empty(count, 4)
+    if count:
+        kernels.taps_kernel[(triton.cdiv(count, 256),)](
+            *(image.contiguous(), xy.contiguous(), rows, weight),
+            *(count, h, w, h / height, w / width),
+            POINTS=256,
+            enable_fp_fusion=False,
+        )
+    return rows, weight
+
+
+@taps_op.register_fake
+def _(image, xy, cells, size):
+    return image.new_empty(len(image), 4), xy.new_empty(len(image), 4)
