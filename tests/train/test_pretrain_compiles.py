@@ -1,0 +1,68 @@
+"""A pre-training step is one graph for torch.compile: forward, loss and backward, no breaks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from cpcdr.copy_paste.config import CopyPasteConfig
+from cpcdr.copy_paste.mosaic import Frames, compose
+from cpcdr.loss import assignment, correspondences
+from cpcdr.loss.config import LossConfig
+from cpcdr.model.config import ModelConfig
+from cpcdr.train.pretrain_task import PretrainModule, draw_points
+
+MODEL = ModelConfig(
+    "resnet10", width=8, fpn_channels=32, head_channels=32, feature_dim=16, prototypes=12
+)
+LOSS = LossConfig(pixel_points=30, region_points=50)
+
+
+def batch(seed: int, regions: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (1, 2, 3, 64, 96), dtype=torch.uint8, generator=generator)
+    columns = (torch.arange(96) * regions // 96).int().expand(1, 2, 64, 96)
+    frames = Frames(images, torch.rand(1, 2, 64, 96, generator=generator), columns.contiguous())
+    mosaic = compose(frames, CopyPasteConfig(), [(0, 0, seed)])
+    keys = [(0, 0, seed)]
+    image, xy = draw_points((len(mosaic.images), 64, 96), 1, keys, LOSS)
+    names = ("images", "regions", "transforms", "image_of")
+    return {
+        **{name: getattr(mosaic, name) for name in names},
+        "appearances": mosaic.appearances.long(),
+        "point_image": image,
+        "point_xy": xy,
+        "pasted_fraction": (mosaic.appearances >= mosaic.rounds).float().mean(),
+    }
+
+
+def gradients(module: nn.Module, step: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    module.zero_grad()
+    loss = step(inputs)["loss"]
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach()} | found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_step_is_one_graph(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to the step as it is, and two graphs do for any number of regions."""
+    if kernels:
+        pytest.importorskip("triton", reason="no Triton for this machine")
+        for module in (assignment, correspondences):
+            monkeypatch.setattr(module, "runs_triton", lambda device: True)
+    torch.manual_seed(0)
+    module = PretrainModule(MODEL, LOSS)
+    torch.compiler.reset()
+    step = torch.compile(module, fullgraph=True, backend="aot_eager")
+    graphs = []
+    for seed, regions in enumerate((8, 8, 6, 12, 5)):
+        inputs = batch(seed, regions)
+        counters.clear()
+        plain, compiled = gradients(module, module, inputs), gradients(module, step, inputs)
+        graphs.append(counters["stats"]["unique_graphs"])
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=5e-6)
+    assert graphs == [1, 0, 1, 0, 0]
