@@ -89,7 +89,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 @phase("drawing a mosaic")
 def mosaic_sheet(task: PretrainTask) -> np.ndarray:
     """The first mosaic of the run: mixed images over their regions, uint8 [H, W, 3]."""
-    batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
+    batch = next(task.batches(0, 0, 1, torch.device("cpu")))
     images = as_pictures(batch["images"])
     regions = [
         colour_regions(ids.numpy().astype(np.int64), image)

@@ -215,7 +215,7 @@ def _report_camera(
 @phase("drawing pictures")
 def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:
     """Frames, disparity, the frame reconstructed from its neighbour, and the auto-mask."""
-    batch = next(task.batches(0, 0, 0, 1, torch.device("cpu")))
+    batch = next(task.batches(0, 0, 1, torch.device("cpu")))
     shown = task.example(load_depth_network(checkpoint), batch)
     images, warped = as_pictures(shown["image"]), as_pictures(shown["synthesised"])
     masks = [np.repeat(m[..., None] * np.uint8(255), 3, axis=2) for m in shown["automask"].numpy()]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import lru_cache
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,7 +136,7 @@ class DepthTask:
         return max(1, len(self.trained) // (self.settings.batch_size * world_size))
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
         """This rank's batches, read ahead by threads.
 
@@ -147,17 +149,16 @@ class DepthTask:
             frame; RGB), ``intrinsics`` float32 [B, 4], ``flipped`` bool [B]; ``still`` bool
             [B, H, W] where some sequence has pixels that stand still.
         """
-        config = self.settings
-        order = self._order(epoch, world_size)[rank]
-        steps = range(first_step, len(order))
-        pin = device.type == "cuda"
-        loaded = prefetch(
-            lambda step: self._load([self.trained[i] for i in order[step]], pin),
-            steps,
-            config.readers,
-        )
-        for step, loading in zip(steps, loaded, strict=True):
-            rng = np.random.default_rng([self.seed, epoch, step, rank])
+        config, per_epoch = self.settings, self.steps_per_epoch(world_size)
+        order, pin = lru_cache(maxsize=2)(self._order), device.type == "cuda"
+
+        def load(number: int) -> tuple[int, Loaded]:
+            epoch, step = divmod(number, per_epoch)
+            chosen = order(epoch, world_size)[rank][step]
+            return number, self._load([self.trained[i] for i in chosen], pin)
+
+        for number, loading in prefetch(load, count(first), config.readers):
+            rng = np.random.default_rng([self.seed, *divmod(number, per_epoch), rank])
             yield _augmented(loading, config.jitter, rng, device)
 
     def plain_batches(

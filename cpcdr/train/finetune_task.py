@@ -4,15 +4,18 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cpcdr.depth.augment import apply_colour, colour_matrices
-from cpcdr.frames import FrameSource, get_protocol
+from cpcdr.frames import FrameRef, FrameSource, get_protocol
 from cpcdr.frames.reader import FrameReader, image_and_labels
 from cpcdr.model.config import HOW, ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
@@ -22,6 +25,7 @@ from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.train.finetune_config import FinetuneSettings
 from cpcdr.train.labelled import chosen_refs, random_crop, survey
+from cpcdr.train.prefetch import prefetch
 
 _READERS = 2
 
@@ -82,25 +86,38 @@ class FinetuneTask:
         return max(1, len(self.refs) // (self.settings.batch_size * world_size))
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
-        """Random crops: ``images`` float32 [B, 3, H, W], ``labels`` int64 [B, H, W]."""
-        s = self.settings
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.refs))
-        steps = self.steps_per_epoch(world_size)
-        table = np.resize(order, (steps, s.batch_size * world_size))[:, rank::world_size]
-        for step in range(first_step, steps):
+        """Random crops, read ahead: ``images`` float32 [B, 3, H, W], ``labels`` int64 [B, H, W]."""
+        per_epoch = self.steps_per_epoch(world_size)
+
+        @lru_cache(maxsize=2)
+        def table(epoch: int) -> NDArray[np.int64]:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.refs))
+            size = (per_epoch, self.settings.batch_size * world_size)
+            return np.resize(order, size)[:, rank::world_size]
+
+        def read(number: int) -> tuple[Tensor, Tensor, Tensor]:
+            epoch, step = divmod(number, per_epoch)
             rng = np.random.default_rng([self.seed, epoch, step, rank])
-            pairs = list(self._pool.map(self._reader.read, [self.refs[i] for i in table[step]]))
-            crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
-            images = move(torch.from_numpy(np.stack([image for image, _ in crops])), device)
-            pixels = to_unit_float(images)
-            colours = move(colour_matrices(rng, len(pixels), s.jitter), device)
-            labels = torch.from_numpy(np.stack([label for _, label in crops]))
+            return self._crops([self.refs[i] for i in table(epoch)[step]], rng)
+
+        for images, labels, colours in prefetch(read, count(first)):
+            pixels = to_unit_float(move(images, device))
             yield {
-                "images": apply_colour(colours, pixels[:, None])[:, 0],
+                "images": apply_colour(move(colours, device), pixels[:, None])[:, 0],
                 "labels": move(labels, device).long(),
             }
+
+    def _crops(
+        self, refs: list[FrameRef], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each frame a crop uint8 [B, H, W, 3], its labels and its change of colour."""
+        s = self.settings
+        pairs = list(self._pool.map(self._reader.read, refs))
+        crops = [random_crop(*pair, s.size, s.scales, rng) for pair in pairs]
+        images, labels = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+        return images, labels, colour_matrices(rng, len(images), s.jitter)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The network, and the classifier at a larger learning rate."""

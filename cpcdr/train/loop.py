@@ -13,8 +13,8 @@ three things into the run folder, which all workers and the driver can reach:
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -89,11 +89,12 @@ def train_loop(
     """
     session = _Session(task, config, out, reporter, leaving)
     step = together(session.resume)
-    while step < session.total and not session.is_stale(step):
-        alarm = session.step(step)
-        if alarm:
-            return {"step": step, "alarm": alarm}
-        step += 1
+    with closing(session):
+        while step < session.total and not session.is_stale(step):
+            alarm = session.step(step)
+            if alarm:
+                return {"step": step, "alarm": alarm}
+            step += 1
     return {"step": step, "alarm": ""}
 
 
@@ -127,7 +128,7 @@ class _Session:
         self.precision = resolve_precision(config.precision, reporter.device)
         self.autocast, self.scaler = amp(self.precision, reporter.device)
         self.wrapped = self._wrap()
-        self.batches: Iterator[dict[str, Any]] = iter(())
+        self.batches: Iterator[dict[str, Any]] | None = None
         self.sums: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {"step": 0, "held_out": math.inf}
@@ -175,6 +176,11 @@ class _Session:
         if self.reporter.rank == 0:
             cut_history(self.out / "history.jsonl", step)
         return step
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if isinstance(self.batches, Generator):
+            self.batches.close()
 
     def step(self, step: int) -> str:
         """One optimiser step with its metrics and checkpoint; an alarm sentence or ``""``."""
@@ -253,12 +259,10 @@ class _Session:
 
     def _next_batch(self, number: int) -> dict[str, Any]:
         start = time.perf_counter()
-        batch = next(self.batches, None)
-        if batch is None:
-            epoch, within = divmod(number, self.per_epoch)
+        if self.batches is None:
             r = self.reporter
-            self.batches = iter(self.task.batches(epoch, within, r.rank, r.world_size, r.device))
-            batch = next(self.batches)
+            self.batches = iter(self.task.batches(number, r.rank, r.world_size, r.device))
+        batch = next(self.batches)
         self.waited += time.perf_counter() - start
         return batch
 

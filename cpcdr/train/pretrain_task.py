@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpcdr.copy_paste.config import CopyPasteConfig
@@ -131,26 +134,30 @@ class PretrainTask:
         return steps
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
-        """Mosaics of the epoch: item ``(step * world + rank) * items + i`` of the global order."""
-        dataset = opened(self.data)
-        order = epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
-        steps = range(first_step, len(order) // (self.items * world_size))
+        """Mosaics: item ``(step * world + rank) * items + i`` of an epoch's global order."""
+        dataset, per_epoch = opened(self.data), self.steps_per_epoch(world_size)
+
+        @lru_cache(maxsize=2)
+        def order(epoch: int) -> NDArray[np.int64]:
+            return epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
+
         # Decoding eight frames of 384×768 takes a core longer than a step takes a fast GPU.
         readers = _GPU_READERS if device.type == "cuda" else 1
 
-        def read(step: int) -> tuple[Frames, Plan, tuple[Tensor, Tensor]]:
-            first = (step * world_size + rank) * self.items
-            numbers = list(range(first, first + self.items))
-            samples = dataset.samples(order[numbers].reshape(-1).tolist())
+        def read(number: int) -> tuple[Frames, Plan, tuple[Tensor, Tensor]]:
+            epoch, step = divmod(number, per_epoch)
+            item = (step * world_size + rank) * self.items
+            numbers = list(range(item, item + self.items))
+            samples = dataset.samples(order(epoch)[numbers].reshape(-1).tolist())
             frames = stack_frames(samples, self.items, pin=device.type == "cuda")
             keys = [(self.seed, epoch, number) for number in numbers]
             plan = draw(frames, self.copy_paste, keys)
             shape = (len(plan.blur), *frames.images.shape[-2:])
             return frames, plan, draw_points(shape, self.items, keys, self.loss)
 
-        for frames, plan, (image, xy) in prefetch(read, steps, readers):
+        for frames, plan, (image, xy) in prefetch(read, count(first), readers):
             mosaic = render(frames.to(device), plan)
             yield {
                 "images": mosaic.images,

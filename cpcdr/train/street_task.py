@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -94,7 +96,7 @@ class StreetTask:
         return shapes * max(1, batches)
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
         """This rank's batches of one shape each, rendered and augmented ahead by threads.
 
@@ -102,13 +104,15 @@ class StreetTask:
             ``images`` float32 [B, 3, H, W] in [0, 1], ``depth`` float32 [B, 1, H, W] in metres,
             ``focal`` float32 [B] in pixels.
         """
-        table = self._order(epoch, world_size)[:, rank]
+        per_epoch, order = self.steps_per_epoch(world_size), lru_cache(maxsize=2)(self._order)
 
-        def load(step: int) -> list[Shot]:
+        def load(number: int) -> list[Shot]:
+            epoch, step = divmod(number, per_epoch)
             rng = np.random.default_rng([self.seed, epoch, step, rank])
-            return [as_camera(self._shot(number), rng) for number in table[step].tolist()]
+            shots = order(epoch, world_size)[step, rank].tolist()
+            return [as_camera(self._shot(shot), rng) for shot in shots]
 
-        for shots in prefetch(load, range(first_step, len(table)), _READERS):
+        for shots in prefetch(load, count(first), _READERS):
             images = torch.from_numpy(np.stack([shot.image for shot in shots]))
             depth = torch.from_numpy(np.stack([shot.depth for shot in shots]))
             yield {

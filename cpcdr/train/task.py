@@ -33,10 +33,12 @@ class Task(Protocol):
         """Batches in an epoch, equal on all ranks."""
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[Batch]:
-        """This rank's batches of the epoch from ``first_step`` on: a function of its arguments and
-        of the seed alone, so that a resumed run sees what an uninterrupted one would have."""
+        """This rank's batches from number ``first`` of the training on, without an end: one epoch
+        follows another, and what is read ahead does not stop in between. A function of its
+        arguments and of the seed alone, so that a resumed run sees what an uninterrupted one would
+        have."""
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Optimiser groups: dicts with ``params`` (list), and optional ``lr_scale`` and ``starts``.

@@ -52,9 +52,9 @@ def largest_file(size: int) -> Iterator[None]:
 class Quota(tiny.LinearTask):
     """After 12 steps nothing that is as large as a checkpoint's state fits the disk."""
 
-    def batches(self, epoch: int, first_step: int, *where: Any) -> Iterator[dict[str, Tensor]]:
-        for step, batch in enumerate(super().batches(epoch, first_step, *where), first_step):
-            if epoch == 1 and step == 4:
+    def batches(self, first: int, *where: Any) -> Iterator[dict[str, Tensor]]:
+        for number, batch in enumerate(super().batches(first, *where), first):
+            if number == tiny.PER_EPOCH + 4:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (2600, -1))
             yield batch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from epochs import epoch_batches
 
 from cpcdr.depth.config import StreetConfig, default_depth
 from cpcdr.depth.source import DepthSource
@@ -142,13 +143,14 @@ def test_other_weights_are_other_inputs(street: Path, tmp_path: Path) -> None:
 def test_batches_are_of_one_shape_and_a_function_of_seed_and_step() -> None:
     task = StreetTask(StreetConfig(16, shots=8, batch_size=2), seed=3)
     assert task.steps_per_epoch(1) == 4 and task.steps_per_epoch(2) == 2
-    cpu = torch.device("cpu")
-    batches = list(task.batches(1, 0, 0, 1, cpu))
+    batches = epoch_batches(task, 1)
     assert [tuple(b["images"].shape[2:]) for b in batches] == [*SHAPES, *SHAPES]
     assert all(b["depth"].shape[2:] == b["images"].shape[2:] for b in batches)
-    again = list(pickle.loads(pickle.dumps(task)).batches(1, 2, 0, 1, cpu))
+    again = epoch_batches(pickle.loads(pickle.dumps(task)), 1, 2)
     assert all(torch.equal(a[k], b[k]) for a, b in zip(batches[2:], again, strict=True) for k in a)
-    ranks = [{float(f) for b in task.batches(0, 0, r, 2, cpu) for f in b["focal"]} for r in (0, 1)]
+    ranks = [
+        {float(f) for b in epoch_batches(task, 0, 0, r, 2) for f in b["focal"]} for r in (0, 1)
+    ]
     assert not ranks[0] & ranks[1], "ranks see different shots"
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from epochs import epoch_batches
 from plane_world import PlaneWorld
 
 from cpcdr.depth.alignment import align
@@ -37,7 +38,7 @@ def task():
 
 
 def batches(task, epoch=0, first_step=0, rank=0, world_size=1):
-    return list(task.batches(epoch, first_step, rank, world_size, CPU))
+    return epoch_batches(task, epoch, first_step, rank, world_size)
 
 
 def test_triplets_stay_in_their_sequence(task):
@@ -223,7 +224,7 @@ def test_fewer_triplets_than_a_batch_repeat():
 
 
 def test_stopping_early_leaves_no_thread_behind(task):
-    iterator = task.batches(0, 0, 0, 1, CPU)
+    iterator = task.batches(0, 0, 1, CPU)
     assert len(list(islice(iterator, 1))) == 1
     started = time.monotonic()
     iterator.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -62,9 +63,10 @@ class LinearTask:
         return PER_EPOCH
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
-        for step in range(first_step, PER_EPOCH):
+        for number in itertools.count(first):
+            epoch, step = divmod(number, PER_EPOCH)
             time.sleep(self.pause)
             generator = torch.Generator().manual_seed(hash_seed(epoch, step, rank))
             yield {"x": torch.randn(8, 4, generator=generator) + rank}
@@ -212,9 +214,9 @@ def test_the_same_command_after_a_failed_run_goes_on(tmp_path: Path, whole: Path
     short = dataclasses.replace(CONFIG, checkpoint_every=5)
 
     class Dies(LinearTask):
-        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
-            for step, batch in enumerate(super().batches(epoch, first_step, *args), first_step):
-                if epoch == 1 and step == 6:
+        def batches(self, first: int, *args: Any) -> Iterator[dict[str, Any]]:
+            for number, batch in enumerate(super().batches(first, *args), first):
+                if number == PER_EPOCH + 6:
                     os._exit(9)
                 yield batch
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import pytest
-import torch
+from epochs import epoch_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_tree import camvid_tree
@@ -116,7 +116,7 @@ def test_frames_are_decoded_once_for_all_epochs_by_one_reader_a_thread() -> None
     task = pickle.loads(pickle.dumps(task))  # as a worker gets it
     Counting.copies, Counting.reads = 0, []
     for epoch in range(3):
-        assert len(list(task.batches(epoch, 0, 0, 1, torch.device("cpu")))) == 4
+        assert len(epoch_batches(task, epoch)) == 4
     assert sorted(Counting.reads) == sorted(ref.frame_id for ref in STREET.refs())
     assert 1 <= Counting.copies <= 2, "one copy of the source for each of two threads"
 

@@ -66,10 +66,10 @@ class LinearTask:
         return PER_EPOCH
 
     def batches(
-        self, epoch: int, first_step: int, rank: int, world_size: int, device: torch.device
+        self, first: int, rank: int, world_size: int, device: torch.device
     ) -> Iterator[dict[str, Any]]:
-        for step in range(first_step, PER_EPOCH):
-            number = epoch * PER_EPOCH + step
+        for number in itertools.count(first):
+            epoch, step = divmod(number, PER_EPOCH)
             if number == self.stop_before:
                 raise KeyboardInterrupt
             generator = torch.Generator().manual_seed(hash_seed(epoch, step, rank))
@@ -168,15 +168,15 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_and_not_from_epoch_0(tmp_path
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(LinearTask(stop_before=14), CONFIG, LOCAL, out)
-    asked: list[tuple[int, int]] = []
+    asked: list[int] = []
 
     class Watched(LinearTask):
-        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
-            asked.append((epoch, first_step))
-            return super().batches(epoch, first_step, *args)
+        def batches(self, first: int, *args: Any) -> Iterator[dict[str, Any]]:
+            asked.append(first)
+            return super().batches(first, *args)
 
     train(Watched(), CONFIG, LOCAL, out)
-    assert asked == [(2, 2), (3, 0)]  # the checkpoint is after step 12 = 2 epochs and 2 steps
+    assert asked == [12]  # the step of the checkpoint; what is read ahead goes on over epochs
 
 
 def test_a_stale_tail_and_a_half_written_line_leave_no_trace(tmp_path: Path, whole: Path) -> None:
@@ -307,8 +307,9 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
         def steps_per_epoch(self, world_size: int) -> int:
             return 6 // self.joined
 
-        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
-            for step in range(first_step, 6 // self.joined):
+        def batches(self, first: int, *args: Any) -> Iterator[dict[str, Any]]:
+            for number in itertools.count(first):
+                epoch, step = divmod(number, 6 // self.joined)
                 numbers = range(step * self.joined, (step + 1) * self.joined)
                 generators = [torch.Generator().manual_seed(hash_seed(epoch, n)) for n in numbers]
                 x = torch.cat([torch.randn(8, 4, generator=g) for g in generators])
@@ -459,8 +460,8 @@ def test_the_gradient_of_a_step_is_the_mean_over_accumulated_batches(tmp_path: P
     """Three times the same batch is that batch once; clipping would hide a factor."""
 
     class Constant(LinearTask):
-        def batches(self, epoch: int, first_step: int, *args: Any) -> Iterator[dict[str, Any]]:
-            for _ in range(first_step, PER_EPOCH):
+        def batches(self, first: int, *args: Any) -> Iterator[dict[str, Any]]:
+            while True:
                 x = torch.arange(8.0)[:, None] / 8 + torch.zeros(8, 4)
                 yield {"x": x, "y": x.sum(dim=1), "epoch": torch.tensor(0.0)}
 
