@@ -7,7 +7,7 @@ import pyarrow as pa
 from cpcdr.depth.triplets import FrameMotion, measure_motion, runs_of_frames
 from cpcdr.frames import FrameRef, FrameSource
 from cpcdr.frames.reader import FrameReader
-from cpcdr.runtime.map_frames import Pool, map_blocks, room_for, session_of
+from cpcdr.runtime.map_frames import Pool, map_blocks, room_for, session_of, table_of
 
 _SCHEMA = pa.schema([("frame_id", pa.string()), ("flow", pa.float64()), ("reason", pa.string())])
 
@@ -27,9 +27,7 @@ class MeasureMotion:
 def measure_on_ray(source: FrameSource, size: tuple[int, int]) -> Iterator[FrameMotion]:
     """The motion of all frames; a block of the dataset is a piece of one sequence."""
     with session_of("ray"):
-        blocks = [
-            pa.Table.from_pylist([vars(ref) for ref in refs]) for refs in runs_of_frames(source)
-        ]
+        blocks = [table_of(refs) for refs in runs_of_frames(source)]
         pool = Pool(MeasureMotion, (source, size), room_for("ray").cores)
         for table in map_blocks([pool], blocks, "ray"):
             yield from (FrameMotion(**row) for row in table.to_pylist())

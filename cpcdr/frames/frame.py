@@ -20,7 +20,7 @@ FIELDS_OF_VIEW = (5.0, 170.0)
 """Degrees between which a pinhole camera's field of view lies."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameRef:
     """Where one frame is.
 

@@ -6,7 +6,7 @@ What flows is Arrow tables, one a block. What an actor is depends on the stage t
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -93,10 +93,16 @@ def actors_on(gpus: float, gpus_per_actor: float) -> int:
     return int(gpus) * int(1 / gpus_per_actor + 1e-9)
 
 
+def table_of(records: Sequence[Any]) -> pa.Table:
+    """Instances of a dataclass as rows."""
+    names = [field.name for field in fields(records[0])] if records else []
+    return pa.table({name: [getattr(record, name) for record in records] for name in names})
+
+
 def blocks_of(records: Sequence[Any], most: int, workers: int) -> list[pa.Table]:
     """Consecutive dataclass instances in blocks of one size, enough to keep every worker busy."""
     size = max(1, min(most, -(-len(records) // (4 * workers))))
-    table = pa.Table.from_pylist([vars(record) for record in records])
+    table = table_of(records)
     return [table.slice(start, size) for start in range(0, len(records), size)]
 
 
