@@ -31,7 +31,7 @@ from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.device import to_unit_float
 
-OBJECTS, GROUND = ("car", "vehicle"), ("road", "flat")
+OBJECTS, GROUND = ("car", "vehicle", "vehicles"), ("road", "flat", "drivable")
 """Names of the classes that are pasted, and that they must stand on, in the protocols."""
 
 _STRIDE = 4

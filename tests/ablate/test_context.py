@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cpcdr.ablate.context import (
+    GROUND,
+    OBJECTS,
     ContextTest,
     between_scenes,
     context_score,
@@ -23,9 +25,17 @@ from cpcdr.ablate.context import (
 )
 from cpcdr.ablate.labelled import LabelledFrames
 from cpcdr.frames import get_protocol
+from cpcdr.frames.protocols import PROTOCOLS
 
 PROTOCOL = get_protocol("synthetic")
 FLAT, SKY, CAR = (PROTOCOL.classes.index(name) for name in ("flat", "sky", "vehicle"))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_names_what_is_pasted_and_what_it_stands_on(name: str) -> None:
+    classes = PROTOCOLS[name].classes
+    assert any(each in classes for each in OBJECTS)
+    assert any(each in classes for each in GROUND)
 
 
 def scene(seed: int, left: int | None = 40) -> tuple[np.ndarray, np.ndarray]:
