@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from cpcdr.dataset import Sample
 from cpcdr.evaluate.network_scores import frame_features, nearest_prototypes
@@ -84,7 +85,7 @@ def describe(seen: Sequence[Seen], clusters: NDArray[np.int64]) -> list[str]:
     for frame in seen:
         height, width = frame.nearest.shape
         row = np.repeat(np.arange(height), width) / height
-        rank = np.argsort(np.argsort(frame.disparity.ravel())) / (height * width)
+        rank = rankdata(frame.disparity.ravel()) / (height * width)
         cluster = clusters[frame.nearest].ravel()
         for each in np.unique(cluster):
             mine = cluster == each
