@@ -90,6 +90,10 @@ def chained(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[
     return combined
 
 
+BLURS = 0.15
+"""Sigma in pixels below which the weight of the neighbours is under 1e-9: no blur."""
+
+
 def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
     """Gaussian blur in place, borders replicated.
 
@@ -97,7 +101,7 @@ def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
         images: float32 [N, 3, H, W].
         sigma: [N] in pixels, on the host, so that images without blur cost nothing.
     """
-    for n in np.flatnonzero(sigma > 0.15):  # below, the neighbours' weight is under 1e-9
+    for n in np.flatnonzero(sigma > BLURS):
         images[n] = smooth(images[n][None], gaussian(sigma[n]).tolist())[0]
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cpcdr.copy_paste import kernels
-from cpcdr.copy_paste.appearance import gaussian
+from cpcdr.copy_paste.appearance import BLURS, gaussian
 from cpcdr.copy_paste.shading import LEVELS, OWN_WEIGHT, Pyramid, level_sizes
 from cpcdr.copy_paste.sprites import bounding_boxes as bounding_boxes
 from cpcdr.copy_paste.zbuffer import TILE_HEIGHT, TILE_WIDTH, Sprites, tile_grid
@@ -63,7 +63,7 @@ def build_pyramid(images: Tensor, ids: Tensor) -> Pyramid:
 
 def blur_images(images: Tensor, sigma: NDArray[np.float64]) -> None:
     """See `cpcdr.copy_paste.appearance.blur_images`; all images in two kernels."""
-    blurred = np.flatnonzero(sigma > 0.15)
+    blurred = np.flatnonzero(sigma > BLURS)
     if not len(blurred):
         return
     bells = [gaussian(sigma[n]) for n in blurred]
