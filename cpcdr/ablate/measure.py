@@ -19,7 +19,7 @@ from cpcdr.evaluate.clusters import METHODS, cluster_prototypes
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.few_labels import class_information
 from cpcdr.evaluate.matching import matched_scores
-from cpcdr.evaluate.network_scores import NetworkScores, frame_features
+from cpcdr.evaluate.network_scores import NetworkScores, labelled_features
 from cpcdr.evaluate.report import clustered_scores
 from cpcdr.frames.pick import spread
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
@@ -87,8 +87,9 @@ def count(
 ) -> NDArray[np.int64]:
     """Pixels of each nearest prototype and class: int64 [P, K]; ``fitted`` counts its own."""
     used = np.zeros((len(network.prototypes), len(frames.protocol.classes)), np.int64)
-    for image, labels in zip(frames.images, frames.labels, strict=True):
-        features = frame_features(network, image)
+    for features, labels in labelled_features(
+        network, zip(frames.images, frames.labels, strict=True)
+    ):
         nearest = network.nearest(features.codes[None], labels.shape)[0]
         used += confusion(nearest.cpu().numpy(), labels, *used.shape)
         if fitted is not None:
@@ -99,8 +100,10 @@ def count(
 def fit_scores(network: SegmentationNetwork, frames: LabelledFrames, seed: int) -> NetworkScores:
     """Probes, k-means and prototypes of a frozen network, fitted on labelled frames."""
     fitted = NetworkScores(network, len(frames.protocol.classes), len(frames), 0, seed)
-    for image, labels in zip(frames.images, frames.labels, strict=True):
-        fitted.fit(frame_features(network, image), labels)
+    for features, labels in labelled_features(
+        network, zip(frames.images, frames.labels, strict=True)
+    ):
+        fitted.fit(features, labels)
     fitted.finish()
     return fitted
 
@@ -119,6 +122,6 @@ def colour_scores(material: Material, seed: int) -> dict[str, float]:
     model = fit_colour_position([np.asarray(frames.images[i]) for i in some], classes, seed)
     counts = np.zeros((classes, classes), np.int64)
     for image, labels in zip(frames.images, frames.labels, strict=True):
-        counts += confusion(model.segment(image), labels, classes, classes)
+        counts += confusion(model.segment(image[None])[0], labels, classes, classes)
     score = matched_scores(counts)
     return {"miou": score.miou, "accuracy": score.accuracy}

@@ -135,7 +135,7 @@ def _score(
     frames = spread_frames(source, size, 5)
     network = segmenters[NETWORK]
     network.load()
-    maps = [clusters[network.segment(frame.image)] for frame in frames]
+    maps = [clusters[network.segment(frame.image[None])[0]] for frame in frames]
     return result, prediction_sheet(frames, maps, protocol, matched)
 
 

@@ -173,7 +173,7 @@ def _score(
 
 def _predictions(segmenter: ClassSegmenter, frames: list[Frame], protocol: Protocol) -> Image:
     segmenter.load()
-    labels = [segmenter.segment(frame.image) for frame in frames]
+    labels = [segmenter.segment(frame.image[None])[0] for frame in frames]
     classes = len(protocol.classes)
     return prediction_sheet(
         frames, labels, protocol, Match(np.arange(classes), classes, "supervised")

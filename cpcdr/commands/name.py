@@ -23,7 +23,7 @@ from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.few_labels import name_prototypes
 from cpcdr.evaluate.figures import prediction_sheet
 from cpcdr.evaluate.matching import Match
-from cpcdr.evaluate.network_scores import frame_features, nearest_prototypes
+from cpcdr.evaluate.network_scores import labelled_features, nearest_prototypes
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.score_networks import labelled_frames
 from cpcdr.evaluate.segmenters import open_network, trained_with
@@ -122,8 +122,8 @@ def _write_named(
     size = evaluation_size(protocol, (0, 0), whole_size(source, trained_size))
     prototypes = network.prototypes.detach()
     counts, frames = np.zeros((len(prototypes), len(protocol.classes)), np.int64), 0
-    for image, labels in labelled_frames(source, size):
-        nearest = nearest_prototypes(network, frame_features(network, image))
+    for features, labels in labelled_features(network, labelled_frames(source, size)):
+        nearest = nearest_prototypes(network, features)
         counts += confusion(nearest, grid_labels(labels, nearest.shape), *counts.shape)
         frames += 1
     classes = name_prototypes(counts, prototypes.cpu().numpy())
@@ -137,7 +137,7 @@ def _write_named(
     save_named(config.out, network, classes, about, values["step"])
     shown = spread_frames(source, size, 4)
     match = Match(classes, len(protocol.classes), "few-labels")
-    maps = [network.nearest_of(frame.image) for frame in shown]
+    maps = list(network.nearest_of(np.stack([frame.image for frame in shown])))
     save_png(_pictures(config), prediction_sheet(shown, maps, protocol, match))
     held = {c: int((classes == k).sum()) for k, c in enumerate(protocol.classes)}
     for each, pixels in zip(protocol.classes, counts.sum(0), strict=True):
@@ -166,7 +166,7 @@ def _suggested(config: NameConfig, network: SegmentationNetwork, data: Path) -> 
         names.append(f"{len(names):02d}_{frame_id.replace('/', '_')}.jpg")
         image = source.read(refs[frame_id]).image
         write_atomic(folder / names[-1], encode_jpeg(image))
-        cluster = clusters[network.nearest_of(samples[i].image)]
+        cluster = clusters[network.nearest_of(samples[i].image[None])[0]]
         sheet.append([samples[i].image, colours[cluster]])
     known = [f"cluster {k} ({text})" for k, text in enumerate(words)]
     drawn = above(contact_sheet(sheet, row_titles=names), legend(tuple(known), colours))

@@ -12,11 +12,14 @@ Examples:
 """
 
 import time
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.decode import encode_jpeg
@@ -40,20 +43,26 @@ class SegmentVideo:
         self.network: LoadedNetwork = load_network_for_use(checkpoint, config.clusters)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self.one(FrameRef(**row)) for row in table.to_pylist()])
-
-    def one(self, ref: FrameRef) -> dict[str, Any]:
         """``picture``: JPEG of the overlay or PNG of the classes; ``reason`` if there is none."""
-        row = {"sequence": ref.sequence, "frame_id": ref.frame_id, "picture": b"", "reason": ""}
-        try:
-            image = self.source.read(ref).image
-        except FrameError as error:
-            return row | {"reason": str(error)}
+        rows, images = list[dict[str, Any]](), list[NDArray[np.uint8]]()
+        for ref in (FrameRef(**row) for row in table.to_pylist()):
+            rows.append({"sequence": ref.sequence, "frame_id": ref.frame_id, "picture": b""})
+            try:
+                images.append(self.source.read(ref).image)
+                rows[-1]["reason"] = ""
+            except FrameError as error:
+                rows[-1]["reason"] = str(error)
+        seen = [row for row in rows if not row["reason"]]
+        for row, picture in zip(seen, self._pictures(images), strict=True):
+            row["picture"] = picture
+        return pa.Table.from_pylist(rows)
+
+    def _pictures(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[bytes]:
         if self.config.labels:
-            encoded = encode_ids(self.network.segment(image), self.network.colours)
+            for ids in self.network.segment_all(images):
+                yield encode_ids(ids, self.network.colours)
         else:
-            encoded = encode_jpeg(self.network.overlay(image, self.config.opacity))
-        return row | {"picture": encoded}
+            yield from map(encode_jpeg, self.network.overlays(images, self.config.opacity))
 
 
 def segment(config: SegmentConfig) -> dict[str, Any]:

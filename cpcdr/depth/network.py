@@ -17,7 +17,7 @@ from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
-from cpcdr.runtime.device import default_device
+from cpcdr.runtime.device import default_device, half_on_gpu
 from cpcdr.runtime.errors import InputError
 
 
@@ -105,7 +105,7 @@ class Network:
         device = next(self._model.parameters()).device
         pixels = image_batch(frames, size, device)
         # Half precision where it is fast; the network's last step is float32 regardless.
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        with half_on_gpu(device):
             focal = focal_lengths(frames, size, device)
             disparities = self._model.disparities(pixels, focal)[0].float()
             disparities = disparities.clamp(MIN_DISPARITY, 1.0)

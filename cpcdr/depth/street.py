@@ -15,7 +15,7 @@ from cpcdr.depth.street_net import StreetNet
 from cpcdr.frames.frame import Frame
 from cpcdr.geometry import MIN_DISPARITY
 from cpcdr.runtime.config import write_atomic
-from cpcdr.runtime.device import default_device
+from cpcdr.runtime.device import default_device, half_on_gpu
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.training_folder import refuse_unfinished
 
@@ -112,7 +112,7 @@ class Street:
         assert self._network is not None
         device = next(self._network.parameters()).device
         pixels = image_batch(frames, size, device)
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        with half_on_gpu(device):
             log_size = self._network(pixels)[:, 0]
         disparity = log_size.exp() / focal_lengths(frames, size, device)[:, None, None]
         maps = disparity.clamp(MIN_DISPARITY, 1.0).cpu().numpy()

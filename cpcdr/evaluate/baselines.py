@@ -28,8 +28,11 @@ class ColourPosition:
     def load(self) -> None:
         """Nothing to load."""
 
-    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The cluster of each pixel: uint8 [H, W, 3] RGB -> int64 [H, W] of 0..K-1."""
+    def segment(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The cluster of each pixel: uint8 [N, H, W, 3] RGB -> int64 [N, H, W] of 0..K-1."""
+        return np.stack([self._one(image) for image in images])
+
+    def _one(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
         features = colour_position(image) * self.scale
         # |f - c|^2 without |f|^2, which does not affect the argmin: one matrix product.
         distance = (self.centres**2).sum(1) - 2 * (features @ self.centres.T)

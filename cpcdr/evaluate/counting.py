@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cpcdr.evaluate.clusters import sum_clusters
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.segmenters import Segmenter
-from cpcdr.frames import FrameRef, FrameSource, fit
+from cpcdr.frames import Frame, FrameRef, FrameSource, fit
+from cpcdr.runtime.device import default_device, images_at_once
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.map_frames import map_frames, warmup_of
 from cpcdr.runtime.progress import Progress
@@ -41,23 +42,32 @@ class SegmentFrames:
             segmenter.load()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self.count(FrameRef(**row)) for row in table.to_pylist()])
+        refs = [FrameRef(**row) for row in table.to_pylist()]
+        step = images_at_once(default_device(), self.size)
+        parts = (refs[start : start + step] for start in range(0, len(refs), step))
+        return pa.Table.from_pylist([row for part in parts for row in self.count(part)])
 
-    def count(self, ref: FrameRef) -> dict[str, Any]:
-        """Confusions of one frame as bytes, by name of the segmenter; empty without labels."""
-        row: dict[str, Any] = {"frame_id": ref.frame_id, "reason": "", "usage": b""}
-        row |= dict.fromkeys(self.segmenters, b"")
-        try:
-            frame = fit(self.source.read(ref), self.size)
-        except FrameError as error:
-            return row | {"reason": str(error)}
+    def count(self, refs: Sequence[FrameRef]) -> list[dict[str, Any]]:
+        """Confusions of frames as bytes, by name of the segmenter; empty without labels."""
+        rows, frames = list[dict[str, Any]](), list[tuple[Frame, dict[str, Any]]]()
+        for ref in refs:
+            row: dict[str, Any] = {"frame_id": ref.frame_id, "reason": "", "usage": b""}
+            rows.append(row | dict.fromkeys(self.segmenters, b""))
+            try:
+                frames.append((fit(self.source.read(ref), self.size), rows[-1]))
+            except FrameError as error:
+                rows[-1]["reason"] = str(error)
+        if not frames:
+            return rows
+        images = np.stack([frame.image for frame, _ in frames])
         for name, segmenter in self.segmenters.items():
-            predicted, ids = segmenter.segment(frame.image), self.ids[name]
-            if name == NETWORK:
-                row["usage"] = np.bincount(predicted.reshape(-1), minlength=ids).tobytes()
-            if frame.labels is not None:
-                row[name] = confusion(predicted, frame.labels, ids, self.classes).tobytes()
-        return row
+            ids = self.ids[name]
+            for predicted, (frame, row) in zip(segmenter.segment(images), frames, strict=True):
+                if name == NETWORK:
+                    row["usage"] = np.bincount(predicted.reshape(-1), minlength=ids).tobytes()
+                if frame.labels is not None:
+                    row[name] = confusion(predicted, frame.labels, ids, self.classes).tobytes()
+        return rows
 
 
 def resampled_groups(refs: Sequence[FrameRef]) -> tuple[NDArray[np.int64], str]:

@@ -4,6 +4,7 @@ Counted at the centres of the feature map's cells: stride 4, of the backbone's o
 8. Shape letters: F frames to fit on, P prototypes, C and D channels, K classes, R pixels.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +29,13 @@ from cpcdr.evaluate.probes import (
 from cpcdr.evaluate.report import clustered_scores
 from cpcdr.evaluate.spherical import spherical_kmeans
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.device import half_on_gpu, images_at_once, to_unit_float
 
 KMEANS_SEEDS = 10
 _KMEANS_PIXELS = 10_000  # of all frames together; more hardly move the centres
 _MOST_LABELLED = 400  # frames, evenly spaced, whose counts are kept for few labels
+LabelledImage = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""An image [H, W, 3] and its labels [H, W]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +53,44 @@ class FrameFeatures:
     backbone: Tensor
 
 
+def labelled_features(
+    network: SegmentationNetwork, frames: Iterable[LabelledImage]
+) -> Iterator[tuple[FrameFeatures, NDArray[np.uint8]]]:
+    """Features of images of one size, each with its labels."""
+    for images, labels in stacked(frames, network.prototypes.device):
+        yield from zip(frame_features(network, images), labels, strict=True)
+
+
+def stacked(
+    frames: Iterable[LabelledImage], device: torch.device
+) -> Iterator[tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]]:
+    """As many images of one size as the device takes at once, uint8 [N, H, W, 3], and labels."""
+    images, labels = list[NDArray[np.uint8]](), list[NDArray[np.uint8]]()
+    for image, wanted in frames:
+        images.append(image)
+        labels.append(wanted)
+        if len(images) == images_at_once(device, image.shape):
+            yield np.stack(images), labels
+            images, labels = [], []
+    if images:
+        yield np.stack(images), labels
+
+
 @torch.inference_mode()
-def frame_features(network: SegmentationNetwork, image: NDArray[np.uint8]) -> FrameFeatures:
-    """Features of an image uint8 [H, W, 3]."""
-    pixels = torch.from_numpy(np.array(image)).to(network.prototypes.device)
-    maps = network.maps(to_unit_float(pixels)[None])
-    head = network.head(network.pyramid(maps))
-    deep = [functional.normalize(each) for each in maps[1:]]
+def frame_features(network: SegmentationNetwork, images: NDArray[np.uint8]) -> list[FrameFeatures]:
+    """Features of each of the images uint8 [N, H, W, 3]; in half precision on a GPU."""
+    device = network.prototypes.device
+    pixels = to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+    with half_on_gpu(device):
+        maps = network.maps(pixels)
+        head = network.head(network.pyramid(maps))
+        codes = network.projector(head)
+    deep = [functional.normalize(each.float()) for each in maps[1:]]
     size = deep[0].shape[-2:]
     together = torch.cat([functional.interpolate(m, size, mode="bilinear") for m in deep], 1)
-    return FrameFeatures(head[0], network.projector(head)[0], together[0])
+    return [
+        FrameFeatures(*each) for each in zip(head.float(), codes.float(), together, strict=True)
+    ]
 
 
 def nearest_prototypes(network: SegmentationNetwork, features: FrameFeatures) -> NDArray[np.int64]:

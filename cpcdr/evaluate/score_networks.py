@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cpcdr.evaluate.few_labels import NUMBERS
-from cpcdr.evaluate.network_scores import Floors, NetworkScores, frame_features
+from cpcdr.evaluate.network_scores import (
+    Floors,
+    LabelledImage,
+    NetworkScores,
+    frame_features,
+    stacked,
+)
 from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol
 from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.device import default_device
@@ -61,17 +64,25 @@ def score_networks(
         for prefix, network in networks.items()
     }
     floors = Floors(classes)
-    for image, labels in labelled_frames(fitted, size):
-        floors.fit(labels)
+    for images, labels in stacked(labelled_frames(fitted, size), device):
+        for of_frame in labels:
+            floors.fit(of_frame)
         for each in scores.values():
-            each.fit(frame_features(each.network, image), labels)
+            for features, of_frame in zip(
+                frame_features(each.network, images), labels, strict=True
+            ):
+                each.fit(features, of_frame)
     with phase("fitting the probes"):
         for each in scores.values():
             each.finish()
-    for image, labels in labelled_frames(scored, size):
-        floors.score(labels)
+    for images, labels in stacked(labelled_frames(scored, size), device):
+        for of_frame in labels:
+            floors.score(of_frame)
         for each in scores.values():
-            each.score(frame_features(each.network, image), labels)
+            for features, of_frame in zip(
+                frame_features(each.network, images), labels, strict=True
+            ):
+                each.score(features, of_frame)
     with phase("computing scores"):
         numbers = {
             prefix + name: value
@@ -81,9 +92,7 @@ def score_networks(
     return scores, numbers | floors.result()
 
 
-def labelled_frames(
-    source: FrameSource, size: tuple[int, int]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+def labelled_frames(source: FrameSource, size: tuple[int, int]) -> Iterator[LabelledImage]:
     """Images [H, W, 3] of ``size`` with their labels; reports left-out frames at the end.
 
     Raises:

@@ -13,18 +13,18 @@ from cpcdr.evaluate.clusters import cluster_prototypes
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.model.weights import find_start, load_backbone
 from cpcdr.runtime.checkpoint import CONFIG
-from cpcdr.runtime.device import default_device, to_unit_float
+from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
 
 
 class Segmenter(Protocol):
-    """A picklable segmenter: an actor calls `load` once, then `segment` for each frame."""
+    """A picklable segmenter: an actor calls `load` once, then `segment` for some frames."""
 
     def load(self) -> None:
         """Load weights and choose the device."""
 
-    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Cluster ids [H, W] of an image uint8 [H, W, 3] RGB."""
+    def segment(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Cluster ids [N, H, W] of images uint8 [N, H, W, 3] RGB."""
 
 
 @dataclass
@@ -47,20 +47,13 @@ class PrototypeSegmenter:
         self.device = default_device()
         self.network = open_network(self.checkpoint, self.trained).to(self.device)
 
-    @torch.inference_mode()
-    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Cluster ids [H, W]."""
-        return self.clusters[self.network.nearest_of(image)]
+    def segment(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Cluster ids [N, H, W]."""
+        return self.clusters[self.network.nearest_of(images)]
 
-    @torch.inference_mode()
-    def scores(self, image: NDArray[np.uint8]) -> Tensor:
-        """float32 [G, H, W]: `segment` takes the cluster whose score is highest."""
-        clusters = torch.from_numpy(self.clusters).to(self.device)
-        pixels, size = self._pixels(image), image.shape[:2]
-        return self.network.cluster_scores(pixels, size, clusters, self.number)[0]
-
-    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        return to_unit_float(torch.from_numpy(image).to(self.device))[None]
+    def scores(self, images: NDArray[np.uint8]) -> Tensor:
+        """float32 [N, G, H, W]: `segment` takes the cluster whose score is highest."""
+        return self.network.cluster_scores(images, self.clusters, self.number)
 
 
 def open_network(checkpoint: Path, trained: bool) -> SegmentationNetwork:

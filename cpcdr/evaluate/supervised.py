@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpcdr.model.finetuned import load_finetuned
-from cpcdr.runtime.device import default_device, to_unit_float
+from cpcdr.runtime.device import default_device, half_on_gpu, to_unit_float
 
 
 @dataclass
@@ -32,34 +32,36 @@ class ClassSegmenter:
         self.device = default_device()
         self.module = load_finetuned(self.checkpoint)[0].to(self.device)
 
-    @torch.inference_mode()
-    def segment(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Class ids [H, W] of an image uint8 [H, W, 3]."""
-        return self.scores(image).argmax(0).cpu().numpy()
+    def segment(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Class ids [N, H, W] of images uint8 [N, H, W, 3]."""
+        return self.scores(images).argmax(1).cpu().numpy()
 
     @torch.inference_mode()
-    def scores(self, image: NDArray[np.uint8]) -> Tensor:
-        """float32 [K, H, W] of an image uint8 [H, W, 3]: probabilities summed over the flips."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        pixels = to_unit_float(pixels)[None]
+    def scores(self, images: NDArray[np.uint8]) -> Tensor:
+        """float32 [N, K, H, W] of images uint8 [N, H, W, 3]: probabilities summed over the flips.
+
+        The network computes in half precision on a GPU.
+        """
+        pixels = to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         scores = self._windowed(pixels)
         if self.flip:
             scores = scores + self._windowed(pixels.flip(-1)).flip(-1)
-        return scores[0]
+        return scores
 
     def _windowed(self, pixels: Tensor) -> Tensor:
-        """Mean probabilities [1, K, H, W] over the windows that cover each pixel."""
+        """Mean probabilities [N, K, H, W] over the windows that cover each pixel."""
         size = tuple(pixels.shape[-2:])
         total = torch.zeros(())
         count = torch.zeros(1, 1, *size, device=pixels.device)
         for top, left, height, width in windows(size, self.window):
             part = pixels[..., top : top + height, left : left + width]
-            logits = self.module.logits(part).float()
+            with half_on_gpu(self.device):
+                logits = self.module.logits(part)
             probabilities = functional.interpolate(
-                logits, (height, width), mode="bilinear"
+                logits.float(), (height, width), mode="bilinear"
             ).softmax(1)
             if total.ndim == 0:
-                total = torch.zeros(1, probabilities.shape[1], *size, device=pixels.device)
+                total = torch.zeros(*probabilities.shape[:2], *size, device=pixels.device)
             total[..., top : top + height, left : left + width] += probabilities
             count[..., top : top + height, left : left + width] += 1
         return total / count

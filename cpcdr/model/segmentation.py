@@ -4,7 +4,7 @@ Feature pyramid: Lin et al., CVPR 2017. Semantic head: Kirillov et al., "Panopti
 Networks", CVPR 2019. Prototypes: Caron et al., "SwAV", NeurIPS 2020.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cpcdr.model.backbones import open_backbone
 from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
-from cpcdr.runtime.device import to_unit_float
+from cpcdr.runtime.device import half_on_gpu, to_unit_float
 from cpcdr.runtime.errors import InputError
 
 _SCORES = 2**24
@@ -188,44 +188,52 @@ class SegmentationNetwork(nn.Module):
         """Projected features, not normalised: [N, C, ceil(H/4), ceil(W/4)]."""
         return self.projector(self.embed(images))
 
-    def assign(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """The nearest prototype of every pixel: int64 [N, *size]."""
-        return self.nearest(self(images), size)
-
     @torch.inference_mode()
-    def nearest_of(self, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The nearest prototype of every pixel of an image uint8 [H, W, 3]: int64 [H, W]."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.prototypes.device)
-        return self.assign(to_unit_float(pixels)[None], image.shape[:2])[0].cpu().numpy()
+    def nearest_of(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The nearest prototype of every pixel of images uint8 [N, H, W, 3]: int64 [N, H, W].
 
-    def nearest(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """As `assign`, from projected features [N, C, h, w]."""
+        In half precision on a GPU, but for the comparison with prototypes.
+        """
+        return self.nearest(self._features_of(images), images.shape[1:3]).cpu().numpy()
+
+    def _features_of(self, images: NDArray[np.uint8]) -> Tensor:
+        device = self.prototypes.device
+        pixels = to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+        with half_on_gpu(device):
+            features: Tensor = self(pixels)
+        return features.float()
+
+    def nearest(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """The nearest prototype of every pixel, int64 [N, *size], of features [N, C, h, w]."""
         nearest = [
             torch.cat([s.argmax(dim=0) for s in _strips(feature, size, self.prototypes)])
             for feature in features
         ]
         return torch.stack(nearest)
 
+    @torch.inference_mode()
     def cluster_scores(
-        self, images: Tensor, size: tuple[int, int], clusters: Tensor, number: int
+        self, images: NDArray[np.uint8], clusters: NDArray[np.int64], number: int
     ) -> Tensor:
-        """Scores [N, G, *size] of clusters at every pixel: each that of its nearest prototype.
+        """Scores [N, G, H, W] of clusters at every pixel: each that of its nearest prototype.
 
         Args:
+            images: uint8 [N, H, W, 3]; in half precision on a GPU, as for `nearest_of`.
             clusters: int64 [K] cluster of each prototype, 0..G-1.
             number: G; a cluster without prototypes has the score of the farthest one.
         """
-        prototypes = self.prototypes[clusters.argsort()]  # a cluster's are beside each other
-        counts = clusters.bincount(minlength=number).tolist()
+        order = torch.from_numpy(clusters.argsort(kind="stable")).to(self.prototypes.device)
+        prototypes = self.prototypes[order]  # a cluster's are beside each other
+        counts = np.bincount(clusters, minlength=number).tolist()
         scores = [
             torch.cat(
                 [
                     torch.stack([_highest(group, strip) for group in strip.split(counts)])
-                    for strip in _strips(feature, size, prototypes)
+                    for strip in _strips(feature, images.shape[1:3], prototypes)
                 ],
                 dim=1,
             )
-            for feature in self(images)
+            for feature in self._features_of(images)
         ]
         return torch.stack(scores)
 
@@ -234,12 +242,14 @@ def _highest(group: Tensor, everyone: Tensor) -> Tensor:
     return group.amax(dim=0) if len(group) else everyone.amin(dim=0)
 
 
-def _strips(feature: Tensor, size: tuple[int, int], prototypes: Tensor) -> Iterator[Tensor]:
+def _strips(feature: Tensor, size: Sequence[int], prototypes: Tensor) -> Iterator[Tensor]:
     """Scores [K, rows, W] of upsampled [C, h, w], from the top: a frame's would take gigabytes.
 
     Scaling a feature does not change which prototype is nearest: no normalisation needed.
     """
-    whole = F.interpolate(feature[None], size=size, mode="bilinear", align_corners=False)[0]
+    whole = F.interpolate(
+        feature[None], size=(size[0], size[1]), mode="bilinear", align_corners=False
+    )[0]
     rows = max(1, _SCORES // (size[1] * len(prototypes)))
     for strip in whole.split(rows, dim=1):
         yield torch.einsum("chw,kc->khw", strip, prototypes)

@@ -16,6 +16,9 @@ from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PIXELS = 2**21
+"""Of one pass on a GPU without gradients: a gigabyte or two of features."""
+
 
 def default_device() -> torch.device:
     """The first GPU that this process sees, or the CPU where there is none."""
@@ -28,6 +31,16 @@ def runs_triton(device: torch.device) -> bool:
     Tensors of the device ``meta``, which have no values, stand for a GPU's.
     """
     return device.type in ("cuda", "meta") and find_spec("triton") is not None
+
+
+def half_on_gpu(device: torch.device) -> torch.autocast:
+    """Half precision where it is fast, for passes without gradients; on a CPU nothing changes."""
+    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
+
+
+def images_at_once(device: torch.device, size: Sequence[int]) -> int:
+    """How many images (H, W) a pass without gradients takes: a CPU's cache wants one."""
+    return max(1, min(8, _PIXELS // (size[0] * size[1]))) if device.type == "cuda" else 1
 
 
 def to_unit_float(images: Tensor) -> Tensor:

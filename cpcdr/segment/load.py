@@ -1,7 +1,8 @@
 """Loading a trained network from a folder, an MLflow run or the model registry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cpcdr.frames.resize import covering_size
 from cpcdr.model.backbone import Backbone
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.checkpoint import CONFIG, read_config
+from cpcdr.runtime.device import images_at_once
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.tracking.models import find_checkpoint
@@ -74,8 +76,11 @@ class LoadedNetwork:
         return self.network.backbone
 
     def segment_all(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
-        """`segment` of each image of a batch: a list of any sizes, or an array [N, H, W, 3]."""
-        return [self.segment(image) for image in images]
+        """`segment` of each image of a batch: a list of any sizes, or an array [N, H, W, 3].
+
+        A GPU takes several of one size at once.
+        """
+        return [ids for _, ids in self._segmented(images)]
 
     def segment(self, image: ImageLike) -> NDArray[np.uint8]:
         """Class or cluster of every pixel of an image, uint8 [H, W].
@@ -90,18 +95,32 @@ class LoadedNetwork:
         Raises:
             InputError: it is not such an image.
         """
-        pixels = pixels_of(image)
-        height, width = pixels.shape[:2]
-        scaled = covering_size((height, width), self.size)
-        method = cv2.INTER_AREA if scaled[0] < height else cv2.INTER_LINEAR
-        small = cv2.resize(pixels, scaled[::-1], interpolation=method).astype(np.uint8)
-        return highest(self.segmenter.scores(small), (height, width))
+        return self.segment_all([image])[0]
+
+    def overlays(
+        self, images: Iterable[ImageLike], opacity: float = 0.5
+    ) -> Iterator[NDArray[np.uint8]]:
+        """`overlay` of each image, as `segment_all` takes them."""
+        for pixels, ids in self._segmented(images):
+            blended = cv2.addWeighted(self.colours[ids], opacity, pixels, 1 - opacity, 0)
+            yield blended.astype(np.uint8)
 
     def overlay(self, image: ImageLike, opacity: float = 0.5) -> NDArray[np.uint8]:
         """The image, as for `segment`, under the colours of its classes, uint8 [H, W, 3]."""
-        pixels = pixels_of(image)
-        colours = self.colours[self.segment(pixels)]
-        return cv2.addWeighted(colours, opacity, pixels, 1 - opacity, 0).astype(np.uint8)
+        return next(self.overlays([image], opacity))
+
+    def _segmented(
+        self, images: Iterable[ImageLike]
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Pixels and classes of each image."""
+        for (height, width), same in groupby(map(pixels_of, images), key=lambda p: p.shape[:2]):
+            size = covering_size((height, width), self.size)
+            method = cv2.INTER_AREA if size[0] < height else cv2.INTER_LINEAR
+            while some := list(islice(same, images_at_once(self.segmenter.device, size))):
+                small = [cv2.resize(pixels, size[::-1], interpolation=method) for pixels in some]
+                scores = self.segmenter.scores(np.stack(small).astype(np.uint8))
+                for pixels, each in zip(some, scores, strict=True):
+                    yield pixels, highest(each, (height, width))
 
 
 @torch.inference_mode()

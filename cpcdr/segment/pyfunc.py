@@ -22,10 +22,8 @@ class ImagesToClasses:
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Classes uint8 [N, H, W] of images uint8 [N, H, W, 3] RGB."""
-        classes = np.zeros(images.shape[:3], np.uint8)
-        for output, image in zip(classes, images, strict=True):
-            output[:] = self.network.segment(image)
-        return classes
+        classes = self.network.segment_all(images)
+        return np.stack(classes) if classes else np.zeros(images.shape[:3], np.uint8)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> ImagesToClasses:

@@ -36,7 +36,7 @@ def look_at(network: SegmentationNetwork, samples: Sequence[Sample]) -> list[See
     """Nearest prototypes and depth of prepared frames."""
     seen = []
     for sample in samples:
-        near = nearest_prototypes(network, frame_features(network, sample.image))
+        near = nearest_prototypes(network, frame_features(network, sample.image[None])[0])
         seen.append(Seen(near, grid_labels(sample.disparity, near.shape)))
     return seen
 

@@ -30,7 +30,7 @@ from cpcdr.evaluate.report import clustered_scores
 from cpcdr.frames import Frame, FrameOptions, get_protocol, open_frames
 from cpcdr.frames.pick import spread, spread_frames, whole_size
 from cpcdr.frames.protocols import evaluation_size
-from cpcdr.model.segmentation import load_network
+from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.runtime.device import default_device
 
 ZOOM = 1.5
@@ -58,6 +58,10 @@ def region_frames(data: Path, count: int) -> list[Sample]:
     return dataset.samples(spread(len(dataset), count))
 
 
+def _nearest(network: SegmentationNetwork, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return network.nearest_of(image[None])[0]
+
+
 @torch.inference_mode()
 def score_network(
     checkpoint: Path, frames: list[Frame], protocol: str, samples: list[Sample], clusters: int
@@ -78,16 +82,14 @@ def score_network(
     network = network.to(default_device())
     directions = network.prototypes.detach().cpu().numpy()
     cluster = cluster_prototypes(directions, clusters)
-    seen = [network.nearest_of(frame.image) for frame in frames]
+    seen = [_nearest(network, frame.image) for frame in frames]
     views = np.zeros((clusters, clusters))
     for number, (frame, nearest) in enumerate(zip(frames, seen, strict=True)):
         image, rows, columns = magnified(frame.image, number)
-        views += joint(
-            cluster[nearest[rows, columns]], cluster[network.nearest_of(image)], clusters
-        )
+        views += joint(cluster[nearest[rows, columns]], cluster[_nearest(network, image)], clusters)
     regions = np.zeros((clusters, clusters))
     for sample in samples:
-        regions += within(cluster[network.nearest_of(sample.image)], sample.regions, clusters)
+        regions += within(cluster[_nearest(network, sample.image)], sample.regions, clusters)
     result = {"view_information": information(views), "region_information": information(regions)}
     if protocol:
         classes = len(get_protocol(protocol).classes)

@@ -42,7 +42,7 @@ def test_a_named_network_segments_as_its_prototypes_say(
     network = load_network(out)[0]
     classes = np.array(yaml.safe_load((out / "config.yaml").read_text())["config"]["classes"])
     frame = open_frames(LABELLED).read(open_frames(LABELLED).refs()[0])
-    codes = frame_features(network, frame.image).codes
+    codes = frame_features(network, frame.image[None])[0].codes
     nearest = network.nearest(codes[None], frame.image.shape[:2])[0].numpy()
     found = loaded.segment(frame.image)
     assert (found == classes[nearest]).mean() > 0.99

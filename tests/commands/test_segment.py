@@ -93,19 +93,42 @@ def test_three_lines_in_a_notebook(finetuned: Path, pretrained: Path) -> None:
     assert len(few.names) == 4 and few.segment(image).max() < 4
 
 
+@pytest.mark.parametrize("kind", ["finetuned", "pretrained"])
+def test_several_at_once_are_as_one_by_one(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A GPU takes several images of one size at once; here the CPU does, whatever sizes come."""
+    network, rng = cpcdr.load(request.getfixturevalue(kind)), np.random.default_rng(0)
+    sizes = [(64, 128)] * 4 + [(90, 130), (64, 128), (90, 130), (90, 130)]
+    images = [rng.integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
+    one_by_one = [network.segment(image) for image in images]
+    passes = list[int]()
+    scores = network.segmenter.scores
+
+    def counted(batch: np.ndarray) -> torch.Tensor:
+        passes.append(len(batch))
+        return scores(batch)
+
+    monkeypatch.setattr(network.segmenter, "scores", counted)
+    monkeypatch.setattr("cpcdr.segment.load.images_at_once", lambda device, size: 3)
+    for together, alone in zip(network.segment_all(images), one_by_one, strict=True):
+        assert together.shape == alone.shape and (together == alone).mean() > 0.999
+    assert passes == [3, 1, 1, 1, 2]
+
+
 def test_windows_and_flips_agree_with_the_whole_where_they_must(finetuned: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)
     plain, window = ClassSegmenter(finetuned, flip=False), ClassSegmenter(finetuned, (64, 128))
     plain.load()
     window.load()
-    mirrored = window.segment(image[:, ::-1])[:, ::-1]
-    assert (mirrored == window.segment(image)).mean() > 0.999, "flip averaging is symmetric"
+    mirrored = window.segment(image[None, :, ::-1])[:, :, ::-1]
+    assert (mirrored == window.segment(image[None])).mean() > 0.999, "flip averaging is symmetric"
     whole = replace(window, window=(0, 0))
     whole.load()
-    np.testing.assert_array_equal(whole.segment(image), window.segment(image))
+    np.testing.assert_array_equal(whole.segment(image[None]), window.segment(image[None]))
     small = ClassSegmenter(finetuned, (32, 64), flip=False)
     small.load()
-    assert small.segment(image).shape == (64, 128)
+    assert small.segment(image[None]).shape == (1, 64, 128)
 
 
 @pytest.mark.slow
@@ -334,10 +357,10 @@ def test_ids_do_not_wrap(tmp_path: Path) -> None:
         load_network_for_use(folder, 256)
     network = load_network_for_use(folder, 255)
     image = np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(network.segment(image), network.segmenter.segment(image))
+    np.testing.assert_array_equal(network.segment(image), network.segmenter.segment(image[None])[0])
     few = load_network_for_use(folder, 9)
     assert len(np.unique(few.segment(image))) > 1
-    np.testing.assert_array_equal(few.segment(image), few.segmenter.segment(image))
+    np.testing.assert_array_equal(few.segment(image), few.segmenter.segment(image[None])[0])
 
 
 @pytest.mark.parametrize(
@@ -360,15 +383,17 @@ def test_what_is_no_image_is_said(finetuned: Path, image: np.ndarray) -> None:
 class Seen:
     """A network that notes the images it is given."""
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         self.images: list[np.ndarray] = []
 
     def load(self) -> None:
         pass
 
-    def scores(self, image: np.ndarray) -> torch.Tensor:
-        self.images.append(image)
-        return torch.zeros(2, *image.shape[:2])
+    def scores(self, images: np.ndarray) -> torch.Tensor:
+        self.images.extend(images)
+        return torch.zeros(len(images), 2, *images.shape[1:3])
 
 
 @dataclass(frozen=True)

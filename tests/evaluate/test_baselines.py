@@ -26,7 +26,7 @@ def flag(height=40, width=60):
 def test_flat_colours_are_separated_at_any_size():
     image, labels = flag()
     model = fit_colour_position([image, flag(50, 70)[0]], 3, seed=0)
-    predicted = model.segment(image)
+    predicted = model.segment(image[None])[0]
     assert predicted.shape == labels.shape
     table = confusion(predicted, labels, 3, 3)
     assert scores(match(table).fold(table)).miou == 1.0
@@ -37,14 +37,14 @@ def test_predictions_are_the_nearest_centres_and_seeded():
     model = fit_colour_position([image], 5, seed=7)
     features = colour_position(image) * model.scale
     distance = np.linalg.norm(features[..., None, :] - model.centres, axis=-1)
-    np.testing.assert_array_equal(model.segment(image), distance.argmin(-1))
+    np.testing.assert_array_equal(model.segment(image[None])[0], distance.argmin(-1))
     again = fit_colour_position([image], 5, seed=7)
     np.testing.assert_array_equal(model.centres, again.centres)
 
 
 def test_grey_images_have_no_colour_to_divide_by():
     image = np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8, 1) * 4, 3, axis=2)
-    assert len(np.unique(fit_colour_position([image], 3).segment(image))) == 3
+    assert len(np.unique(fit_colour_position([image], 3).segment(image[None])[0])) == 3
 
 
 def test_bad_input_is_refused():
@@ -66,5 +66,5 @@ def test_camvid_baseline_is_far_from_solved():
     for file, image in zip(files, images, strict=True):
         labels = cv2.imread(str(CAMVID / "labels" / file.name), cv2.IMREAD_GRAYSCALE)
         labels[labels == 11] = 255
-        table += confusion(model.segment(image), labels, 11, 11)
+        table += confusion(model.segment(image[None])[0], labels, 11, 11)
     assert 0.12 < scores(match(table).fold(table)).miou < 0.35

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cpcdr.evaluate.baselines import fit_colour_position
 from cpcdr.evaluate.counting import (
     MOST_GROUPS,
     NETWORK,
@@ -17,6 +18,7 @@ from cpcdr.evaluate.counting import (
 )
 from cpcdr.frames import FrameRef, open_frames
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.map_frames import table_of
 
 CLUSTERS = np.array([0, 1, 1])
 
@@ -26,7 +28,21 @@ def test_a_broken_frame_is_left_out_and_reported() -> None:
     actor = SegmentFrames(source, (64, 128), {}, {}, 7)
     ref = source.refs()[0]
     broken = type(ref)(ref.sequence, 99)
-    assert "99" in actor.count(broken)["reason"]
+    rows = actor.count([broken, ref])
+    assert "99" in rows[0]["reason"] and not rows[1]["reason"]
+
+
+def test_several_frames_at_once_are_counted_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_frames("synthetic:streets=2,frames=3,height=64,width=128,seed=7")
+    images = [source.read(ref).image for ref in source.refs()]
+    segmenters = {NETWORK: fit_colour_position(images, 7)}
+    actor = SegmentFrames(source, (64, 128), segmenters, {NETWORK: 7}, 7)
+    broken = type(source.refs()[0])(source.refs()[0].sequence, 99)
+    table = table_of([*source.refs()[:2], broken, *source.refs()[2:]])
+    alone = actor(table).to_pylist()
+    monkeypatch.setattr("cpcdr.evaluate.counting.images_at_once", lambda device, size: 4)
+    assert actor(table).to_pylist() == alone and len(alone) == 7
+    assert [bool(row["reason"]) for row in alone] == [False, False, True, *4 * [False]]
 
 
 def rows(refs: list[FrameRef]) -> list[dict[str, Any]]:

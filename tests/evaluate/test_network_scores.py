@@ -11,11 +11,19 @@ import torch
 from cpcdr.evaluate.confusion import confusion
 from cpcdr.evaluate.few_labels import name_prototypes
 from cpcdr.evaluate.matching import Match, scores
-from cpcdr.evaluate.network_scores import Floors, NetworkScores, PixelKMeans, frame_features
+from cpcdr.evaluate.network_scores import (
+    Floors,
+    NetworkScores,
+    PixelKMeans,
+    frame_features,
+    labelled_features,
+)
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.score_networks import TITLES, score_networks, scores_table
 from cpcdr.evaluate.segmenters import open_network
 from cpcdr.frames import open_frames
+from cpcdr.model.config import ModelConfig
+from cpcdr.model.segmentation import SegmentationNetwork
 
 FITTED = "synthetic:streets=3,frames=2,height=64,width=128,seed=7"
 SCORED = "synthetic:streets=2,frames=1,height=64,width=128,seed=8"
@@ -70,6 +78,21 @@ def test_every_score_of_a_network(checkpoint: Path, per_frame: int) -> None:
     assert abs(few - plain) < 0.15
 
 
+def test_features_of_several_at_once_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig("resnet10", width=8, fpn_channels=32, head_channels=32, prototypes=8)
+    network = SegmentationNetwork(config).eval()
+    source = open_frames("synthetic:streets=1,frames=5,height=64,width=128,seed=7")
+    frames = [(frame.image, frame.labels) for frame in map(source.read, source.refs())]
+    alone = list(labelled_features(network, frames))
+    monkeypatch.setattr("cpcdr.evaluate.network_scores.images_at_once", lambda device, size: 2)
+    together = list(labelled_features(network, frames))
+    for (one, labels), (other, wanted), frame in zip(alone, together, frames, strict=True):
+        assert labels is wanted is frame[1]
+        for name in ("head", "codes", "backbone"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name))
+
+
 def _named_by_all(fitted: NetworkScores, network, source) -> float:
     """mIoU of prototypes named by all labelled frames, counted in another way."""
     prototypes = network.prototypes.detach()
@@ -77,7 +100,7 @@ def _named_by_all(fitted: NetworkScores, network, source) -> float:
     total = np.zeros((8, 7), np.int64)
     for ref in source.refs():
         frame = source.read(ref)
-        codes = frame_features(network, frame.image).codes
+        codes = frame_features(network, frame.image[None])[0].codes
         nearest = (codes.flatten(1).T @ prototypes.T).argmax(1).numpy()
         grid = grid_labels(frame.labels, codes.shape[-2:]).ravel()
         total += confusion(names[nearest], grid, 8, 7)

@@ -33,7 +33,7 @@ def test_shapes_at_any_size(network: SegmentationNetwork, size: tuple[int, int])
     h, w = (-(-side // 4) for side in size)
     assert network.embed(images).shape == (2, TINY.head_channels, h, w)
     assert network(images).shape == (2, TINY.feature_dim, h, w)
-    assert network.assign(images, size).shape == (2, *size)
+    assert network.nearest(network(images), size).shape == (2, *size)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
@@ -71,7 +71,7 @@ def test_assign_takes_the_prototype_of_highest_cosine(network: SegmentationNetwo
         cosine = F.cosine_similarity(
             features[:, None], network.prototypes[None, :, :, None, None], 2
         )
-        assert torch.equal(network.assign(images, (40, 56)), cosine.argmax(dim=1))
+        assert torch.equal(network.nearest(network(images), (40, 56)), cosine.argmax(dim=1))
 
 
 def test_images_in_0_to_1_are_standardised_inside(network: SegmentationNetwork) -> None:
@@ -183,15 +183,15 @@ def test_assign_in_strips_gives_the_same_and_never_holds_all_scores(
 ) -> None:
     images = torch.rand(2, 3, 96, 128)
     with torch.no_grad():
-        whole = network.assign(images, (96, 128))
+        whole = network.nearest(network(images), (96, 128))
         for scores in (1, 2000, 5000):
             monkeypatch.setattr(segmentation, "_SCORES", scores)
-            assert torch.equal(network.assign(images, (96, 128)), whole)
+            assert torch.equal(network.nearest(network(images), (96, 128)), whole)
     monkeypatch.undo()
     torch.manual_seed(0)
     wide = SegmentationNetwork(replace(TINY, prototypes=1000)).eval()
     with torch.no_grad(), LargestTensor() as largest:
-        wide.assign(torch.rand(1, 3, 256, 512), (256, 512))
+        wide.nearest(wide(torch.rand(1, 3, 256, 512)), (256, 512))
     assert largest.elements <= segmentation._SCORES < 256 * 512 * 1000 / 7
 
 
