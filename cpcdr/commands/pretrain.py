@@ -30,6 +30,11 @@ from cpcdr.train.history import read_history
 from cpcdr.train.pretrain_task import PretrainTask, task_of
 from cpcdr.visualize.pictures import as_pictures, colour_features, colour_regions, contact_sheet
 
+_FULL_RATE = (
+    "note: the backbone learns as fast as a random one would, which costs it some of what it "
+    "knows; --model.norm frozen --model.backbone-lr 0.03 kept that in our studies."
+)
+
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Train or resume; record the run and its figures.
@@ -46,6 +51,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     manifest = read_manifest(config.data)
     if task.start:
         print(load_backbone(SegmentationNetwork(task.model), task.start))
+        if task.model.backbone_lr == 1 and task.model.freeze < 4:
+            print(_FULL_RATE)
     key = config_hash([digest, str(config.out.absolute())])
     about = (task.model.backbone, short_name(manifest["source"]), length_of(settings))
     plain = to_plain(config)

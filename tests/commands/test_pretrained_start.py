@@ -68,7 +68,8 @@ def test_a_pretrained_start_through_every_command(
     start = f"--model.init {weights.name} --model.freeze 1 --model.norm frozen"
     training = f"--data {data} --out {tmp_path / 'pre'} {SIZES} {start} --train.steps 3"
     trained = call("pretrain", f"{training} --engine local")
-    assert f"{weights}: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{weights}: " in said and "--model.backbone-lr 0.03" in said
     network, values = load_network(Path(trained["checkpoint"]))
     assert values["config"]["model"]["init"] == str(weights)
     start_of = load_file(weights)
@@ -98,8 +99,9 @@ def test_a_pretrained_start_through_every_command(
     assert exported["difference"] < 1e-3
 
     from_run = f"--model.init runs:/{trained['run_id']}"
-    again = training.replace("pre ", "again ").replace(start, from_run)
+    again = training.replace("pre ", "again ").replace(start, f"{from_run} --model.backbone-lr 0.5")
     call("pretrain", f"{again} --engine local --tracking none")
+    assert "--model.backbone-lr" not in capsys.readouterr().out
     with pytest.raises(InputError, match=r"with other settings: task\.start"):
         call("pretrain", f"{again.replace(trained['run_id'], tuned['run_id'])} --engine local")
 
