@@ -126,6 +126,12 @@ def machine(plan: StudyPlan) -> str:
     return f"{device}, {os.cpu_count()} cores, {plan.config.concurrent} trials at a time"
 
 
+def _value(summary: Summary, variant: str, metric: str, seed: str) -> float | None:
+    """A score of one training; None where it has none, as where features are equal everywhere."""
+    value: float | None = summary[variant].get(metric, {}).get("values", {}).get(seed)
+    return value
+
+
 @phase("drawing figures")
 def figures(plan: StudyPlan, summary: Summary, title: str) -> dict[str, Image]:
     """Scores of all seeds; features and context test for the networks of the first seed."""
@@ -139,6 +145,6 @@ def figures(plan: StudyPlan, summary: Summary, title: str) -> dict[str, Image]:
     drawn = {"scores": score_bars(summary, title), "features": feature_sheet(networks, frames)}
     test = load_context_test(plan.material.context)
     if test is not None:
-        scores = {name: summary[name]["context"]["values"].get(first) for name in networks}
+        scores = {name: _value(summary, name, "context", first) for name in networks}
         drawn["context"] = context_sheet(networks, scores, test)
     return drawn

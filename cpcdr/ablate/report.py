@@ -6,7 +6,7 @@ from typing import Any
 
 from cpcdr.ablate.variants import FULL, NO_PASTE, without_pastes
 from cpcdr.evaluate.clusters import METHODS
-from cpcdr.evaluate.statistics import estimate, holm, paired, verdict
+from cpcdr.evaluate.statistics import estimate, holm, interval_text, paired, verdict
 from cpcdr.runtime.tables import csv_text, text_table
 
 COLOUR = "colour k-means"
@@ -99,22 +99,6 @@ def cells(summary: Summary, metric: Metric) -> list[list[str]]:
             row.append(text)
         rows.append(row)
     return rows
-
-
-def interval_text(interval: Mapping[str, Any], factor: float, sign: str = "") -> str:
-    """``31.2 [29.0, 33.4]``; the mean alone if there is no interval.
-
-    >>> interval_text({"mean": 0.312, "low": None, "high": None}, 100, "+")
-    '+31.2'
-    """
-    digits = 1 if factor > 1 else 3
-    if interval["mean"] is None:
-        return "–"
-    text = f"{factor * interval['mean']:{sign}.{digits}f}"
-    if interval["low"] is None:
-        return text
-    low, high = (f"{factor * interval[end]:{sign}.{digits}f}" for end in ("low", "high"))
-    return f"{text} [{low}, {high}]"
 
 
 def _ruled_table(rows: Sequence[Sequence[str]]) -> str:

@@ -65,6 +65,22 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def interval_text(interval: Mapping[str, Any], factor: float, sign: str = "") -> str:
+    """``31.2 [29.0, 33.4]``; the mean alone if there is no interval.
+
+    >>> interval_text({"mean": 0.312, "low": None, "high": None}, 100, "+")
+    '+31.2'
+    """
+    digits = 1 if factor > 1 else 3
+    if interval["mean"] is None:
+        return "–"
+    text = f"{factor * interval['mean']:{sign}.{digits}f}"
+    if interval["low"] is None:
+        return text
+    low, high = (f"{factor * interval[end]:{sign}.{digits}f}" for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
 def verdict(difference: Estimate, p: float | None, comparisons: int, factor: float = 100) -> str:
     """What a paired difference shows, in words that claim no more than its test.
 
@@ -78,11 +94,9 @@ def verdict(difference: Estimate, p: float | None, comparisons: int, factor: flo
     """
     if difference["mean"] is None:
         return "no pair of trials to compare"
-    mean = f"{factor * difference['mean']:+.1f}"
+    about = f"{interval_text(difference, factor, '+')}, n = {difference['n']}"
     if p is None or difference["low"] is None:
-        return f"{mean}, n = {difference['n']}: too few seeds for an interval"
-    low, high = (f"{factor * difference[end]:+.1f}" for end in ("low", "high"))
-    about = f"{mean} [{low}, {high}], n = {difference['n']}"
+        return f"{about}: too few seeds for an interval"
     plain = difference["low"] > 0 or difference["high"] < 0
     after = f"after correction for {comparisons} comparisons (p = {p:.3f})"
     if p < 1 - LEVEL:

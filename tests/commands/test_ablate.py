@@ -87,6 +87,10 @@ def test_a_study_runs_continues_and_records(
         *("scores.png", "features.png", "context.png", "study.yaml"),
     }
     check_records(second, full)
+    for path in (out / "trials" / "untrained").glob("*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"context": None}))
+    third = ablate(study(out, seeds=(0, 1)))
+    assert "context" not in third["variants"]["untrained"], "features that are equal everywhere"
     with pytest.raises(InputError, match="other settings"):
         ablate(study(out, steps=5))
     (full / "result.json").write_text("{")

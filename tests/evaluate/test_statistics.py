@@ -72,6 +72,7 @@ def test_a_verdict_never_claims_what_its_test_does_not() -> None:
     unclear = clear | {"low": -0.01}
     for p in (0.06, 0.5, 1.0):
         assert "does not exclude zero" in verdict(unclear, p, 4)
+    assert verdict(clear, 0.02, 4, factor=1).startswith("+0.020 [+0.010, +0.030], n = 6")
     assert "too few seeds" in verdict({"mean": 0.1, "low": None, "high": None, "n": 1}, None, 0)
     assert verdict({"mean": None, "low": None, "high": None, "n": 0}, None, 0).startswith("no pair")
 
