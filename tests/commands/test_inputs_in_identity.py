@@ -76,7 +76,7 @@ def test_another_content_is_another_hash(
     (tree / "depth" / "A").mkdir(parents=True)
     ramp = np.tile(np.linspace(9000, 40000, 64, dtype=np.uint16)[:, None], (1, 128))
     for i in range(6):
-        assert cv2.imwrite(str(tree / "depth" / "A" / f"{i:08d}.png"), ramp)
+        assert cv2.imwrite(str(tree / "depth" / "A" / f"{i:08d}.png"), ramp + i)
     first = command(tree, checkpoint, out)["config_hash"]
     assert command(tree, checkpoint, out)["config_hash"] == first
     other = tree / file.replace("2.", "3.")
