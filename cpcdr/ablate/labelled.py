@@ -1,6 +1,7 @@
 """Labelled frames of one size on disk: read once from their source, memory-mapped by trials."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class LabelledFrames:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Each image [H, W, 3] with its labels [H, W]."""
+        return zip(self.images, self.labels, strict=True)
 
     def absent_classes(self) -> list[str]:
         """Names of the classes without a labelled pixel."""

@@ -87,9 +87,7 @@ def count(
 ) -> NDArray[np.int64]:
     """Pixels of each nearest prototype and class: int64 [P, K]; ``fitted`` counts its own."""
     used = np.zeros((len(network.prototypes), len(frames.protocol.classes)), np.int64)
-    for features, labels in labelled_features(
-        network, zip(frames.images, frames.labels, strict=True)
-    ):
+    for features, labels in labelled_features(network, frames):
         nearest = network.nearest(features.codes[None], labels.shape)[0]
         used += confusion(nearest.cpu().numpy(), labels, *used.shape)
         if fitted is not None:
@@ -100,9 +98,7 @@ def count(
 def fit_scores(network: SegmentationNetwork, frames: LabelledFrames, seed: int) -> NetworkScores:
     """Probes, k-means and prototypes of a frozen network, fitted on labelled frames."""
     fitted = NetworkScores(network, len(frames.protocol.classes), len(frames), 0, seed)
-    for features, labels in labelled_features(
-        network, zip(frames.images, frames.labels, strict=True)
-    ):
+    for features, labels in labelled_features(network, frames):
         fitted.fit(features, labels)
     fitted.finish()
     return fitted
@@ -121,7 +117,7 @@ def colour_scores(material: Material, seed: int) -> dict[str, float]:
     some = spread(len(frames), 40)
     model = fit_colour_position([np.asarray(frames.images[i]) for i in some], classes, seed)
     counts = np.zeros((classes, classes), np.int64)
-    for image, labels in zip(frames.images, frames.labels, strict=True):
+    for image, labels in frames:
         counts += confusion(model.segment(image[None])[0], labels, classes, classes)
     score = matched_scores(counts)
     return {"miou": score.miou, "accuracy": score.accuracy}

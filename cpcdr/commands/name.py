@@ -137,7 +137,7 @@ def _write_named(
     save_named(config.out, network, classes, about, values["step"])
     shown = spread_frames(source, size, 4)
     match = Match(classes, len(protocol.classes), "few-labels")
-    maps = list(network.nearest_of(np.stack([frame.image for frame in shown])))
+    maps = [network.nearest_of(frame.image[None])[0] for frame in shown]
     save_png(_pictures(config), prediction_sheet(shown, maps, protocol, match))
     held = {c: int((classes == k).sum()) for k, c in enumerate(protocol.classes)}
     for each, pixels in zip(protocol.classes, counts.sum(0), strict=True):

@@ -32,7 +32,7 @@ from cpcdr.visualize.pictures import as_pictures, colour_features, colour_region
 
 _FULL_RATE = (
     "note: the backbone learns as fast as a random one would, which costs it some of what it "
-    "knows; --model.norm frozen --model.backbone-lr 0.03 kept that in our studies."
+    "knows; --model.norm frozen --model.backbone-lr 0.03 keeps most of it."
 )
 
 
@@ -51,7 +51,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     manifest = read_manifest(config.data)
     if task.start:
         print(load_backbone(SegmentationNetwork(task.model), task.start))
-        if task.model.backbone_lr == 1 and task.model.freeze < 4:
+        if task.model.backbone_lr == task.model.stage_decay == 1 and task.model.freeze < 4:
             print(_FULL_RATE)
     key = config_hash([digest, str(config.out.absolute())])
     about = (task.model.backbone, short_name(manifest["source"]), length_of(settings))

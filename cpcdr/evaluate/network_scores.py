@@ -29,7 +29,7 @@ from cpcdr.evaluate.probes import (
 from cpcdr.evaluate.report import clustered_scores
 from cpcdr.evaluate.spherical import spherical_kmeans
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.runtime.device import half_on_gpu, images_at_once, to_unit_float
+from cpcdr.runtime.device import half_on_gpu, images_at_once, pixels_on
 
 KMEANS_SEEDS = 10
 _KMEANS_PIXELS = 10_000  # of all frames together; more hardly move the centres
@@ -80,9 +80,8 @@ def stacked(
 def frame_features(network: SegmentationNetwork, images: NDArray[np.uint8]) -> list[FrameFeatures]:
     """Features of each of the images uint8 [N, H, W, 3]; in half precision on a GPU."""
     device = network.prototypes.device
-    pixels = to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(device))
     with half_on_gpu(device):
-        maps = network.maps(pixels)
+        maps = network.maps(pixels_on(device, images))
         head = network.head(network.pyramid(maps))
         codes = network.projector(head)
     deep = [functional.normalize(each.float()) for each in maps[1:]]

@@ -1,11 +1,16 @@
 """Networks and floors scored on the same frames: a pass to fit on, and a pass to score on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from cpcdr.evaluate.few_labels import NUMBERS
 from cpcdr.evaluate.network_scores import (
     Floors,
+    FrameFeatures,
     LabelledImage,
     NetworkScores,
     frame_features,
@@ -64,25 +69,17 @@ def score_networks(
         for prefix, network in networks.items()
     }
     floors = Floors(classes)
-    for images, labels in stacked(labelled_frames(fitted, size), device):
-        for of_frame in labels:
-            floors.fit(of_frame)
-        for each in scores.values():
-            for features, of_frame in zip(
-                frame_features(each.network, images), labels, strict=True
-            ):
-                each.fit(features, of_frame)
+    for labels, features in _seen(labelled_frames(fitted, size), scores, device):
+        floors.fit(labels)
+        for prefix, each in scores.items():
+            each.fit(features[prefix], labels)
     with phase("fitting the probes"):
         for each in scores.values():
             each.finish()
-    for images, labels in stacked(labelled_frames(scored, size), device):
-        for of_frame in labels:
-            floors.score(of_frame)
-        for each in scores.values():
-            for features, of_frame in zip(
-                frame_features(each.network, images), labels, strict=True
-            ):
-                each.score(features, of_frame)
+    for labels, features in _seen(labelled_frames(scored, size), scores, device):
+        floors.score(labels)
+        for prefix, each in scores.items():
+            each.score(features[prefix], labels)
     with phase("computing scores"):
         numbers = {
             prefix + name: value
@@ -90,6 +87,16 @@ def score_networks(
             for name, value in each.result().items()
         }
     return scores, numbers | floors.result()
+
+
+def _seen(
+    frames: Iterable[LabelledImage], scores: Mapping[str, NetworkScores], device: torch.device
+) -> Iterator[tuple[NDArray[np.uint8], dict[str, FrameFeatures]]]:
+    """Labels of each frame, and its features by every network."""
+    for images, labels in stacked(frames, device):
+        features = [frame_features(each.network, images) for each in scores.values()]
+        for of_frame, of_networks in zip(labels, zip(*features, strict=True), strict=True):
+            yield of_frame, dict(zip(scores, of_networks, strict=True))
 
 
 def labelled_frames(source: FrameSource, size: tuple[int, int]) -> Iterator[LabelledImage]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpcdr.model.finetuned import load_finetuned
-from cpcdr.runtime.device import default_device, half_on_gpu, to_unit_float
+from cpcdr.runtime.device import default_device, half_on_gpu, pixels_on
 
 
 @dataclass
@@ -42,7 +42,7 @@ class ClassSegmenter:
 
         The network computes in half precision on a GPU.
         """
-        pixels = to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        pixels = pixels_on(self.device, images)
         scores = self._windowed(pixels)
         if self.flip:
             scores = scores + self._windowed(pixels.flip(-1)).flip(-1)

@@ -20,7 +20,7 @@ from cpcdr.model.backbones import open_backbone
 from cpcdr.model.config import ModelConfig
 from cpcdr.runtime.checkpoint import load_module, read_checkpoint
 from cpcdr.runtime.config import overlay
-from cpcdr.runtime.device import half_on_gpu, to_unit_float
+from cpcdr.runtime.device import half_on_gpu, pixels_on
 from cpcdr.runtime.errors import InputError
 
 _SCORES = 2**24
@@ -198,9 +198,8 @@ class SegmentationNetwork(nn.Module):
 
     def _features_of(self, images: NDArray[np.uint8]) -> Tensor:
         device = self.prototypes.device
-        pixels = to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         with half_on_gpu(device):
-            features: Tensor = self(pixels)
+            features: Tensor = self(pixels_on(device, images))
         return features.float()
 
     def nearest(self, features: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,6 +52,11 @@ def to_unit_float(images: Tensor) -> Tensor:
         float32 [..., 3, H, W] in 0..1, on the same device.
     """
     return images.movedim(-1, -3).float() / 255
+
+
+def pixels_on(device: torch.device, images: NDArray[np.uint8]) -> Tensor:
+    """Images uint8 [N, H, W, 3] of the host on a device, as `to_unit_float` makes them."""
+    return to_unit_float(torch.from_numpy(np.ascontiguousarray(images)).to(device))
 
 
 def move(values: Tensor, device: torch.device | str) -> Tensor:
