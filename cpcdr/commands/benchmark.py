@@ -49,8 +49,10 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch finds no GPU here; take --device cpu.")
-    if config.compile and config.name != "depth-step":
-        raise InputError(f"--compile: only depth-step compiles; run {config.name} without it.")
+    if config.compile and config.name not in ("depth-step", "step"):
+        raise InputError(
+            f"--compile: only depth-step and step compile; run {config.name} without it."
+        )
     if config.count and config.name != "step":
         raise InputError(f"--count: only step is counted; run {config.name} without it.")
     torch.set_num_threads(config.threads)

@@ -141,7 +141,7 @@ class BenchmarkConfig:
         frames: frames that are prepared (prepare, scale); prepare also measures memory at a fifth
             and at four times as many.
         device: where it runs (depth, depth-step, copy-paste, loss, step and ingest).
-        compile: as ``--train.compile`` does (depth-step); the floor stays as it is.
+        compile: as ``--train.compile`` does (depth-step and step); the floor stays as it is.
         preset: sizes (depth, depth-step, loss, step and ingest).
         count: kernels and bytes of a GPU's step by part, and the time they would take; without a
             GPU (step).

@@ -90,6 +90,20 @@ class Plan:
         of_sprites: dict[str, Any] = dict(zip(table, moved[len(plain) :], strict=True))
         return replace(self, sprites=replace(self.sprites, **of_sprites), **own)
 
+    def padded(self, multiple: int) -> Plan:
+        """With regions that appear nowhere behind the others, so that few numbers R occur."""
+        missing = -len(self.image_of) % multiple
+
+        def longer(table: Tensor, value: int) -> Tensor:
+            return torch.cat([table, table.new_full((missing, *table.shape[1:]), value)])
+
+        return replace(
+            self,
+            transforms=longer(self.transforms, 0),
+            image_of=longer(self.image_of, -1),
+            frame_of=longer(self.frame_of, -1),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:

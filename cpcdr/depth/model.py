@@ -91,8 +91,10 @@ class DepthModel(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """``torch.compile`` the networks and, separately, the parts of the loss.
 
-        One graph, with the alignment steps unrolled, would take minutes longer to compile.
+        One graph, with the alignment steps unrolled, would take minutes longer to compile. And no
+        CUDA graphs, which ``mode`` may ask for: the networks run several times in a step.
         """
+        kwargs.pop("mode", None)
         self.depth.compile(*args, **kwargs)
         self.pose.compile(*args, **kwargs)
         self.compiles = True

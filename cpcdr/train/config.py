@@ -42,7 +42,8 @@ class OptimiserConfig:
         precision: ``auto`` takes bf16 where GPU or CPU compute in it, else float32, and keeps it
             when a run is resumed on another device.
         channels_last: memory format of the network.
-        compile: torch.compile the network, on GPUs the depth loss too; it takes a minute or more.
+        compile: torch.compile what is trained, which takes minutes at first; ``auto``: on a GPU
+            that trains alone, if it works.
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -55,7 +56,7 @@ class OptimiserConfig:
     accumulate: int = 1
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
-    compile: bool = False
+    compile: Literal["auto", "yes", "no"] = "no"
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -186,7 +187,7 @@ class PretrainConfig:
             model=ModelConfig(),
             loss=LossConfig(),
             copy_paste=CopyPasteConfig(),
-            train=TrainConfig(),
+            train=TrainConfig(compile="auto"),
         )
         return {"small": PretrainConfig(), "paper": paper}
 

@@ -37,6 +37,7 @@ from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.ranks import follow_rank_0, sum_over_ranks, together
 from cpcdr.runtime.strict_json import to_json
+from cpcdr.train.compiling import Calls, compile_module
 from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
 from cpcdr.train.optimizer import amp, learning_rate, make_optimizer, resolve_precision
@@ -128,6 +129,7 @@ class _Session:
         self.precision = resolve_precision(config.precision, reporter.device)
         self.autocast, self.scaler = amp(self.precision, reporter.device)
         self.wrapped = self._wrap()
+        self.calls = Calls(self.wrapped, config.compile)
         self.batches: Iterator[dict[str, Any]] | None = None
         self.sums: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
@@ -137,9 +139,9 @@ class _Session:
 
     def _wrap(self) -> nn.Module:
         module: nn.Module = self.model
-        if self.config.compile:
-            together(partial(_try_the_compiler, self.reporter.device))
-            module.compile()
+        # CUDA graphs write the gradients of every call to one place, where they could not add up.
+        c, r = self.config, self.reporter
+        compile_module(module, c.compile, r.device, r.world_size, graphs=c.accumulate == 1)
         if self.reporter.world_size > 1:
             ids = [self.reporter.device.index] if self.reporter.device.type == "cuda" else None
             # Buffers follow rank 0 when a checkpoint is due, see `_validate`: not on every forward.
@@ -253,7 +255,7 @@ class _Session:
         ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
         with nullcontext() if last or ddp is None else ddp.no_sync():
             with self.autocast:
-                metrics: dict[str, Tensor] = dict(self.wrapped(batch))
+                metrics = self.calls(batch)
             self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
         return metrics
 
@@ -333,31 +335,6 @@ class _Session:
                 "and run the same command again, which resumes from the one before."
             )
         return ""
-
-
-def _try_the_compiler(device: torch.device) -> None:
-    """Compile something small: a missing compiler is found before any rank waits for another."""
-    try:
-        torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
-    except RuntimeError as error:
-        if cause := _of_the_compiler(error):
-            raise InputError(
-                f"--train.compile does not work here: {cause}; run the same command with "
-                "--train.no-compile."
-            ) from error
-        raise
-
-
-def _of_the_compiler(error: RuntimeError) -> str:
-    """What keeps torch.compile from compiling, in a line; ``""`` for any other error."""
-    # By name: torch._dynamo takes seconds to import, which only those who compile have to wait for.
-    if "BackendCompilerFailed" not in {kind.__name__ for kind in type(error).__mro__}:
-        return ""
-    cause = getattr(error, "inner_exception", error)
-    if isinstance(cause, OSError | torch.OutOfMemoryError):
-        raise cause  # full disks and memories are reported elsewhere
-    text = str(cause).strip() or type(cause).__name__
-    return f"{type(cause).__name__}, {text.splitlines()[0]}"
 
 
 def hash_seed(*numbers: int) -> int:

@@ -27,9 +27,11 @@ from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location
 from cpcdr.train.config import PretrainConfig, PretrainSettings
-from cpcdr.train.prefetch import prefetch
+from cpcdr.train.prefetch import one_ahead, prefetch
 
 _GPU_READERS = 8
+_REGIONS = 256
+"""Numbers of regions are multiples of it: a compiled step on a GPU records a graph for each."""
 _CLEAN = 64
 """Frames that statistics are re-estimated on."""
 
@@ -153,13 +155,14 @@ class PretrainTask:
             samples = dataset.samples(order(epoch)[numbers].reshape(-1).tolist())
             frames = stack_frames(samples, self.items, pin=device.type == "cuda")
             keys = [(self.seed, epoch, number) for number in numbers]
-            plan = draw(frames, self.copy_paste, keys)
+            plan = draw(frames, self.copy_paste, keys).padded(_REGIONS)
             shape = (len(plan.blur), *frames.images.shape[-2:])
             return frames, plan, draw_points(shape, self.items, keys, self.loss)
 
-        for frames, plan, (image, xy) in prefetch(read, count(first), readers):
+        def rendered(item: tuple[Frames, Plan, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+            frames, plan, (image, xy) = item
             mosaic = render(frames.to(device), plan)
-            yield {
+            return {
                 "images": mosaic.images,
                 "regions": mosaic.regions.long(),
                 "appearances": mosaic.appearances.long(),
@@ -169,6 +172,8 @@ class PretrainTask:
                 "point_xy": move(xy, device),
                 "pasted_fraction": (mosaic.appearances >= mosaic.rounds).float().mean(),
             }
+
+        yield from one_ahead(rendered, prefetch(read, count(first), readers), device)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The network's: all at one learning rate, or a slower backbone."""

@@ -85,6 +85,18 @@ def test_gpu_kernels_agree_with_tensor_code(
     torch.testing.assert_close(fast.images, slow.images, rtol=1e-5, atol=2e-6)
 
 
+def test_padding_adds_regions_that_are_nowhere() -> None:
+    frames = scene(items=2, frames=3, size=(97, 155))
+    plan = draw(frames, CopyPasteConfig(), [(0, 0, 1), (0, 0, 2)])
+    padded, regions = plan.padded(64), len(plan.frame_of)
+    assert len(padded.frame_of) == len(padded.transforms) == len(padded.image_of)
+    assert len(padded.frame_of) % 64 == 0 and 0 <= len(padded.frame_of) - regions < 64
+    assert torch.all(padded.image_of[regions:] == -1)
+    for name in ("transforms", "image_of", "frame_of"):
+        assert torch.equal(getattr(padded, name)[:regions], getattr(plan, name))
+    assert len(padded.padded(64).frame_of) == len(padded.frame_of)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_cpu() -> None:
     frames, keys = scene(items=2, frames=3), [(0, 0, 1), (0, 0, 2)]

@@ -24,7 +24,7 @@ from cpcdr.train import loop, optimizer
 from cpcdr.train.config import EngineConfig, TrainConfig
 from cpcdr.train.engine import train
 from cpcdr.train.history import append_history, cut_history, read_history
-from cpcdr.train.loop import LocalReporter, _of_the_compiler, hash_seed, train_loop
+from cpcdr.train.loop import LocalReporter, hash_seed, train_loop
 from cpcdr.train.optimizer import make_optimizer
 
 PER_EPOCH = 5
@@ -343,22 +343,10 @@ def test_a_compiled_training_is_the_same_and_may_go_on_uncompiled(
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(LinearTask(stop_before=8), dataclasses.replace(CONFIG, compile=True), LOCAL, out)
+        train(LinearTask(stop_before=8), dataclasses.replace(CONFIG, compile="yes"), LOCAL, out)
     assert graphs
     train(LinearTask(), CONFIG, LOCAL, out)
     assert_same_run(out, whole)
-
-
-def test_only_a_compilers_errors_are_the_compilers() -> None:
-    class BackendCompilerFailed(RuntimeError):
-        def __init__(self, cause: Exception) -> None:
-            self.inner_exception = cause
-
-    assert _of_the_compiler(RuntimeError("shapes differ")) == ""
-    said = _of_the_compiler(BackendCompilerFailed(ValueError("no C compiler\nhere")))
-    assert said == "ValueError, no C compiler"
-    with pytest.raises(OSError, match="No space left"):
-        _of_the_compiler(BackendCompilerFailed(OSError(28, "No space left on device")))
 
 
 def test_weights_that_do_not_fit_are_said(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import threading
 import time
 
 import pytest
+import torch
 
-from cpcdr.train.prefetch import prefetch
+from cpcdr.train.prefetch import one_ahead, prefetch
 
 
 @pytest.mark.parametrize("readers", [1, 4])
@@ -50,3 +51,16 @@ def test_whoever_stops_early_leaves_no_thread_and_no_reading_behind() -> None:
     stream.close()
     assert len(read) < 20
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_what_is_made_ahead_comes_in_order(device: str, count: int) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+    def make(number: int) -> dict[str, torch.Tensor]:
+        return {"x": torch.full((1000,), float(number), device=device).cumsum(0)}
+
+    made = [m["x"][-1].item() for m in one_ahead(make, range(count), torch.device(device))]
+    assert made == [1000.0 * number for number in range(count)]

@@ -70,6 +70,23 @@ def test_after_a_step_prototypes_are_back_on_the_unit_sphere(data: Path) -> None
     torch.testing.assert_close(module.network.prototypes.norm(dim=1), torch.ones(20))
 
 
+def test_regions_that_are_nowhere_change_no_gradient(data: Path) -> None:
+    pretraining = task(data)
+    batch = next(iter(pretraining.batches(0, 0, 1, CPU)))
+    assert len(batch["image_of"]) == len(batch["transforms"]) == 256
+    there = 12  # two frames of six
+    assert torch.all(batch["image_of"][there:] == -1)
+    without = {**batch, **{n: batch[n][:there] for n in ("transforms", "image_of")}}
+    found = []
+    for inputs in (batch, without):
+        torch.manual_seed(0)
+        module = pretraining.build()
+        metrics = module(inputs)
+        metrics["loss"].backward()
+        found.append((metrics, [p.grad for p in module.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_an_epochs_frames_without_overlap(
     data: Path, world_size: int, monkeypatch: pytest.MonkeyPatch
@@ -108,7 +125,8 @@ def test_every_pixels_region_and_appearance_are_those_of_its_image(data: Path, i
     batch = next(task(data, items=items).batches(0, 0, 1, CPU))
     regions, appearances = batch["regions"], batch["appearances"]
     count = 6 * 2 * items
-    assert batch["image_of"].shape[0] == batch["transforms"].shape[0] == count
+    assert len(batch["image_of"]) == len(batch["transforms"]) == 256
+    assert torch.all((batch["image_of"] >= 0).any(dim=1).nonzero()[:, 0] == torch.arange(count))
     assert regions.min() >= 0 and regions.max() < count
     assert regions.unique().numel() > count // 2
     image = torch.arange(len(regions))[:, None, None].expand_as(regions)

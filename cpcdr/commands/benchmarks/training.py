@@ -14,6 +14,7 @@ from cpcdr.commands.benchmarks.preparation import street_dataset
 from cpcdr.commands.benchmarks.timing import median_seconds
 from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
+from cpcdr.train.compiling import compile_module
 from cpcdr.train.config import PretrainConfig
 from cpcdr.train.optimizer import amp, make_optimizer
 from cpcdr.train.pretrain_task import PretrainModule, task_of
@@ -57,14 +58,15 @@ def time_step(config: BenchmarkConfig) -> dict[str, Any]:
     """A whole step from encoded rows; the floor is the network's forward and backward alone."""
     with _bench(config) as bench:
         module, images = bench.module, bench.images
+        compile_module(module, "yes" if config.compile else "no", torch.device(config.device))
         optimizer = make_optimizer([{"params": list(module.parameters())}], bench.config.train)
         for group in optimizer.param_groups:
             group["lr"] = 1e-6
 
         def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
             with bench.precision:
                 loss = module(next(bench.batches))["loss"]
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
 

@@ -1,0 +1,114 @@
+"""What is compiled when, and what happens where it cannot be."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cpcdr.runtime.errors import InputError
+from cpcdr.train import compiling
+from cpcdr.train.compiling import Calls, Choice, compile_module, of_the_compiler
+
+CPU = torch.device("cpu")
+
+
+class Doubles(nn.Module):
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"loss": 2 * batch["x"]}
+
+
+class Refuses(nn.Module):
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        raise RuntimeError("shapes differ")
+
+
+BATCH = {"x": torch.ones(3)}
+
+
+def failing(_: torch.fx.GraphModule, __: list[Tensor]) -> Any:
+    raise ValueError("no C compiler\nhere")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that fails when it is used."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=failing))
+
+
+GPU = torch.device("cuda")
+
+
+class NotesMode(Doubles):
+    def compile(self, *, mode: str | None) -> None:
+        self.mode = mode or "default"
+
+
+@pytest.mark.parametrize(
+    ("choice", "ranks", "graphs", "mode"),
+    [
+        ("no", 1, True, ""),
+        ("auto", 1, True, "reduce-overhead"),
+        ("auto", 1, False, "default"),
+        ("auto", 2, True, ""),
+        ("yes", 2, True, "default"),
+    ],
+)
+def test_what_a_gpu_compiles(
+    choice: Choice, ranks: int, graphs: bool, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice alone; the compiler itself would need the GPU."""
+    monkeypatch.setattr(compiling, "_try_the_compiler", lambda device: None)
+    module = NotesMode()
+    assert compile_module(module, choice, GPU, ranks, graphs) == bool(mode)
+    assert getattr(module, "mode", "") == mode
+
+
+def test_only_gpus_compile_by_themselves() -> None:
+    for choice in ("auto", "no"):
+        module = Doubles()
+        assert not compile_module(module, choice, CPU)
+        assert Calls(module, choice)(BATCH)["loss"].tolist() == [2, 2, 2]
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_compiler_that_was_asked_for_must_work() -> None:
+    sentence = "--train.compile does not work here: ValueError, no C compiler; run the same"
+    with pytest.raises(InputError, match=sentence):
+        compile_module(Doubles(), "yes", CPU)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_module_that_cannot_be_compiled_is_called_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = Doubles()
+    module.compile()
+    with pytest.raises(RuntimeError, match="no C compiler"):
+        Calls(module, "yes")(BATCH)
+    calls = Calls(module, "auto")
+    for _ in range(2):
+        assert calls(BATCH)["loss"].tolist() == [2, 2, 2]
+    warned = "warning: ValueError, no C compiler: this cannot be compiled; training continues"
+    assert capsys.readouterr().out.count(warned) == 1
+
+
+def test_other_errors_are_raised() -> None:
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        Calls(Refuses(), "auto")(BATCH)
+
+
+def test_only_a_compilers_errors_are_the_compilers() -> None:
+    class TorchDynamoException(RuntimeError):
+        def __init__(self, cause: Exception) -> None:
+            self.inner_exception = cause
+
+    assert of_the_compiler(RuntimeError("shapes differ")) == ""
+    said = of_the_compiler(TorchDynamoException(ValueError("no C compiler\nhere")))
+    assert said == "ValueError, no C compiler"
+    with pytest.raises(OSError, match="No space left"):
+        of_the_compiler(TorchDynamoException(OSError(28, "No space left on device")))
