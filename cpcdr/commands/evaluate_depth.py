@@ -23,9 +23,10 @@ from cpcdr.depth.plausibility import MEANINGS
 from cpcdr.depth.source import DepthError, DepthSource, Disparity
 from cpcdr.depth.sources import depth_digest, open_depth
 from cpcdr.evaluate.config import EvaluateDepthConfig
+from cpcdr.evaluate.depth_maps import frames_with_maps
 from cpcdr.evaluate.depth_network import motion, photometry
 from cpcdr.evaluate.depth_without_truth import measure_plausibility
-from cpcdr.frames import FrameRef, FrameSource, fit, open_frames
+from cpcdr.frames import FrameRef, FrameSource, open_frames
 from cpcdr.frames.digest import frames_digest
 from cpcdr.runtime.config import config_hash, to_plain, without
 from cpcdr.runtime.ending import end_with
@@ -100,10 +101,12 @@ def _against_truth(
     shown: list[list[NDArray[np.uint8]]] = []
     refs = source.refs()
     with Progress(refs, desc="depth", unit="frame") as bar:
-        for ref in bar:
+        measured = frames_with_maps(source, [truth, depth], refs, config.size)
+        for ref, result in zip(bar, measured, strict=True):
             try:
-                frame = fit(source.read(ref), config.size)
-                (true,), (predicted,) = truth([frame]), depth([frame])
+                if isinstance(result, FrameError):
+                    raise result
+                frame, (true, predicted) = result
                 both = [
                     _errors(config, ref, disparity, true)
                     for disparity in (predicted, _resized(mean_map, true.shape, cv2.INTER_LINEAR))
@@ -132,12 +135,11 @@ def _against_truth(
 def _mean_map(config: EvaluateDepthConfig, source: FrameSource, truth: DepthSource) -> Disparity:
     """The mean disparity map of a source's frames, over valid pixels."""
     total, count, reason = None, None, ""
-    for ref in source.refs():
-        try:
-            (true,) = truth([fit(source.read(ref), config.size)])
-        except FrameError as error:
-            reason = reason or str(error)
+    for result in frames_with_maps(source, [truth], source.refs(), config.size):
+        if isinstance(result, FrameError):
+            reason = reason or str(result)
             continue
+        (true,) = result[1]
         if total is None or count is None:
             total, count = np.zeros(true.shape), np.zeros(true.shape)
         true = _resized(true, total.shape, cv2.INTER_NEAREST_EXACT)  # invalid pixels must not bleed

@@ -1,5 +1,7 @@
 """The protocol of disparity sources, and validation of their maps."""
 
+import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +33,40 @@ class DepthSource(Protocol):
             FrameError: for the first frame without a usable map, with ``stage`` ``depth``; callers
                 that skip such frames retry the others one by one.
         """
+
+
+def has_gpu() -> bool:
+    """Whether what this process has loaded can use a GPU."""
+    return "torch" in sys.modules and bool(sys.modules["torch"].cuda.is_available())
+
+
+def frames_at_once() -> int:
+    """How many frames are worth reading before their depth is estimated."""
+    return 8 if has_gpu() else 1
+
+
+def estimate(depth: DepthSource, frames: Sequence[Frame]) -> list[Disparity | FrameError]:
+    """The map of each frame, or why it has none; on a GPU a network sees all frames at once.
+
+    On a CPU it sees one at a time, which is no slower: the last bits of a map depend on what is in
+    the batch beside it, and a dataset that was interrupted and resumed is bit-equal there.
+    """
+    together = len(frames) if has_gpu() else 1
+    return [
+        result
+        for start in range(0, len(frames), max(together, 1))
+        for result in _together(depth, list(frames[start : start + together]))
+    ]
+
+
+def _together(depth: DepthSource, frames: list[Frame]) -> list[Disparity | FrameError]:
+    """Several frames at once; one by one if one of them is bad."""
+    try:
+        return list(depth(frames))
+    except FrameError as error:
+        if len(frames) == 1:
+            return [error]
+        return [result for frame in frames for result in _together(depth, [frame])]
 
 
 def check_disparity(disparity: NDArray, what: str) -> Disparity:

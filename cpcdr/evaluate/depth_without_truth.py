@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from cpcdr.depth.plausibility import ground, plausibility
 from cpcdr.depth.source import DepthSource, Disparity
 from cpcdr.evaluate.depth_consistency import temporal_error
-from cpcdr.frames import FrameRef, FrameSource, fit
+from cpcdr.evaluate.depth_maps import frames_with_maps
+from cpcdr.frames import Frame, FrameSource
 from cpcdr.frames.pick import spread
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
@@ -41,19 +42,21 @@ def measure_plausibility(
     """
     refs = source.refs()
     by_position = {(ref.sequence, ref.frame_index): ref for ref in refs}
+    chosen = [refs[i] for i in spread(len(refs), _FRAMES)]
+    following = [by_position.get((ref.sequence, ref.frame_index + 1)) for ref in chosen]
+    wanted = [ref for pair in zip(chosen, following, strict=True) for ref in pair if ref]
+    results = frames_with_maps(source, [depth], wanted, size)
     rows: list[dict[str, float]] = []
     shots: list[Shot] = []
     reason = ""
-    with Progress(spread(len(refs), _FRAMES), desc="plausibility", unit="frame") as bar:
-        for i in bar:
-            try:
-                shot = _shot(source, depth, size, refs[i])
-            except FrameError as error:
-                reason = reason or str(error)
+    with Progress(following, desc="plausibility", unit="frame") as bar:
+        for next_ref in bar:
+            shot = _shot(next(results))
+            after = _shot(next(results)) if next_ref else None
+            if isinstance(shot, FrameError):
+                reason = reason or str(shot)
                 continue
-            following = by_position.get((refs[i].sequence, refs[i].frame_index + 1))
-            error_after = _error_after(source, depth, size, shot, following)
-            rows.append(plausibility(*shot) | {"temporal_error": error_after})
+            rows.append(plausibility(*shot) | {"temporal_error": _error_after(shot, after)})
             shots.append(shot)
     if not rows:
         raise InputError(
@@ -65,9 +68,11 @@ def measure_plausibility(
     return means | {"plausibility_frames": len(rows)}, sheet
 
 
-def _shot(source: FrameSource, depth: DepthSource, size: tuple[int, int], ref: FrameRef) -> Shot:
-    frame = fit(source.read(ref), size)
-    return _shrunk(frame.image, depth([frame])[0])
+def _shot(result: tuple[Frame, list[Disparity]] | FrameError) -> Shot | FrameError:
+    if isinstance(result, FrameError):
+        return result
+    frame, (disparity,) = result
+    return _shrunk(frame.image, disparity)
 
 
 def _shrunk(image: NDArray[np.uint8], disparity: Disparity) -> Shot:
@@ -82,21 +87,11 @@ def _shrunk(image: NDArray[np.uint8], disparity: Disparity) -> Shot:
     return small, nearest.astype(np.float32)
 
 
-def _error_after(
-    source: FrameSource,
-    depth: DepthSource,
-    size: tuple[int, int],
-    shot: Shot,
-    following: FrameRef | None,
-) -> float:
+def _error_after(shot: Shot, after: Shot | FrameError | None) -> float:
     """`temporal_error` to the next frame; NaN where there is none of this size."""
-    if following is None:
+    if after is None or isinstance(after, FrameError) or after[1].shape != shot[1].shape:
         return np.nan
-    try:
-        after = _shot(source, depth, size, following)
-    except FrameError:
-        return np.nan
-    return temporal_error(*shot, *after) if after[1].shape == shot[1].shape else np.nan
+    return temporal_error(*shot, *after)
 
 
 def _mean(values: list[float]) -> float | None:

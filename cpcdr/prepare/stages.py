@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from cpcdr.depth.source import DepthSource
+from cpcdr.depth.source import DepthSource, estimate
 from cpcdr.frames import Frame, FrameSource
 from cpcdr.frames.resize import fit
 from cpcdr.maps import stored_disparity
@@ -76,11 +76,6 @@ def single_threaded() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def has_gpu() -> bool:
-    """Whether what has been loaded for the stages of this process can use a GPU."""
-    return "torch" in sys.modules and bool(sys.modules["torch"].cuda.is_available())
-
-
 def refuse_blank(frame: Frame) -> None:
     """Refuse a frame that shows nothing: a covered lens, or a decoder that fails in silence.
 
@@ -120,44 +115,21 @@ class ReadFrames:
 
 @dataclass(frozen=True)
 class EstimateDepth:
-    """Frames with the disparity of a source; on a GPU a network sees several at once.
-
-    On a CPU it sees one at a time, which is no slower: the last bits of a map depend on what is in
-    the batch beside it, and a dataset that was interrupted and resumed is bit-equal there.
-    """
+    """Frames with the disparity of a source."""
 
     depth: DepthSource
 
     def __call__(self, drafts: list[Draft]) -> list[Draft]:
         good = [(i, draft.frame) for i, draft in enumerate(drafts) if draft.frame is not None]
-        drafts, frames = list(drafts), [frame for _, frame in good]
-        together = len(frames) if has_gpu() else 1
-        results = [
-            result
-            for start in range(0, len(frames), max(together, 1))
-            for result in self._estimate(frames[start : start + together])
-        ]
-        for (i, _), result in zip(good, results, strict=True):
+        drafts = list(drafts)
+        results = estimate(self.depth, [frame for _, frame in good])
+        for (i, frame), result in zip(good, results, strict=True):
             if isinstance(result, FrameError):
                 drafts[i] = drafts[i].rejected(result)
             else:
-                drafts[i] = replace(drafts[i], frame=result)
+                frame = replace(frame, disparity=stored_disparity(result))
+                drafts[i] = replace(drafts[i], frame=frame)
         return drafts
-
-    def _estimate(self, frames: list[Frame]) -> list[Frame | FrameError]:
-        """Several frames together; one by one if one of them is bad."""
-        if not frames:
-            return []
-        try:
-            maps = self.depth(frames)
-        except FrameError as error:
-            if len(frames) == 1:
-                return [error]
-            return [self._estimate([frame])[0] for frame in frames]
-        return [
-            replace(frame, disparity=stored_disparity(disparity))
-            for frame, disparity in zip(frames, maps, strict=True)
-        ]
 
 
 @dataclass(frozen=True)
