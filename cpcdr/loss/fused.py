@@ -26,8 +26,10 @@ from cpcdr.runtime.ranks import max_over_ranks
 
 _ROWS, _COLUMNS, _INNER = 128, 128, 32
 """Tile of a product: samples, prototypes, channels."""
-_SAMPLES = 64
-"""Samples of a tile whose sums over prototypes a program keeps."""
+_SAMPLES, _PROTOTYPES = 64, 32
+"""Tile of an assignment: samples whose sums a program keeps, prototypes that it reads at once."""
+_GRADIENT_ROWS, _GRADIENT_COLUMNS = 32, 64
+"""Tile of the prototypes' gradient: samples read at once, prototypes whose sums are kept."""
 _PROGRAMS, _VALUES = 1024, 8192
 """Of a round of Sinkhorn: programs that share the samples, and similarities each holds at once."""
 _SPLITS = 16
@@ -212,7 +214,7 @@ def assign_op(
                 *(code_sums, said, expected, norm, preferred, first, last),
                 *(count, channels, 1 / epsilon, 1 / temperature),
                 ROWS=_SAMPLES,
-                COLUMNS=32,
+                COLUMNS=_PROTOTYPES,
                 CHANNELS=max(16, triton.next_power_of_2(channels)),
                 num_warps=8,
             )
@@ -247,16 +249,16 @@ def prototype_gradient_op(
     (_, channels), count = features.shape, similarity.shape[1]
     found = [similarity.new_zeros(1, count, channels)]
     for number, (first, last) in enumerate(_spans(parts)):
-        each = 32 * triton.cdiv(last - first, 32 * _SPLITS)
+        each = _GRADIENT_ROWS * triton.cdiv(last - first, _GRADIENT_ROWS * _SPLITS)
         splits = triton.cdiv(last - first, each) if each else 0
         partial = similarity.new_empty(splits, count, channels)
         if splits:
-            kernels.prototype_gradient_kernel[(triton.cdiv(count, 64), splits)](
+            kernels.prototype_gradient_kernel[(triton.cdiv(count, _GRADIENT_COLUMNS), splits)](
                 *(similarity, features.contiguous(), mean.contiguous(), of, of_softmax, of_codes),
                 *(peak[number], row_peak, prototype[number], partial, first, last),
                 *(count, channels, each, 1 / epsilon, 1 / temperature),
-                ROWS=32,
-                COLUMNS=64,
+                ROWS=_GRADIENT_ROWS,
+                COLUMNS=_GRADIENT_COLUMNS,
                 CHANNELS=max(16, triton.next_power_of_2(channels)),
                 num_warps=8,
             )

@@ -94,11 +94,12 @@ def columns_kernel(
             shift = tl.ceil(tl.max(found - highest, axis=1) * 4096.0) / 4096.0
             shift = tl.where(is_row, shift, 0.0)
             tl.store(row_peak + row, shift, mask=is_row)
-            factor = tl.exp(shift * inverse_epsilon)
-            code = tl.exp((found - (highest + shift[:, None])) * inverse_epsilon)
         else:
             shift = tl.load(row_peak + row, mask=is_row, other=0.0)
-            code = tl.exp((found - (highest + shift[:, None])) * inverse_epsilon)
+        code = tl.exp((found - (highest + shift[:, None])) * inverse_epsilon)
+        if FIRST:
+            factor = tl.exp(shift * inverse_epsilon)
+        else:
             factor = 1.0 / tl.maximum(tl.sum(code * scale, axis=1), tiny)
         counted = tl.load(weight + row, mask=is_row, other=0.0)
         sums += (factor * counted)[:, None] * code
