@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.decode import decode_image
 from cpcdr.frames.video import VIDEO_SUFFIXES
-from cpcdr.maps import decode_disparity, decode_ids
+from cpcdr.maps import decode_ids, decode_levels, disparity_of
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.storage import has_file, location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
@@ -110,14 +110,19 @@ class Sample:
 
     Attributes:
         image: uint8 [H, W, 3] RGB.
-        disparity: float32 [H, W] in (0, 1], 0 = invalid.
+        levels: uint16 [H, W] disparity times 65535, 0 = invalid.
         regions: uint16 [H, W], ids 0..num_regions-1.
     """
 
     frame_id: str
     image: NDArray[np.uint8]
-    disparity: NDArray[np.float32]
+    levels: NDArray[np.uint16]
     regions: NDArray[np.uint16]
+
+    @property
+    def disparity(self) -> NDArray[np.float32]:
+        """float32 [H, W] in (0, 1], 0 = invalid."""
+        return disparity_of(self.levels)
 
 
 class PreparedDataset:
@@ -215,14 +220,14 @@ def decode_sample(row: dict[str, Any]) -> Sample:
     """
     image = decode_image(row["image"], row["frame_id"])
     size = (image.shape[0], image.shape[1])
-    disparity = decode_disparity(row["disparity"], size)
+    levels = decode_levels(row["disparity"], size)
     regions = decode_ids(row["regions"], size)
-    if disparity is None or regions is None:
+    if levels is None or regions is None:
         raise InputError(
             f"{row['frame_id']}: its disparity or regions are damaged, or not of the image's size; "
             "make the dataset again."
         )
-    return Sample(row["frame_id"], image, disparity, regions)
+    return Sample(row["frame_id"], image, levels, regions)
 
 
 def layout_of(folder: Path | str) -> Layout:

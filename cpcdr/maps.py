@@ -38,18 +38,27 @@ def encode_disparity(disparity: NDArray[np.float32]) -> bytes:
     return bytes(_ZSTD.compress(halves, asbytes=True))
 
 
+def decode_levels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint16] | None:
+    """Disparity times 65535 from the bytes of `encode_disparity`; None if they are no such map."""
+    if data[:8] == _PNG:
+        return _of_size(decode_png16(data), size)
+    return _summed(_decompressed(data, 2 * size[0] * size[1]), size)
+
+
 def decode_disparity(data: bytes, size: tuple[int, int]) -> NDArray[np.float32] | None:
     """The inverse of `encode_disparity`, as `stored_disparity`; None if it is not such a map."""
-    if data[:8] == _PNG:
-        levels = _of_size(decode_png16(data), size)
-    else:
-        levels = _summed(_decompressed(data, 2 * size[0] * size[1]), size)
-    return None if levels is None else levels.astype(np.float32) / 65535.0
+    levels = decode_levels(data, size)
+    return None if levels is None else disparity_of(levels)
+
+
+def disparity_of(levels: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Disparity in (0, 1], 0 = invalid, from its levels of 1 / 65535."""
+    return levels.astype(np.float32) / np.float32(65535)
 
 
 def stored_disparity(disparity: NDArray[np.float32]) -> NDArray[np.float32]:
     """What a reader of the stored disparity gets: its nearest of 65535 levels, 0 = invalid."""
-    return _levels(disparity).astype(np.float32) / 65535.0
+    return disparity_of(_levels(disparity))
 
 
 def encode_png16(values: NDArray[np.uint16]) -> bytes:

@@ -35,8 +35,9 @@ class Frames:
 
     Attributes:
         images: uint8 [B, M, 3, H, W] RGB.
-        disparity: float32 [B, M, H, W], larger is nearer; 0, negative or not finite: farthest.
-        regions: int32 or int64 [B, M, H, W] region ids, 0..R_m-1 in each frame.
+        disparity: [B, M, H, W], larger is nearer: float32, where 0, negative or not finite is
+            farthest; or uint16, as a dataset holds it, which is half as much to send to a GPU.
+        regions: uint16, int32 or int64 [B, M, H, W] region ids, 0..R_m-1 in each frame.
     """
 
     images: Tensor
@@ -53,8 +54,10 @@ class Frames:
         for name, value in (("disparity", self.disparity), ("regions", self.regions)):
             if value.shape != (b, m, h, w):
                 raise InputError(f"{name} has shape {list(value.shape)}, not {[b, m, h, w]}.")
-        if self.regions.dtype not in (torch.int32, torch.int64):
-            raise InputError(f"regions must be int32 or int64, not {self.regions.dtype}.")
+        if self.disparity.dtype not in (torch.float32, torch.uint16):
+            raise InputError(f"disparity must be float32 or uint16, not {self.disparity.dtype}.")
+        if self.regions.dtype not in (torch.uint16, torch.int32, torch.int64):
+            raise InputError(f"regions must be uint16, int32 or int64, not {self.regions.dtype}.")
 
     def to(self, device: torch.device | str) -> Frames:
         """The same frames on another device."""
@@ -157,7 +160,7 @@ def draw(frames: Frames, config: CopyPasteConfig, keys: Sequence[Key]) -> Plan:
     items, per_item, _, height, width = frames.images.shape
     if len(keys) != items:
         raise InputError(f"{items} items of frames need {items} keys, not {len(keys)}.")
-    regions = frames.regions.flatten(0, 1)
+    regions = frames.regions.flatten(0, 1).int()
     lowest, highest = torch.stack([regions.amin((1, 2)), regions.amax((1, 2))]).tolist()
     if min(lowest) < 0:
         raise InputError("regions holds negative ids: every pixel needs a region, 0..R-1.")
@@ -187,9 +190,7 @@ def render(frames: Frames, plan: Plan) -> Mosaic:
     """Execute a plan drawn for these frames, or for the same frames on another device."""
     plan = plan.to(frames.images.device)
     images, ids = frames.images.flatten(0, 1), _unique_ids(frames, plan.first_region)
-    depth = frames.disparity.flatten(0, 1).float()
-    # abs: the z-buffer compares bits, which misorders -0.0.
-    depth = depth.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_().contiguous()
+    depth = _disparity(frames).flatten(0, 1).contiguous()
     kernels = _kernels(images.device)
     pyramid = kernels.build_pyramid(images, ids)
     mixed, labels, appearances = kernels.render(plan.sprites, pyramid, depth)
@@ -197,6 +198,16 @@ def render(frames: Frames, plan: Plan) -> Mosaic:
     return Mosaic(
         mixed, labels, appearances, plan.transforms, plan.image_of, plan.frame_of, plan.rounds
     )
+
+
+def _disparity(frames: Frames) -> Tensor:
+    """float32 [B, M, H, W], at least 0."""
+    disparity = frames.disparity.float()
+    if frames.disparity.dtype == torch.uint16:
+        # Not by a number: GPUs would multiply with its reciprocal, and their last bits differ.
+        return disparity / disparity.new_full((1,), 65535.0)
+    # abs: the z-buffer compares bits, which misorders -0.0.
+    return disparity.nan_to_num(0.0, 0.0, 0.0).clamp_(min=0.0).abs_()
 
 
 def _unique_ids(frames: Frames, first_region: Tensor) -> Tensor:

@@ -265,8 +265,8 @@ def stack_frames(samples: list[Sample], items: int, pin: bool) -> Frames:
 
     return Frames(
         images=stack([s.image.transpose(2, 0, 1) for s in samples]),
-        disparity=stack([s.disparity for s in samples]),
-        regions=stack([s.regions.astype(np.int32) for s in samples]),
+        disparity=stack([s.levels for s in samples]),
+        regions=stack([s.regions for s in samples]),
     )
 
 

@@ -14,7 +14,7 @@ SAMPLES = 5500
 """Of the step below: 2.5 places of each of 4 x 250 pixel points, and 4 x 750 region points."""
 
 MOST_KERNELS = {
-    "compositor": 21,
+    "compositor": 22,
     "network forward": 341,
     "loss forward": 134,
     "loss backward": 13,

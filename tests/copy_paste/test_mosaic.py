@@ -14,6 +14,7 @@ from scipy.ndimage import minimum_filter
 from cpcdr.copy_paste import shading
 from cpcdr.copy_paste.config import ColourConfig, CopyPasteConfig, ViewConfig
 from cpcdr.copy_paste.mosaic import Frames, Mosaic, compose, draw, render
+from cpcdr.maps import disparity_of
 from cpcdr.runtime.errors import InputError
 
 CAMVID = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "camvid" / "clip"
@@ -83,6 +84,20 @@ def test_gpu_kernels_agree_with_tensor_code(
     assert torch.equal(fast.regions, slow.regions)
     assert torch.equal(fast.appearances, slow.appearances)
     torch.testing.assert_close(fast.images, slow.images, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_maps_as_a_dataset_holds_them(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disparity and regions of 16 bits give the same mixed images, to the last bit."""
+    if not fast:
+        tensor_path(monkeypatch)
+    frames = scene(items=2, frames=3, size=(97, 155))
+    levels = (frames.disparity * 65535).round().numpy().astype(np.uint16)
+    stored = torch.from_numpy(disparity_of(levels))
+    small = Frames(frames.images, torch.from_numpy(levels), frames.regions.to(torch.uint16))
+    keys = [(0, 0, 1), (0, 0, 2)]
+    expected = compose(Frames(frames.images, stored, frames.regions), CopyPasteConfig(), keys)
+    assert same(compose(small, CopyPasteConfig(), keys), expected)
 
 
 def test_padding_adds_regions_that_are_nowhere() -> None:

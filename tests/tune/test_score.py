@@ -69,7 +69,7 @@ def test_miou_is_that_of_evaluate(tmp_path: Path) -> None:
     source = open_frames(STREET)
     frames = [source.read(ref) for ref in source.refs()]
     samples = [
-        Sample(f.ref.frame_id, f.image, f.disparity, (f.disparity * 9).astype(np.uint16))
+        Sample(f.ref.frame_id, f.image, *((f.disparity * n).astype(np.uint16) for n in (65535, 9)))
         for f in frames
         if f.disparity is not None
     ]

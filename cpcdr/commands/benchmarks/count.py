@@ -210,8 +210,9 @@ def _frames(count: int, size: tuple[int, int]) -> Frames:
     images = torch.randint(0, 256, (1, count, 3, *size), dtype=torch.uint8, generator=generator)
     rows = torch.arange(size[0]) * 12 // size[0]
     columns = torch.arange(size[1]) * 16 // size[1]
-    regions = (rows[:, None] * 16 + columns).int().expand(1, count, *size).contiguous()
-    return Frames(images, torch.rand(1, count, *size, generator=generator), regions)
+    regions = (rows[:, None] * 16 + columns).expand(1, count, *size)
+    levels = 65535 * torch.rand(1, count, *size, generator=generator)
+    return Frames(images, levels.to(torch.uint16), regions.to(torch.uint16).contiguous())
 
 
 def counted_step(config: BenchmarkConfig) -> dict[str, Any]:

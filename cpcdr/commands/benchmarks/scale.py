@@ -1,6 +1,6 @@
 """Cost of a frame in each stage, and preparation and training on 1, 2 and 4 logical nodes.
 
-`docs/SCALING.md` extrapolates from these figures. Logical nodes are Ray nodes of one CPU each on
+`docs/scaling.md` extrapolates from these figures. Logical nodes are Ray nodes of one CPU each on
 this machine: they show what Ray and the all-reduces add, not what more hardware would give.
 """
 
