@@ -32,7 +32,7 @@ def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
     return pa.field(name, kind, metadata={"description": description})
 
 
-_IDS = "Zstandard of uint16 [height, width]"
+_IDS = "Zstandard or LZ4 frame of uint16 [height, width]"
 PREPARED_SCHEMA = pa.schema(
     [
         _described("sequence", pa.string(), "the recording or folder that the frame is from"),
@@ -46,8 +46,8 @@ PREPARED_SCHEMA = pa.schema(
         _described(
             "disparity",
             pa.binary(),
-            "Zstandard of uint8 [2, height, width]: high and low bytes of the differences of rows, "
-            "modulo 65536; their sums / 65535 are disparities, 0 = invalid",
+            "Zstandard or LZ4 frame of uint8 [2, height, width]: high and low bytes of the "
+            "differences of rows, modulo 65536; their sums / 65535 are disparities, 0 = invalid",
         ),
         _described("regions", pa.binary(), f"{_IDS}: ids 0..num_regions-1"),
         _described("num_regions", pa.int32(), "number of regions"),

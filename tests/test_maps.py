@@ -24,9 +24,10 @@ from cpcdr.maps import (
 def test_every_map_comes_back(seed, height, width):
     values = np.random.default_rng(seed).integers(0, 65536, (height, width)).astype(np.uint16)
     disparity = values.astype(np.float32) / 65535
-    for ids in (encode_ids(values), encode_png16(values)):
+    for ids in (encode_ids(values), encode_ids(values, "lz4"), encode_png16(values)):
         assert np.array_equal(decode_ids(ids, values.shape), values)
-    for data in (encode_disparity(disparity), disparity_png(disparity)):
+    lz4 = encode_disparity(disparity, "lz4")
+    for data in (encode_disparity(disparity), lz4, disparity_png(disparity)):
         assert np.array_equal(decode_disparity(data, values.shape), disparity)
     assert np.array_equal(decode_png16(encode_png16(values)), values)
 
@@ -54,7 +55,8 @@ def test_the_bytes_are_what_the_guide_says():
 def test_other_bytes_are_no_map():
     eight_bit = cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()
     short = encode_png16(np.zeros((9, 9), np.uint16))[:20]
-    for data in (b"", b"junk", eight_bit, short):
+    lz4 = encode_ids(np.zeros((9, 9), np.uint16), "lz4")
+    for data in (b"", b"junk", eight_bit, short, lz4[:4], lz4[:-6], lz4):
         assert decode_png16(data) is None
         assert decode_ids(data, (4, 4)) is None
         assert decode_disparity(data, (4, 4)) is None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cpcdr.dataset import PREPARED_SCHEMA
 from cpcdr.frames.frame import Frame, FrameRef
 from cpcdr.frames.row import REF_SCHEMA, frame_from_row, frame_row
-from cpcdr.maps import decode_disparity, encode_disparity, encode_ids
+from cpcdr.maps import Compression, decode_disparity, encode_disparity, encode_ids
 from cpcdr.regions.graph import SuperpixelGraph
 from cpcdr.runtime.errors import FrameError
 
@@ -66,7 +66,7 @@ def draft_of(row: Row) -> Draft:
     return replace(draft, frame=replace(frame_from_row(row), ref=ref, disparity=disparity))
 
 
-def row_of(draft: Draft) -> Row:
+def row_of(draft: Draft, compression: Compression = "zstd") -> Row:
     """The row of `FLOW_SCHEMA` of a draft: every image of it encoded, once."""
     row = {name: getattr(draft.ref, name) for name in REF_SCHEMA.names}
     row |= {"frame_id": draft.ref.frame_id, "source": draft.source}
@@ -74,12 +74,12 @@ def row_of(draft: Draft) -> Row:
     if draft.frame is not None:
         row |= frame_row(draft.frame)
         if draft.frame.disparity is not None:
-            row["disparity"] = encode_disparity(draft.frame.disparity)
+            row["disparity"] = encode_disparity(draft.frame.disparity, compression)
     if draft.regions is not None and draft.graph is not None:
         row |= {
-            "regions": encode_ids(draft.regions.astype(np.uint16)),
+            "regions": encode_ids(draft.regions.astype(np.uint16), compression),
             "num_regions": int(draft.regions.max()) + 1,
-            "superpixels": encode_ids(draft.graph.superpixels.astype(np.uint16)),
+            "superpixels": encode_ids(draft.graph.superpixels.astype(np.uint16), compression),
             "edges": draft.graph.edges.reshape(-1).astype(np.int32),
             "edge_distance": draft.graph.distance.astype(np.float32),
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cpcdr.frames.frame import FrameRef
+from cpcdr.maps import Compression
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.stages import RunStages, Stage
 from cpcdr.runtime.map_frames import Pool, Room, blocks_of, map_blocks, room_for, session_of
@@ -23,12 +24,16 @@ def stream(
     with session_of(config.engine, config.dashboard):
         room = room_for(config.engine, config.workers, config.gpus, config.gpus_per_actor)
         blocks = blocks_of(pending, config.frames_per_part, room.cores)
-        pools = actor_pools(stages, parts, room, config.gpus_per_actor)
+        pools = actor_pools(stages, parts, room, config.gpus_per_actor, config.compression)
         yield from map_blocks(pools, blocks, config.engine)
 
 
 def actor_pools(
-    stages: Sequence[Stage], parts: Path | None, room: Room, gpus_per_actor: float
+    stages: Sequence[Stage],
+    parts: Path | None,
+    room: Room,
+    gpus_per_actor: float,
+    compression: Compression = "zstd",
 ) -> list[Pool]:
     """The pools that frames flow through: reading, depth and the rest of ``stages`` in order.
 
@@ -36,11 +41,11 @@ def actor_pools(
     depth gets actors of its own, and what comes before and after runs on CPUs beside them.
     """
     if not room.gpus:
-        return [Pool(RunStages, (stages, parts), room.cores)]
+        return [Pool(RunStages, (stages, parts, compression), room.cores)]
     # Those that share a GPU share half a CPU: however many they are, readers and writers start.
     cpus, remedy = 0.5 * gpus_per_actor, "take --gpus 0"
     return [
         Pool(RunStages, (stages[:1],), room.cores, 0.5),
         Pool(RunStages, (stages[1:2],), room.gpus, cpus, gpus_per_actor, remedy),
-        Pool(RunStages, (stages[2:], parts), room.cores, 0.5),
+        Pool(RunStages, (stages[2:], parts, compression), room.cores, 0.5),
     ]

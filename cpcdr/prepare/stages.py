@@ -18,7 +18,7 @@ import pyarrow as pa
 from cpcdr.depth.source import DepthSource, estimate
 from cpcdr.frames import Frame, FrameSource
 from cpcdr.frames.resize import fit
-from cpcdr.maps import stored_disparity
+from cpcdr.maps import Compression, stored_disparity
 from cpcdr.prepare.draft import FLOW_SCHEMA, Draft, Row, draft_of, row_of
 from cpcdr.prepare.parts import write_part
 from cpcdr.prepare.png_tree import read_region_map
@@ -47,16 +47,23 @@ class RunStages:
     Args:
         parts: the folder where the rows of each table become one part file; only which frames they
             were is passed on then. None passes the rows on.
+        compression: of the maps in the rows.
     """
 
-    def __init__(self, stages: Sequence[Stage], parts: Path | None = None) -> None:
-        self.stages, self.parts = stages, parts
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        parts: Path | None = None,
+        compression: Compression = "zstd",
+    ) -> None:
+        self.stages, self.parts, self.compression = stages, parts, compression
         single_threaded()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows: list[Row] = []
         for start in range(0, table.num_rows, TOGETHER):
-            rows += map(row_of, self._run(table.slice(start, TOGETHER).to_pylist()))
+            drafts = self._run(table.slice(start, TOGETHER).to_pylist())
+            rows += [row_of(draft, self.compression) for draft in drafts]
         if self.parts is not None:
             write_part(self.parts, rows)
             rows = [{name: row[name] for name in ("frame_id", "stage", "reason")} for row in rows]

@@ -62,6 +62,22 @@ def rows_of_street(
 
 
 @pytest.mark.slow
+def test_maps_of_either_compression_are_the_same(tmp_path: Path) -> None:
+    found = {}
+    for compression in ("zstd", "lz4"):
+        config = PrepareConfig(STREET, out=tmp_path / compression, regions=REGIONS, engine="local")
+        config = replace(config, compression=compression, tracking=TrackingConfig("none"))
+        prepare(config)
+        dataset = PreparedDataset(config.out)
+        stored = dataset.rows([0], ["regions"])[0]["regions"]
+        assert stored[:4] == {"zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18"}[compression]
+        found[compression] = dataset.samples(range(6))
+    for one, other in zip(*found.values(), strict=True):
+        for name, value in vars(one).items():
+            assert np.array_equal(value, getattr(other, name)), name
+
+
+@pytest.mark.slow
 def test_rows_keep_the_contract(tmp_path: Path) -> None:
     rows = run_here(open_frames(STREET), tmp_path)
     index, rejected = finish(tmp_path)
