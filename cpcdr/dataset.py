@@ -1,4 +1,4 @@
-"""Prepared samples: the Parquet contract, random access to rows, and the order of an epoch.
+"""Prepared samples: the Parquet contract, and random access to rows.
 
 A dataset folder (or ``s3://`` address) holds its rows in ``data/*.parquet``, and what is about them
 in ``__cpcdr__``: a manifest, an index (one line a frame: where its row is) and the rejected frames.
@@ -314,27 +314,3 @@ def read_table(
             f"{location(folder)}/{name}: cannot be read; run the cpcdr prepare command that made "
             "the dataset again, which redoes just this file."
         ) from error
-
-
-def epoch_items(frames: int, per_item: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Which frames make which item of M frames in an epoch: a function of (seed, epoch) alone.
-
-    The dataset is cut into ``per_item`` equal stretches, at a place that changes with the epoch,
-    and each item takes one frame of every stretch: its frames are far apart in the recordings.
-
-    Returns:
-        int64 [frames // per_item, per_item], no frame twice.
-
-    Raises:
-        InputError: there are fewer frames than one item needs.
-    """
-    if frames < per_item:
-        raise InputError(
-            f"the dataset has {frames} frames, but a mosaic needs {per_item}; "
-            "prepare more frames, or lower --frames-per-item."
-        )
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    items = frames // per_item
-    start = int(generator.integers(frames))
-    stretches = (start + np.arange(items * per_item)).reshape(per_item, items) % frames
-    return np.stack([generator.permutation(stretch) for stretch in stretches], axis=1)

@@ -1,8 +1,7 @@
-"""Prepared samples: random access, 16-bit images, damaged folders, the order of an epoch."""
+"""Prepared samples: random access, 16-bit images, damaged folders."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from dataclasses import astuple
@@ -15,8 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from manifests import manifest, write_manifest
 
 from cpcdr.dataset import (
@@ -27,7 +24,6 @@ from cpcdr.dataset import (
     ROWS_PER_GROUP,
     PreparedDataset,
     decode_sample,
-    epoch_items,
 )
 from cpcdr.maps import (
     decode_disparity,
@@ -246,48 +242,6 @@ def test_damaged_and_missing_files_are_named(folder: Path) -> None:
     (folder / LAYOUT.index).write_bytes(b"junk")
     with pytest.raises(InputError, match=r"frames\.pq"):
         PreparedDataset(folder)
-
-
-frames_and_items = st.integers(1, 9).flatmap(
-    lambda m: st.tuples(st.integers(m, 200), st.just(m), st.integers(0, 99), st.integers(0, 99))
-)
-
-
-@settings(deadline=None)
-@given(frames_and_items)
-def test_an_epoch_uses_no_frame_twice_and_takes_them_from_far_apart(
-    drawn: tuple[int, int, int, int],
-) -> None:
-    frames, per_item, seed, epoch = drawn
-    items = epoch_items(frames, per_item, seed, epoch)
-    assert items.shape == (frames // per_item, per_item)
-    assert len(np.unique(items)) == items.size
-    assert items.min() >= 0
-    assert items.max() < frames
-    # Each frame of an item is from a stretch of its own. Cut the circle where the epoch cuts it:
-    # frames of neighbouring stretches may touch, those of stretches further apart cannot.
-    stretch = frames // per_item
-    for item in items:
-        for i, j in itertools.combinations(range(per_item), 2):
-            apart = (item[j] - item[i]) % frames
-            assert (j - i - 1) * stretch < apart < (j - i + 1) * stretch
-
-
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    first = epoch_items(100, 8, seed=1, epoch=2)
-    assert np.array_equal(first, epoch_items(100, 8, seed=1, epoch=2))
-    assert not np.array_equal(first, epoch_items(100, 8, seed=1, epoch=3))
-    assert not np.array_equal(first, epoch_items(100, 8, seed=2, epoch=2))
-
-
-def test_every_frame_is_seen_in_a_few_epochs() -> None:
-    seen = {int(i) for epoch in range(25) for i in epoch_items(101, 8, 0, epoch).reshape(-1)}
-    assert seen == set(range(101))
-
-
-def test_too_few_frames_for_one_item_is_said() -> None:
-    with pytest.raises(InputError, match="7 frames, but a mosaic needs 8"):
-        epoch_items(7, 8, 0, 0)
 
 
 def test_a_flipped_bit_in_a_part_is_noticed(tmp_path: Path) -> None:

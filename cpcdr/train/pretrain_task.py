@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.mosaic import Frames, Plan, draw, render
-from cpcdr.dataset import Sample, epoch_items, opened, read_manifest
+from cpcdr.dataset import Sample, opened, read_manifest
 from cpcdr.frames.pick import spread
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
@@ -27,6 +26,7 @@ from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.storage import location
 from cpcdr.train.config import PretrainConfig, PretrainSettings
+from cpcdr.train.epoch_order import EpochOrder
 from cpcdr.train.prefetch import one_ahead, prefetch
 
 _GPU_READERS = 8
@@ -142,8 +142,8 @@ class PretrainTask:
         dataset, per_epoch = opened(self.data), self.steps_per_epoch(world_size)
 
         @lru_cache(maxsize=2)
-        def order(epoch: int) -> NDArray[np.int64]:
-            return epoch_items(len(dataset), self.frames_per_item, self.seed, epoch)
+        def order(epoch: int) -> EpochOrder:
+            return EpochOrder(len(dataset), self.frames_per_item, self.seed, epoch)
 
         # Decoding eight frames of 384×768 takes a core longer than a step takes a fast GPU.
         readers = _GPU_READERS if device.type == "cuda" else 1
