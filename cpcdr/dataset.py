@@ -1,8 +1,9 @@
 """Prepared samples: the Parquet contract, and random access to rows.
 
 A dataset folder (or ``s3://`` address) holds its rows in ``data/*.parquet``, and what is about them
-in ``__cpcdr__``: a manifest, an index (one line a frame: where its row is) and the rejected frames.
-It is published by one rename, so a folder that has a manifest is whole.
+in ``__cpcdr__``: a manifest, an index (one line a frame: where its row is), the same by part for
+those who read rows by number, and the rejected frames. It is published by one rename, so a folder
+that has a manifest is whole.
 
 pyarrow, pandas and Hugging Face skip names that start with two underscores, DuckDB and Polars glob
 for ``.parquet``: to all of them the folder is its rows.
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from cpcdr.frames.decode import decode_image
 from cpcdr.frames.video import VIDEO_SUFFIXES
 from cpcdr.maps import decode_ids, decode_levels, disparity_of
+from cpcdr.part_index import PART_INDEX_SCHEMA, PartIndex, index_of_rows, index_of_table
 from cpcdr.runtime.errors import InputError, first_line
 from cpcdr.runtime.storage import has_file, location, open_storage, read_file
 from cpcdr.runtime.strict_json import parse_object
@@ -67,9 +69,10 @@ INDEX_SCHEMA = pa.schema(
         ("num_regions", pa.int32()),
     ]
 )
-_PLACES = pa.schema([INDEX_SCHEMA.field(name) for name in ("frame_id", "part", "row")])
-FORMAT = 3
+FORMAT = 4
 """Of dataset folders; a larger one is refused."""
+_INDEXED_BY_PART = 4
+"""The first format with an index by part."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,12 @@ class Layout:
     index: str = "__cpcdr__/frames.pq"
     rejected: str = "__cpcdr__/rejected.pq"
     settings: str = "__cpcdr__/config.yaml"
+    parts: str = "__cpcdr__/parts.pq"
 
 
 LAYOUT = Layout()
 LAYOUT_BEFORE_3 = Layout("manifest.json", "frames.parquet", "rejected.parquet", "config.yaml")
-"""Of formats 1 and 2, which are read."""
+"""Of formats 1 and 2, which are read; they have no index by part."""
 
 _MANIFEST: dict[str, Any] = {
     "hash": str,
@@ -137,31 +141,56 @@ class PreparedDataset:
         self._system, self._root = open_storage(folder)
         self.manifest = read_manifest(folder)
         self.footer = functools.lru_cache(_FOOTERS)(self._footer)
-        index = read_table(folder, layout_of(folder).index, _PLACES, ["part"])
-        ids = index["frame_id"].combine_chunks()
+        self._index = self._by_part() if indexed_by_part(self.manifest) else self._by_frame()
+
+    def _by_part(self) -> PartIndex:
+        table = read_table(self.folder, LAYOUT.parts, PART_INDEX_SCHEMA, ["part"])
+        try:
+            index = index_of_table(table)
+            if len(index) != self.manifest["frames"]:
+                raise ValueError(f"{len(index)} frames for {self.manifest['frames']}")
+        except ValueError as error:
+            raise _unreadable(f"{self.folder}/{LAYOUT.parts}") from error
+        return index
+
+    def _by_frame(self) -> PartIndex:
+        """The same from the index by frame, of datasets that have no other."""
+        table = self._frames(["frame_id", "part", "row"])
+        parts = table["part"].unify_dictionaries().combine_chunks()
+        return index_of_rows(parts, table["row"].to_numpy())
+
+    def _frames(self, columns: Sequence[str]) -> pa.Table:
+        """Columns of the index by frame, in the order of the frame ids."""
+        schema = pa.schema([INDEX_SCHEMA.field(name) for name in columns])
+        index = read_table(self.folder, layout_of(self.folder).index, schema, ["part"])
+        ids = index["frame_id"]
         if len(ids) > 1 and not pc.all(pc.less(ids[:-1], ids[1:])).as_py():
             index = index.sort_by("frame_id")
-            ids = index["frame_id"].combine_chunks()
-        # A million frames take 150 MiB this way, most of it while reading; as Python's strings 400.
-        self._ids: pa.StringArray = ids
-        parts = index["part"].unify_dictionaries().combine_chunks()
-        self.parts: list[str] = parts.dictionary.to_pylist()
-        self._part: NDArray[np.int32] = parts.indices.to_numpy()
-        self._row: NDArray[np.int32] = index["row"].to_numpy()
+        return index
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._index)
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the part files."""
+        names: list[str] = self._index.names.to_pylist()
+        return names
 
     @property
     def frame_ids(self) -> list[str]:
-        """All frame ids, in order."""
+        """All frame ids, in order; the first call reads them."""
         ids: list[str] = self._ids.to_pylist()
         return ids
+
+    @functools.cached_property
+    def _ids(self) -> pa.ChunkedArray:
+        return self._frames(["frame_id"])["frame_id"]
 
     def rows(self, indices: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The given columns of the given frames, in the order asked for."""
         wanted: dict[str, set[int]] = {}
-        places = [(self.parts[self._part[index]], int(self._row[index])) for index in indices]
+        places = self._index.places(indices)
         for part, row in places:
             wanted.setdefault(part, set()).add(row)
         found = {part: self._rows_of(part, wanted[part], columns) for part in sorted(wanted)}
@@ -234,6 +263,11 @@ def layout_of(folder: Path | str) -> Layout:
     """Where a finished dataset keeps what is about its rows."""
     there = has_file(folder, LAYOUT.manifest)
     return LAYOUT if there else LAYOUT_BEFORE_3
+
+
+def indexed_by_part(manifest: dict[str, Any]) -> bool:
+    """Whether a dataset of this manifest must have an index by part."""
+    return manifest.get("format", 0) >= _INDEXED_BY_PART
 
 
 def manifest_file(folder: Path) -> Path:
@@ -310,7 +344,12 @@ def read_table(
             page_checksum_verification=True,
         )
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{location(folder)}/{name}: cannot be read; run the cpcdr prepare command that made "
-            "the dataset again, which redoes just this file."
-        ) from error
+        raise _unreadable(f"{location(folder)}/{name}") from error
+
+
+def _unreadable(path: str) -> InputError:
+    """The sentence on a table about rows that cannot be used."""
+    return InputError(
+        f"{path}: cannot be read; run the cpcdr prepare command that made the dataset again, which "
+        "redoes just this file."
+    )

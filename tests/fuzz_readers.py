@@ -158,9 +158,10 @@ def _make_parquet(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cpcdr.dataset import INDEX_SCHEMA, LAYOUT, PREPARED_SCHEMA, ROWS_PER_GROUP
+    from cpcdr.dataset import FORMAT, INDEX_SCHEMA, LAYOUT, PREPARED_SCHEMA, ROWS_PER_GROUP
+    from cpcdr.part_index import PART_INDEX_SCHEMA
 
-    _make_manifest(folder)
+    write_manifest(folder, manifest(8, size=[64, 128], format=FORMAT))
     (folder / "data").mkdir()
     part, rows = "part-00000.parquet", _rows()
     table = pa.Table.from_pylist(rows, PREPARED_SCHEMA)
@@ -171,6 +172,8 @@ def _make_parquet(folder: Path) -> None:
         for i, row in enumerate(rows)
     ]
     pq.write_table(pa.Table.from_pylist(index, INDEX_SCHEMA), folder / LAYOUT.index)
+    runs = [{"part": part, "row": 0, "frames": len(rows)}]
+    pq.write_table(pa.Table.from_pylist(runs, PART_INDEX_SCHEMA), folder / LAYOUT.parts)
 
 
 def _read_parquet(folder: Path) -> None:
@@ -179,6 +182,7 @@ def _read_parquet(folder: Path) -> None:
     from cpcdr.prepare.config import ExportPngConfig
 
     dataset = PreparedDataset(folder)
+    _ = dataset.frame_ids
     dataset.samples(range(len(dataset)))
     dataset.rows(range(len(dataset)), PREPARED_SCHEMA.names)
     export_png(ExportPngConfig(data=folder, out=folder / "png"))

@@ -17,6 +17,7 @@ import pytest
 from manifests import manifest, write_manifest
 
 from cpcdr.dataset import (
+    FORMAT,
     INDEX_SCHEMA,
     LAYOUT,
     LAYOUT_BEFORE_3,
@@ -145,15 +146,17 @@ def test_a_sample_costs_little_more_than_its_own_bytes(folder: Path) -> None:
 
 
 def test_a_dataset_of_the_second_format_is_read_and_repaired(folder: Path) -> None:
-    """Its manifest, index and rejected frames lay beside ``data``."""
+    """Its manifest, index and rejected frames lay beside ``data``; there was no index by part."""
     shutil.rmtree(folder)
     write_part(folder, [prepared_row("s", i) for i in range(6)])
     write_part(folder, [{"frame_id": "torn", "source": "", "stage": "frames", "reason": "no"}])
     finish(folder)
+    (folder / LAYOUT.parts).unlink()
     write_manifest(folder, manifest(6, format=2))
     (folder / LAYOUT.settings).write_text("hash: a\n")
     for now, before in zip(astuple(LAYOUT), astuple(LAYOUT_BEFORE_3), strict=True):
-        (folder / now).rename(folder / before)
+        if now != LAYOUT.parts:
+            (folder / now).rename(folder / before)
     (folder / "__cpcdr__").rmdir()
     shutil.rmtree(folder / "rejected")
     dataset = PreparedDataset(folder)
@@ -263,6 +266,67 @@ def test_a_flipped_bit_in_a_part_is_noticed(tmp_path: Path) -> None:
     assert damaged_files(folder) == [f"data/{part.name}"]
 
 
+@pytest.fixture
+def indexed(tmp_path: Path) -> Path:
+    """Nine frames in two part files, as published, of which frame 4 was written twice."""
+    folder = tmp_path / "indexed"
+    write_part(folder, [prepared_row("s", i) for i in range(5)])
+    write_part(folder, [prepared_row("s", i) for i in range(4, 9)])
+    write_part(folder, [{"frame_id": "torn", "source": "", "stage": "frames", "reason": "no"}])
+    finish(folder)
+    shutil.rmtree(folder / "rejected")
+    write_manifest(folder, manifest(9, format=FORMAT))
+    return folder
+
+
+def test_rows_are_found_by_part_alone(indexed: Path) -> None:
+    places = pq.read_table(indexed / LAYOUT.index).to_pylist()
+    runs = pq.read_table(indexed / LAYOUT.parts).to_pylist()
+    assert [run["part"] for run in runs] == [places[0]["part"], places[8]["part"]]
+    assert sum(run["frames"] for run in runs) == 9
+    (indexed / LAYOUT.index).rename(indexed / "away.pq")
+    dataset = PreparedDataset(indexed)
+    assert [sample.image[0, 0, 0] for sample in dataset.samples(range(9))] == list(range(9))
+    with pytest.raises(InputError, match=r"frames\.pq: cannot be read"):
+        _ = dataset.frame_ids
+    assert damaged_files(indexed) == [LAYOUT.index]
+    (indexed / "away.pq").rename(indexed / LAYOUT.index)
+    assert dataset.frame_ids == [f"s/{i:08d}" for i in range(9)]
+
+
+@pytest.mark.parametrize("damage", ["missing", "junk", "of another dataset"])
+def test_a_damaged_index_by_part_is_named_and_redone(indexed: Path, damage: str) -> None:
+    path = indexed / LAYOUT.parts
+    whole = pq.read_table(path)
+    rows = PreparedDataset(indexed).rows(range(9), PREPARED_SCHEMA.names)
+    path.unlink()
+    if damage == "junk":
+        path.write_bytes(b"junk")
+    elif damage == "of another dataset":
+        pq.write_table(whole.slice(1), path)
+    with pytest.raises(InputError, match=r"parts\.pq: cannot be read; run .* just this file"):
+        PreparedDataset(indexed)
+    assert damaged_files(indexed) == [LAYOUT.parts]
+    partial = indexed.with_name("indexed.partial")
+    reopen(indexed, partial)
+    assert drop_damaged(partial) == []
+    _, rejected = finish(partial)
+    assert rejected["frame_id"].to_pylist() == ["torn"]
+    write_manifest(partial, manifest(9, format=FORMAT))
+    assert damaged_files(partial) == [] and pq.read_table(partial / LAYOUT.parts).equals(whole)
+    assert PreparedDataset(partial).rows(range(9), PREPARED_SCHEMA.names) == rows
+
+
+def test_a_dataset_of_the_third_format_has_no_index_by_part(indexed: Path) -> None:
+    rows = PreparedDataset(indexed).rows(range(9), PREPARED_SCHEMA.names)
+    write_manifest(indexed, manifest(9, format=3))
+    (indexed / LAYOUT.parts).unlink()
+    assert PreparedDataset(indexed).rows(range(9), PREPARED_SCHEMA.names) == rows
+    assert damaged_files(indexed) == []
+    (indexed / LAYOUT.index).write_bytes(b"junk")
+    assert damaged_files(indexed) == [LAYOUT.index]
+
+
 def test_files_describe_their_columns(tmp_path: Path) -> None:
     write_part(tmp_path, [prepared_row("s", 0)])
     (part,) = (tmp_path / "data").glob("*.parquet")
@@ -274,8 +338,8 @@ def test_files_describe_their_columns(tmp_path: Path) -> None:
 
 def test_a_dataset_of_a_future_format_is_refused(folder: Path) -> None:
     path = folder / LAYOUT.manifest
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 4}))
-    with pytest.raises(InputError, match="has format 4, and this version of cpcdr reads up to 3"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 5}))
+    with pytest.raises(InputError, match="has format 5, and this version of cpcdr reads up to 4"):
         PreparedDataset(folder)
 
 

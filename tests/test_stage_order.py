@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cpcdr"
 ORDER = [
     *["runtime", "frames", "geometry", "maps", "visualize", "model", "depth", "regions"],
-    *["dataset", "prepare", "copy_paste", "loss", "train", "evaluate", "segment"],
+    *["part_index", "dataset", "prepare", "copy_paste", "loss", "train", "evaluate", "segment"],
     *["trials", "tune", "ablate", "commands", "api", "__main__"],
 ]
 RAY = re.compile(

@@ -37,11 +37,11 @@ from cpcdr.frames.pick import spread, usual_size
 from cpcdr.frames.resize import fit_note, picture_size
 from cpcdr.prepare.checks import check_depth, check_regions, refuse_hopeless
 from cpcdr.prepare.config import PrepareConfig
+from cpcdr.prepare.index import dataset_hash, finished_ids
 from cpcdr.prepare.parts import (
     damaged_files,
     drop_damaged,
     finish,
-    finished_ids,
     publish,
     reopen,
     to_present_layout,
@@ -213,7 +213,7 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     (partial / "data").mkdir(exist_ok=True)
     for path in drop_damaged(partial):
         print(f"warning: {path} is damaged; its frames are prepared again.")
-    done = finished_ids(partial)
+    done = set(finished_ids(partial).to_pylist())
     pending = [ref for ref in refs if ref.frame_id not in done]
     print(
         f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}; "
@@ -277,9 +277,7 @@ def _write_manifest(
     digest = config_hash(identity)
     manifest = {
         "format": FORMAT,
-        "hash": config_hash(
-            {"config": config_hash(identity), "frames": index["frame_id"].to_pylist()}
-        ),
+        "hash": dataset_hash(digest, index["frame_id"]),
         "config_hash": digest,
         "config": config.identity(),
         "inputs": identity.get("inputs", {}),

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from cpcdr.dataset import FORMAT, LAYOUT, layout_of, read_manifest
+from cpcdr.prepare.index import dataset_hash
 from cpcdr.prepare.parts import finish, publish, write_part
-from cpcdr.runtime.config import config_hash
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
 
@@ -42,9 +42,8 @@ def derive(
     index, _ = finish(partial)
     # Nothing was rejected here: the old ones stay.
     shutil.copy2(data / layout_of(data).rejected, partial / LAYOUT.rejected)
-    ids = index["frame_id"].to_pylist()
     new = manifest | {
-        "hash": config_hash({"config": facts["config_hash"], "frames": ids}),
+        "hash": dataset_hash(facts["config_hash"], index["frame_id"]),
         "regions_per_frame": round(float(np.mean(index["num_regions"].to_numpy())), 2),
         **facts,
     }

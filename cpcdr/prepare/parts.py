@@ -9,7 +9,6 @@ Every page has a checksum, which readers verify.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cpcdr.dataset import (
-    INDEX_SCHEMA,
     LAYOUT,
     LAYOUT_BEFORE_3,
     PREPARED_SCHEMA,
     REJECTED_SCHEMA,
     ROWS_PER_GROUP,
     PreparedDataset,
+    indexed_by_part,
     layout_of,
+    read_manifest,
 )
+from cpcdr.part_index import index_of_rows
+from cpcdr.prepare.index import index_of, rejected_of
 from cpcdr.runtime.durable import replace_durable, sync_file
+from cpcdr.runtime.errors import InputError
+
+_WRITTEN = 2**20
+"""Rows of a table that are written at once."""
 
 
 def write_part(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -98,11 +104,13 @@ def drop_damaged(folder: Path) -> list[Path]:
 
 def damaged_files(out: Path) -> list[str]:
     """Names of the Parquet files of a finished dataset that are damaged or missing."""
-    layout = layout_of(out)
-    tables = [name for name in (layout.index, layout.rejected) if not is_whole(out / name)]
-    if layout.index in tables:
-        return tables
-    parts = [f"data/{part}" for part in sorted(PreparedDataset(out).parts)]
+    layout, by_part = layout_of(out), indexed_by_part(read_manifest(out))
+    names = [layout.index, layout.rejected, *([layout.parts] if by_part else [])]
+    tables = [name for name in names if not is_whole(out / name)]
+    try:
+        parts = [f"data/{part}" for part in sorted(PreparedDataset(out).parts)]
+    except InputError:  # an index that is whole, but not of this dataset, is damaged too
+        return tables or [layout.parts if by_part else layout.index]
     return tables + [part for part in parts if not is_whole(out / part)]
 
 
@@ -126,55 +134,41 @@ def to_present_layout(partial: Path) -> None:
             (partial / before).replace(partial / now)
 
 
-def finished_ids(folder: Path) -> set[str]:
-    """Ids of all frames that are written or rejected already."""
-    return {frame_id for _, _, frame_id in part_rows(folder / "data")} | {
-        frame_id for _, _, frame_id in part_rows(folder / "rejected")
-    }
-
-
-def part_rows(folder: Path) -> Iterator[tuple[str, int, str]]:
-    """(part, row, frame id) of all whole part files, in a fixed order."""
-    for path in sorted(folder.glob("[!.]*.parquet")):
-        ids = pq.read_table(path, columns=["frame_id"])["frame_id"].to_pylist()
-        for row, frame_id in enumerate(ids):
-            yield path.name, row, frame_id
-
-
 def finish(folder: Path) -> tuple[pa.Table, pa.Table]:
-    """Make the index and the table of rejected frames; no frame is in them twice.
+    """Make the indices and the table of rejected frames; no frame is in them twice.
 
-    A row that a retried task wrote into a second part is left out of the index, so no reader
+    A row that a retried task wrote into a second part is left out of the indices, so no reader
     sees it.
 
     Returns:
-        the index and the table of rejected frames, which are written.
+        the index by frame and the table of rejected frames, which are written.
     """
     for temporary in [*(folder / "data").glob(".*"), *(folder / "rejected").glob(".*")]:
         temporary.unlink()
-    places: dict[str, tuple[str, int]] = {}
-    for part, row, frame_id in part_rows(folder / "data"):
-        places.setdefault(frame_id, (part, row))
-    regions: dict[tuple[str, int], int] = {}
-    for path in sorted((folder / "data").glob("*.parquet")):
-        column = pq.read_table(path, columns=["num_regions"])["num_regions"].to_pylist()
-        regions |= {(path.name, row): count for row, count in enumerate(column)}
-    index = pa.Table.from_pylist(
-        [
-            {"frame_id": i, "part": p[0], "row": p[1], "num_regions": regions[p]}
-            for i, p in sorted(places.items())
-        ],
-        schema=INDEX_SCHEMA,
-    )
-    tables = [pq.read_table(path) for path in sorted((folder / "rejected").glob("*.parquet"))]
-    bad = {row["frame_id"]: row for table in tables for row in table.to_pylist()}
-    kept = [row for frame_id, row in sorted(bad.items()) if frame_id not in places]
-    rejected = pa.Table.from_pylist(kept, schema=REJECTED_SCHEMA)
-    for name, table in ((LAYOUT.index, index), (LAYOUT.rejected, rejected)):
-        (folder / name).parent.mkdir(exist_ok=True)
-        pq.write_table(table, folder / name, write_page_checksum=True)
-        sync_file(folder / name)
+    index = index_of(folder)
+    rejected = rejected_of(folder, index["frame_id"])
+    parts = index["part"].combine_chunks()
+    by_part = index_of_rows(parts, index["row"].to_numpy()).table()
+    (folder / LAYOUT.index).parent.mkdir(exist_ok=True)
+    for name, table in (
+        (LAYOUT.index, index),
+        (LAYOUT.rejected, rejected),
+        (LAYOUT.parts, by_part),
+    ):
+        _write_table(folder / name, table)
     return index, rejected
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    """Write a table about rows; dictionaries become plain strings, a piece at a time."""
+    fields = [
+        f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f for f in table.schema
+    ]
+    schema = pa.schema(fields)
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+        for start in range(0, len(table), _WRITTEN):
+            writer.write_table(table.slice(start, _WRITTEN).cast(schema))
+    sync_file(path)
 
 
 def publish(partial: Path, final: Path) -> None:

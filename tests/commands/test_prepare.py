@@ -25,7 +25,8 @@ from cpcdr.depth.sources import open_depth
 from cpcdr.frames import FrameOptions, FrameSource, open_frames
 from cpcdr.prepare.config import PrepareConfig
 from cpcdr.prepare.draft import FLOW_SCHEMA, Draft, draft_of, row_of
-from cpcdr.prepare.parts import finish, finished_ids, write_part
+from cpcdr.prepare.index import finished_ids
+from cpcdr.prepare.parts import damaged_files, finish, write_part
 from cpcdr.prepare.regroup import regroup
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, RunStages
 from cpcdr.regions.config import RegionConfig
@@ -169,7 +170,7 @@ def test_half_written_parts_do_not_count(tmp_path: Path) -> None:
     run_here(open_frames(STREET), tmp_path)
     (part,) = (tmp_path / "data").glob("*.parquet")
     part.rename(part.with_name(f".{part.name}.123.partial"))
-    assert finished_ids(tmp_path) == set()
+    assert len(finished_ids(tmp_path)) == 0
 
 
 def config(tmp_path: Path, **changes: object) -> PrepareConfig:
@@ -303,7 +304,7 @@ def test_prepare_resumes_and_equals_an_uninterrupted_run(tmp_path: Path, ray_loc
     other.mkdir()
     partial = other / "dataset.partial"
     (tmp_path / "dataset").rename(partial)
-    for name in (LAYOUT.manifest, LAYOUT.index, LAYOUT.rejected):
+    for name in (LAYOUT.manifest, LAYOUT.index, LAYOUT.rejected, LAYOUT.parts):
         (partial / name).unlink()
     parts = sorted((partial / "data").glob("*.parquet"))
     kept = pq.read_table(parts[0]).num_rows
@@ -387,9 +388,11 @@ def test_damaged_parts_are_redone_and_only_they(
     assert PreparedDataset(given.out).rows(range(6), PREPARED_SCHEMA.names) == rows
     assert read_manifest(given.out) == manifest
 
-    # The same in an unfinished dataset, and without its index.
-    (given.out / LAYOUT.index).write_bytes(b"junk")
-    assert prepare(given)["reused_frames"] == 6
+    # The same in an unfinished dataset, and without its indices.
+    for name in (LAYOUT.index, LAYOUT.parts):
+        (given.out / name).write_bytes(b"junk")
+        assert prepare(given)["reused_frames"] == 6
+        assert damaged_files(given.out) == []
     partial = given.out.with_name("dataset.partial")
     given.out.rename(partial)
     (partial / LAYOUT.manifest).unlink()
