@@ -40,7 +40,8 @@ def index_of(folder: Path) -> pa.Table:
     """
     files = part_files(folder / "data")
     index = _by_id(_gathered((_placed(path, n) for n, path in enumerate(files)), _PLACED))
-    index = index.filter(_differs_from_last(index["frame_id"]))
+    first = _differs_from_last(index["frame_id"])
+    index = index if first.all() else index.filter(first)
     names = pa.array([path.name for path in files], pa.string())
     parts = [pa.DictionaryArray.from_arrays(codes, names) for codes in index["part"].chunks]
     column = pa.chunked_array(parts, pa.dictionary(pa.int32(), pa.string()))
@@ -96,7 +97,7 @@ def _gathered(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     tables = iter(tables)
     while together := list(islice(tables, _TOGETHER)):
         chunks.append(pa.concat_tables(together).combine_chunks())
-    return pa.concat_tables(chunks)
+    return pa.concat_tables(chunks).combine_chunks()
 
 
 def _by_id(table: pa.Table) -> pa.Table:
