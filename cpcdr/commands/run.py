@@ -7,7 +7,7 @@ Depth -> dataset -> pre-training -> the video under its clusters. Examples:
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _planned(config: RunConfig, stages: Stages, refs: list[FrameRef]) -> Plan:
+def _planned(config: RunConfig, stages: Stages, refs: Sequence[FrameRef]) -> Plan:
     """The plan of this folder, measured when it is first run."""
     path = config.out / "plan.json"
     if path.exists():

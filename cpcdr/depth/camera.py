@@ -1,5 +1,6 @@
 """The camera that a depth network learned from its video, for uncalibrated frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,7 +54,7 @@ class WithCamera:
         self.intrinsics_note = f"learned by {name}: {values} at {width}×{height} pixels"
         self._source, self._camera = source, camera
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         """Every frame of the source."""
         return self._source.refs()
 

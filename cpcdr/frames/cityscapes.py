@@ -1,5 +1,6 @@
 """Cityscapes: ``cityscapes:ROOT`` with its standard tree, labelled frames and video snippets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -46,7 +47,7 @@ class CityscapesTree(StoredFrames):
     def camera_files(self) -> list[Path]:
         return sorted((self.root / "camera").rglob("*_camera.json"))
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         refs: dict[str, FrameRef] = {}
         for tree in _IMAGE_TREES:
             for split in list_folders(self.root / tree):

@@ -4,6 +4,7 @@ A source lists its frames without their pixels (`FrameRef`, one record a frame, 
 counted, spread, resumed and rejected frame by frame) and reads one on demand (`Frame`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,8 +82,8 @@ class FrameSource(Protocol):
     protocol: str
     intrinsics_note: str
 
-    def refs(self) -> list[FrameRef]:
-        """Every frame, sorted by ``frame_id``.
+    def refs(self) -> Sequence[FrameRef]:
+        """Every frame, sorted by ``frame_id``; where a file has many, each is made on demand.
 
         Raises:
             InputError: the path is missing, or holds no frame of this kind.

@@ -4,6 +4,7 @@ Source: G. Varma et al., "IDD: A Dataset for Exploring Problems of Autonomous Na
 Unconstrained Environments", WACV 2019.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -56,7 +57,7 @@ class IddLite(StoredFrames):
         protocol = "" if drives == "unlabelled" else cls.protocol
         return cls(spec, source.root, options, protocol, drives or "all")
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         refs = [
             FrameRef(
                 f"{split.name}/{drive.name}",

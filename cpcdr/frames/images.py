@@ -1,6 +1,7 @@
 """Folders of images, with label maps for CamVid: ``images:FOLDER`` and ``camvid:FOLDER``."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,7 @@ class ImageFolders(StoredFrames):
 
     kind = "images"
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         refs = []
         for folder, files in walk_files(self.root, IMAGE_SUFFIXES).items():
             sequence = readable(Path(self.root.name) / folder.relative_to(self.root))
@@ -99,7 +100,7 @@ class CamVidFolder(StoredFrames):
     )
     protocol: str = "camvid-11"
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         drives: dict[str, list[Path]] = defaultdict(list)
         for file in list_files(self.root / "images"):
             drives[_drive(file) or self.root.name].append(file)

@@ -1,10 +1,12 @@
 """Several sources as one: ``video:a.mp4,kitti-odometry:dataset``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef, FrameSource
-from cpcdr.frames.stored import select
+from cpcdr.frames.listing import Prefixed, merged
+from cpcdr.frames.stored import limited
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,9 @@ class JoinedSources:
     def intrinsics_note(self) -> str:
         return "; ".join(f"{part.spec}: {part.intrinsics_note}" for part in self.parts)
 
-    def refs(self) -> list[FrameRef]:
-        refs = [
-            replace(ref, sequence=f"{position}/{ref.sequence}")
-            for position, part in enumerate(self.parts)
-            for ref in part.refs()
-        ]
-        own = replace(self.options, stride=1, window="")  # the parts have applied theirs
-        return select(refs, own)
+    def refs(self) -> Sequence[FrameRef]:
+        parts = [Prefixed(part.refs(), f"{i}/") for i, part in enumerate(self.parts)]
+        return limited(merged(parts), self.options.limit)  # the parts have applied the rest
 
     def notes(self) -> list[str]:
         """What a user should know of the files of each part."""

@@ -5,6 +5,7 @@ Raw and odometry recordings ship with calibration, which must be there or be giv
 benchmark ships without, so a field of view may be assumed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,7 @@ class KittiRaw(StoredFrames):
     def camera_files(self) -> list[Path]:
         return sorted(self.root.glob("*/calib_cam_to_cam.txt"))
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         refs = []
         for date in list_folders(self.root):
             for drive in list_folders(date):
@@ -96,7 +97,7 @@ class KittiOdometry(StoredFrames):
     def camera_files(self) -> list[Path]:
         return sorted([*self.root.glob("sequences/*/calib.txt"), *self.root.glob("poses/*.txt")])
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         refs = []
         for sequence in list_folders(self.root / "sequences"):
             frames = _numbered(sequence.name, *_image_folders(sequence, "image_{}"))
@@ -159,7 +160,7 @@ class KittiSemantics(StoredFrames):
             return note(self.options, "P_rect_02 of KITTI's calib_cam_to_cam/*.txt")
         return note(self.options)
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         training = self.root / "training"
         refs = []
         for position, file in enumerate(list_files(training / "image_2")):

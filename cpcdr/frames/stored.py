@@ -4,7 +4,7 @@ import os
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cpcdr.frames.decode import image_size, read_image, read_label_map
 from cpcdr.frames.frame import BREAK, Frame, FrameOptions, FrameRef, parse_window
 from cpcdr.frames.intrinsics import Intrinsics, check_inside, note
+from cpcdr.frames.listing import Thinned, merged
 from cpcdr.frames.protocols import get_protocol
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.names import readable, real_path
@@ -194,29 +195,44 @@ def _gained(before: list[str], after: list[str], place: int) -> int:
     return step
 
 
-def select(refs: Iterable[FrameRef], options: FrameOptions) -> list[FrameRef]:
+def select(refs: Iterable[FrameRef], options: FrameOptions) -> Sequence[FrameRef]:
+    """`select_from` for frames in files of their own, which are held: they have a name each."""
+    sequences: dict[str, list[FrameRef]] = defaultdict(list)
+    for ref in sorted(refs, key=lambda ref: ref.frame_id):
+        sequences[ref.sequence].append(ref)
+    return select_from(sequences.values(), options)
+
+
+def select_from(
+    recordings: Iterable[Sequence[FrameRef]], options: FrameOptions
+) -> Sequence[FrameRef]:
     """The frames that ``window``, ``stride`` and ``limit`` keep, sorted by ``frame_id``.
 
     Indices and ids stay those of the recording, so that a frame has one name whatever is kept.
+
+    Args:
+        recordings: each has frames, all of one sequence, sorted by ``frame_id``.
 
     Raises:
         InputError: the window holds no frame of any sequence.
     """
     window = parse_window(options.window)
-    sequences: dict[str, list[FrameRef]] = defaultdict(list)
-    for ref in sorted(refs, key=lambda ref: ref.frame_id):
-        sequences[ref.sequence].append(ref)
-    windows = [sequence[window][:: options.stride] for sequence in sequences.values()]
-    kept = [ref for sequence in windows for ref in sequence]
+    parts: dict[str, list[Sequence[FrameRef]]] = defaultdict(list)
+    for recording in recordings:
+        parts[recording[0].sequence].append(recording)
+    sequences = [merged(together) for together in parts.values()]
+    kept = merged([sequence[window][:: options.stride] for sequence in sequences])
     if sequences and not kept:
-        longest = max(map(len, sequences.values()))
+        longest = max(map(len, sequences))
         raise InputError(
             f"--options.window {options.window} keeps no frame: the longest sequence has {longest}."
         )
-    kept.sort(key=lambda ref: ref.frame_id)
-    if 0 < options.limit < len(kept):
-        kept = [kept[i * len(kept) // options.limit] for i in range(options.limit)]
-    return kept
+    return limited(kept, options.limit)
+
+
+def limited(refs: Sequence[FrameRef], limit: int) -> Sequence[FrameRef]:
+    """At most ``limit`` of the frames, spread evenly; 0 keeps all."""
+    return Thinned(refs, limit) if 0 < limit < len(refs) else refs
 
 
 def read_stored(

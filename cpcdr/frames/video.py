@@ -1,17 +1,20 @@
 """Frames out of video files, one by one and exactly: ``video:FILE`` and ``video:FOLDER``."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import check_inside, given_or_assumed
-from cpcdr.frames.stored import IMAGE_SUFFIXES, StoredFrames, passed_over, select, walk_files
+from cpcdr.frames.listing import Recording, Runs
+from cpcdr.frames.stored import IMAGE_SUFFIXES, StoredFrames, passed_over, select_from, walk_files
 from cpcdr.frames.video_index import VideoIndex, open_container, read_index, video_streams
 from cpcdr.frames.video_reader import open_reader
 from cpcdr.runtime.errors import FrameError, InputError
@@ -50,22 +53,22 @@ class VideoFiles(StoredFrames):
             )
         return cls(f"video:{readable(argument)}", root, options)
 
-    def refs(self) -> list[FrameRef]:
-        refs, broken = [], 0
+    def refs(self) -> Sequence[FrameRef]:
+        recordings, broken = list[Recording](), 0
         for name, file in self._named_files():
             try:
-                refs += _refs(name, file)
+                recordings += _recordings(name, file)
             except InputError:
                 if self.root.is_file():
                     raise
-                refs.append(FrameRef(name, 0, readable(file)))
+                recordings.append(Recording(name, range(1), readable(file)))
                 broken += 1
-        if broken == len(refs):
+        if broken == len(recordings):
             raise InputError(
                 f"{self.spec} holds no readable video ({' '.join(VIDEO_SUFFIXES)}; {broken} "
                 "broken): give the folder that contains the recordings."
             )
-        return select(refs, self.options)
+        return select_from(recordings, self.options)
 
     def read(self, ref: FrameRef) -> Frame:
         path = real_path(ref.path)
@@ -139,15 +142,21 @@ def video_index(path: Path) -> VideoIndex:
     return read_index(path, *_stamp(path))
 
 
-def _refs(name: str, file: Path) -> list[FrameRef]:
+def _recordings(name: str, file: Path) -> list[Recording]:
     """A frame for each picture of a video, and for each that is cut off from it."""
     index, path = video_index(file), readable(file)
-    refs = [
-        FrameRef(_sequence(name, index, int(packet)), int(i), path)
-        for packet, i in zip(index.packets, index.frame_indices, strict=True)
-    ]
-    last = int(index.frame_indices[-1]) if refs else -1
-    return refs + [FrameRef(name, last + 1 + i, path) for i in range(index.lost)]
+    begins = [packet for packet, _ in index.changes]
+    names = [_sequence(name, index, packet) for packet in begins]
+    change = np.searchsorted(begins, index.packets, "right") - 1
+    recordings = []
+    for sequence in dict.fromkeys(names):
+        own = np.isin(change, [i for i, other in enumerate(names) if other == sequence])
+        if own.any():
+            recordings.append(Recording(sequence, Runs(index.frame_indices[own]), path))
+    if index.lost:
+        end = int(index.frame_indices[-1]) + 1
+        recordings.append(Recording(name, range(end, end + index.lost), path))
+    return recordings
 
 
 def _sequence(name: str, index: VideoIndex, packet: int) -> str:

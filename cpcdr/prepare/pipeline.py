@@ -13,7 +13,7 @@ from cpcdr.runtime.map_frames import Pool, Room, blocks_of, map_blocks, room_for
 
 
 def stream(
-    config: PrepareConfig, stages: Sequence[Stage], parts: Path | None, pending: list[FrameRef]
+    config: PrepareConfig, stages: Sequence[Stage], parts: Path | None, pending: Sequence[FrameRef]
 ) -> Iterator[pa.Table]:
     """Tables of the frames that went through all stages; each is a part, from end to end.
 

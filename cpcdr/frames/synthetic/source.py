@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
 from cpcdr.frames.intrinsics import given_or_assumed
+from cpcdr.frames.listing import Recording
 from cpcdr.frames.protocols import get_protocol
-from cpcdr.frames.stored import select
+from cpcdr.frames.stored import select_from
 from cpcdr.frames.synthetic.street import build_street, render
 from cpcdr.runtime.errors import FrameError, InputError
 
@@ -72,12 +74,10 @@ class SyntheticStreet:
             values[key] = int(text)
         return cls(spec, options, **values)  # type: ignore[arg-type]
 
-    def refs(self) -> list[FrameRef]:
+    def refs(self) -> Sequence[FrameRef]:
         """Every frame that stride and limit keep, sorted by ``frame_id``."""
-        return select(
-            (FrameRef(self._name(k), i) for k in range(self.streets) for i in range(self.frames)),
-            self.options,
-        )
+        streets = (Recording(self._name(k), range(self.frames)) for k in range(self.streets))
+        return select_from(streets, self.options)
 
     def read(self, ref: FrameRef) -> Frame:
         """Render a frame: JPEG of quality 95, with exact disparity, pose and labels.
