@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from cpcdr.frames.frame import FrameSource
@@ -31,19 +32,18 @@ def frames_digest(source: FrameSource) -> str:
         return ""
     cameras = camera_files_of(source)
     prints = _fingerprints(files | {str(path) for path in cameras})
-    lines = [
+    lines = (
         f"{ref.frame_id} {prints.get(ref.path)} {prints.get(ref.label_path)} "
         f"{prints.get(ref.right_path)}"
         for ref in refs
-    ]
-    lines += [f"{path} {prints[str(path)]}" for path in cameras]
-    return _digest(lines)
+    )
+    return _digest(chain(lines, (f"{path} {prints[str(path)]}" for path in cameras)))
 
 
 def files_digest(paths: Iterable[Path]) -> str:
     """Digest of any files; their order does not count."""
     prints = _fingerprints({str(path) for path in paths})
-    return _digest([f"{path} {prints[path]}" for path in sorted(prints)])
+    return _digest(f"{path} {prints[path]}" for path in sorted(prints))
 
 
 def _fingerprints(paths: set[str]) -> dict[str, str]:
@@ -71,5 +71,9 @@ def _fingerprint(path: str) -> str:
     return f"{size} {hashed.hexdigest()[:16]}"
 
 
-def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+def _digest(lines: Iterable[str]) -> str:
+    hashed, between = hashlib.sha256(), b""
+    for line in lines:
+        hashed.update(between + line.encode())
+        between = b"\n"
+    return hashed.hexdigest()[:16]
