@@ -31,7 +31,7 @@ from cpcdr.dataset import (
 )
 from cpcdr.depth.camera import LearnedCamera, where_assumed
 from cpcdr.depth.sources import depth_digest, open_depth, with_checkpoint
-from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
+from cpcdr.frames import FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.digest import files_digest, frames_digest
 from cpcdr.frames.pick import spread, usual_size
 from cpcdr.frames.resize import fit_note, picture_size
@@ -46,6 +46,7 @@ from cpcdr.prepare.parts import (
     reopen,
     to_present_layout,
 )
+from cpcdr.prepare.pending import Pending
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.png_tree import check_region_maps
 from cpcdr.prepare.regroup import graph_settings, regroup
@@ -213,8 +214,8 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     (partial / "data").mkdir(exist_ok=True)
     for path in drop_damaged(partial):
         print(f"warning: {path} is damaged; its frames are prepared again.")
-    done = set(finished_ids(partial).to_pylist())
-    pending = [ref for ref in refs if ref.frame_id not in done]
+    done = finished_ids(partial)
+    pending = Pending(refs, done)
     print(
         f"{source.spec}: {len(refs)} frames; intrinsics {source.intrinsics_note}; "
         f"depth by {depth.name}."
@@ -222,7 +223,7 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     picture = fit_note(usual_size(listed), config.size)
     for note in (picture, *notes_of(listed)):
         print(f"{note}.")
-    if done:
+    if len(done):
         print(f"{len(refs) - len(pending)} frames are done already; resuming.")
     given = None if config.region_maps is None else check_region_maps(config.region_maps)
     stages: list[Stage] = [
@@ -247,7 +248,7 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
 
 
 def _run_pipeline(
-    config: PrepareConfig, stages: list[Stage], partial: Path, pending: list[FrameRef], done: int
+    config: PrepareConfig, stages: list[Stage], partial: Path, pending: Pending, done: int
 ) -> None:
     total = done + len(pending)
     with Progress(

@@ -4,9 +4,10 @@ What flows is Arrow tables, one a block. What an actor is depends on the stage t
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -99,11 +100,31 @@ def table_of(records: Sequence[Any]) -> pa.Table:
     return pa.table({name: [getattr(record, name) for record in records] for name in names})
 
 
+def block_size(records: int, most: int, workers: int) -> int:
+    """Records of a block: at most ``most``, and so few that every worker is kept busy."""
+    return max(1, min(most, -(-records // (4 * workers))))
+
+
 def blocks_of(records: Sequence[Any], most: int, workers: int) -> list[pa.Table]:
     """Consecutive dataclass instances in blocks of one size, enough to keep every worker busy."""
-    size = max(1, min(most, -(-len(records) // (4 * workers))))
-    table = table_of(records)
-    return [table.slice(start, size) for start in range(0, len(records), size)]
+    return list(_blocks(records, block_size(len(records), most, workers)))
+
+
+def windows_of(records: Iterable[Any], size: int, window: int) -> Iterator[list[pa.Table]]:
+    """Consecutive dataclass instances in blocks of ``size``; no more blocks at once than needed.
+
+    Args:
+        window: instances at once, rounded down to whole blocks, but not to none.
+    """
+    blocks = _blocks(records, size)
+    while some := list(islice(blocks, max(1, window // size))):
+        yield some
+
+
+def _blocks(records: Iterable[Any], size: int) -> Iterator[pa.Table]:
+    rest = iter(records)
+    while some := list(islice(rest, size)):
+        yield table_of(some)
 
 
 def map_blocks(

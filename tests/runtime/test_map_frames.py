@@ -16,11 +16,13 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.map_frames import (
     Pool,
     Room,
+    block_size,
     blocks_of,
     map_blocks,
     map_frames,
     pool_for,
     room_for,
+    windows_of,
 )
 
 
@@ -57,6 +59,18 @@ def test_blocks_keep_all_workers_busy_and_are_of_one_size() -> None:
     assert sizes == [3] * 7 + [2]
     assert [block.num_rows for block in blocks_of(REFS, 2, 1)] == [2] * 11 + [1]
     assert blocks_of([], 4, 2) == []
+
+
+@pytest.mark.parametrize(("window", "blocks"), [(1, 1), (3, 1), (8, 2), (11, 3), (1000, 8)])
+def test_windows_are_whole_blocks_made_when_they_are_needed(window: int, blocks: int) -> None:
+    taken: list[int] = []
+    records = (taken.append(ref.number) or ref for ref in REFS)
+    windows = windows_of(records, block_size(len(REFS), 16, 2), window)
+    first = next(windows)
+    assert len(first) == blocks and len(taken) == min(3 * blocks, len(REFS))
+    every = [*first, *(block for more in windows for block in more)]
+    assert every == blocks_of(REFS, 16, 2)
+    assert not list(windows_of([], 3, window))
 
 
 @pytest.mark.slow
