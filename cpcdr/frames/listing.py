@@ -54,16 +54,16 @@ class FrameList(Sequence[FrameRef]):
 
 
 class Runs:
-    """Rising integers as runs of consecutive ones: a video's indices, with gaps for lost time.
+    """Rising integers, one or more, as runs of consecutive ones: a video's indices, with gaps.
 
     >>> list(Runs(np.array([3, 4, 7, 8, 9])))
     [3, 4, 7, 8, 9]
     """
 
     def __init__(self, numbers: NDArray[np.int64]) -> None:
-        starts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 2) != 1)
-        self._starts = array("q", starts.tolist())
-        self._firsts = array("q", numbers[starts].tolist())
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        self._starts = array("q", [0, *breaks.tolist()])
+        self._firsts = array("q", numbers[np.array(self._starts)].tolist())
         self._length = len(numbers)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cpcdr.frames.decode import decode_image, encode_jpeg
 from cpcdr.frames.frame import Frame, FrameOptions, FrameRef
@@ -145,18 +146,23 @@ def video_index(path: Path) -> VideoIndex:
 def _recordings(name: str, file: Path) -> list[Recording]:
     """A frame for each picture of a video, and for each that is cut off from it."""
     index, path = video_index(file), readable(file)
-    begins = [packet for packet, _ in index.changes]
-    names = [_sequence(name, index, packet) for packet in begins]
-    change = np.searchsorted(begins, index.packets, "right") - 1
-    recordings = []
-    for sequence in dict.fromkeys(names):
-        own = np.isin(change, [i for i, other in enumerate(names) if other == sequence])
-        if own.any():
-            recordings.append(Recording(sequence, Runs(index.frame_indices[own]), path))
+    by_size = _indices_by_size(name, index).items()
+    recordings = [Recording(sequence, Runs(indices), path) for sequence, indices in by_size]
     if index.lost:
         end = int(index.frame_indices[-1]) + 1
         recordings.append(Recording(name, range(end, end + index.lost), path))
     return recordings
+
+
+def _indices_by_size(name: str, index: VideoIndex) -> dict[str, NDArray[np.int64]]:
+    """The frame indices of a video's sequences, one for each size that a picture has."""
+    begins = [packet for packet, _ in index.changes]
+    names = [_sequence(name, index, packet) for packet in begins]
+    if set(names) == {name}:  # nearly always, and then no array of millions is made
+        return {name: index.frame_indices}
+    change = np.searchsorted(begins, index.packets, "right") - 1
+    own = {n: np.isin(change, [i for i, m in enumerate(names) if m == n]) for n in names}
+    return {sequence: index.frame_indices[of] for sequence, of in own.items() if of.any()}
 
 
 def _sequence(name: str, index: VideoIndex, packet: int) -> str:
