@@ -6,14 +6,14 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cpcdr.depth.sources import open_depth
 from cpcdr.frames import open_frames
 from cpcdr.prepare.config import PrepareConfig
-from cpcdr.prepare.parts import finish, finished_ids
+from cpcdr.prepare.index import finished_ids
+from cpcdr.prepare.parts import finish
 from cpcdr.prepare.pending import Pending
 from cpcdr.prepare.pipeline import stream
 from cpcdr.prepare.stages import EstimateDepth, GroupRegions, ReadFrames, Stage
@@ -32,7 +32,7 @@ STAGES: list[Stage] = [
 def made(folder: Path, config: PrepareConfig, window: int, tables: int = 100) -> list[int]:
     """Make what is left of a dataset, or some of its parts; the frames of each table."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    left = Pending(SOURCE.refs(), pa.array(sorted(finished_ids(folder)), pa.string()))
+    left = Pending(SOURCE.refs(), finished_ids(folder))
     flow = stream(config, STAGES, folder, left, window)
     counts = [table.num_rows for table, _ in zip(flow, range(tables), strict=False)]
     flow.close()
