@@ -27,7 +27,8 @@ PARTS = Path("out")
 
 def test_without_gpus_one_actor_a_core_does_everything() -> None:
     (pool,) = actor_pools(STAGES, PARTS, Room(4, 0), 1.0)
-    assert pool.arguments == (STAGES, PARTS, "zstd") and (pool.most, pool.cpus, pool.gpus) == (4, 1, 0)
+    assert pool.arguments == (STAGES, PARTS, "zstd")
+    assert (pool.most, pool.cpus, pool.gpus) == (4, 1, 0)
 
 
 @pytest.mark.parametrize("part", [1.0, 0.5, 0.25, 0.3])
