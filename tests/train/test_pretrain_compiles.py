@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from cpcdr.copy_paste.mosaic import Frames, compose
 from cpcdr.loss import assignment, correspondences
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import ModelConfig
+from cpcdr.train.compiling import compile_module
 from cpcdr.train.pretrain_task import PretrainModule, draw_points
 
 MODEL = ModelConfig(
@@ -66,3 +69,18 @@ def test_a_step_is_one_graph(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> 
         graphs.append(counters["stats"]["unique_graphs"])
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=5e-6)
     assert graphs == [1, 0, 1, 0, 0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_graphs_agree_with_the_step() -> None:
+    """Replayed with other values and another number of regions, gradients are those of the step."""
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    plain = PretrainModule(MODEL, LOSS).to(device)
+    replayed = copy.deepcopy(plain)
+    torch.compiler.reset()
+    assert compile_module(replayed, "auto", device)
+    for seed, regions in enumerate((8, 8, 8, 6, 6, 6)):
+        inputs = {name: tensor.to(device) for name, tensor in batch(seed, regions).items()}
+        found = [gradients(module, module, inputs) for module in (plain, replayed)]
+        torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
