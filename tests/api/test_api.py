@@ -53,11 +53,11 @@ def test_a_call_has_the_defaults_and_the_types_of_its_command(
 
 
 def test_arguments_and_flags_reach_the_command() -> None:
-    flags = {"train.lr": 5e-4, "--train.compile": True, "train.channels_last": False}
+    flags = {"train.lr": 5e-4, "--dashboard": True, "train.channels_last": False}
     given = {"data": Path("a b"), "preset": "paper", "train.steps": 7, "model.init": None}
     config = configuration("pretrain", given | flags)
     assert config.data == Path("a b") and config.train.steps == 7
-    assert (config.train.lr, config.train.compile, config.train.channels_last) == (
+    assert (config.train.lr, config.engine.dashboard, config.train.channels_last) == (
         5e-4,
         True,
         False,
