@@ -6,6 +6,7 @@ import functools
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -138,9 +139,9 @@ def test_nothing_is_encoded_to_be_decoded_in_the_same_process(
 ) -> None:
     encoded: list[str] = []
 
-    def counting(name: str, values: np.ndarray) -> bytes:
+    def counting(name: str, *arguments: Any) -> bytes:
         encoded.append(name)
-        return getattr(maps, name)(values)
+        return getattr(maps, name)(*arguments)
 
     def never(data: bytes) -> None:
         raise AssertionError("a map was decoded")
