@@ -141,7 +141,7 @@ def test_with_ray(tmp_path: Path) -> None:
     assert "/16 [00:00<workers start, kernels compile" in shown.text
 
 
-@pytest.mark.parametrize("stop_at", ["loading [00:01", "prepare:   0%", "prepare:  25%"])
+@pytest.mark.parametrize("stop_at", ["loading [00:0", "prepare:   0%", "prepare:  25%"])
 def test_ctrl_c_ends_the_line_and_says_how_to_continue(tmp_path: Path, stop_at: str) -> None:
     street = "synthetic:streets=200,frames=4,height=64,width=128"
     options = f"--frames {street} --engine local --frames-per-part 4 --out data --tracking none"
