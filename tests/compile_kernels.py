@@ -23,10 +23,12 @@ LOSS = {
         {"WIDE": wide, "ROWS": 128, "COLUMNS": 128, "INNER": 32} for wide in (0, 1)
     ],
     loss.columns_kernel: [{"FIRST": first, "ROWS": 8, "COLUMNS": 1024} for first in (0, 1)],
-    loss.assign_kernel: [{"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
+    loss.assign_kernel: [{"ROWS": 128, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
     loss.candidates_kernel: [{"POINTS": 64, "APPEARANCES": 8}],
     loss.taps_kernel: [{"POINTS": 256}],
-    loss.prototype_gradient_kernel: [{"ROWS": 32, "COLUMNS": 64, "CHANNELS": c} for c in CHANNELS],
+    loss.prototype_gradient_kernel: [
+        {"LIFT": 4096.0, "ROWS": 32, "COLUMNS": 128, "CHANNELS": c} for c in CHANNELS
+    ],
 }
 COMPOSITOR = {
     compositor.halve_kernel: PIXELS,
@@ -44,11 +46,15 @@ OF_KERNEL: dict[Any, dict[str, str]] = {
     compositor.shade_kernel: {"appearances": "*u8"},
     loss.candidates_kernel: {"image": "*i64", "xy": "*i64", "images": "*i64"},
     loss.taps_kernel: {"image": "*i64", "rows": "*i64"},
+    loss.prototype_gradient_kernel: dict.fromkeys(("features", "mean"), "*fp16"),
 }
 """What differs; bool is stored as bytes."""
 OF_KERNEL[loss.candidates_kernel] |= {"appearances": "*i64", "visible": "*i1"}
+ALIGNED = ("stride", "channels")
+"""Numbers that are multiples of 16, as Triton finds out when it launches a kernel."""
 SCALARS = {
-    **dict.fromkeys(("first", "last", "count", "channels", "each", "height", "width"), "i32"),
+    **dict.fromkeys(("first", "last", "count", "each", "height", "width"), "i32"),
+    **dict.fromkeys(ALIGNED, "i32"),
     **dict.fromkeys(
         ("known", "h", "w", "fine", "coarse", "fine_height", "fine_width", "taps"), "i32"
     ),
@@ -75,7 +81,7 @@ def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> Any:
     aligned = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
         for name, of in types.items()
-        if of.startswith("*")
+        if of.startswith("*") or name in ALIGNED
     }
     options = {"num_warps": warps, "enable_fp_fusion": warps == 8}
     source = ASTSource(kernel, types, places, aligned)

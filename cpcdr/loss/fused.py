@@ -26,13 +26,17 @@ from cpcdr.runtime.ranks import max_over_ranks
 
 _ROWS, _COLUMNS, _INNER = 128, 128, 32
 """Tile of a product: samples, prototypes, channels."""
-_SAMPLES, _PROTOTYPES = 64, 32
+_SAMPLES, _PROTOTYPES = 128, 32
 """Tile of an assignment: samples whose sums a program keeps, prototypes that it reads at once."""
-_GRADIENT_ROWS, _GRADIENT_COLUMNS = 32, 64
+_GRADIENT_ROWS, _GRADIENT_COLUMNS = 32, 128
 """Tile of the prototypes' gradient: samples read at once, prototypes whose sums are kept."""
+_PADDED = 128
+"""Rows of similarities are a multiple of it, as long as every tile is wide."""
+_LIFT = 4096.0
+"""What shares in 0..1 are multiplied by before they are rounded to float16."""
 _PROGRAMS, _VALUES = 1024, 8192
 """Of a round of Sinkhorn: programs that share the samples, and similarities each holds at once."""
-_SPLITS = 16
+_SPLITS = 32
 """Shares of the samples whose part in the prototypes' gradient is summed apart."""
 
 
@@ -71,10 +75,13 @@ def assign(
     sample = 1.0 / said.clamp_min(TINY)
 
     def of_prototypes(features: Tensor, mean: Tensor, of: Tensor, scale: Tensor) -> Tensor:
-        factors = (scale / norm, scale * sample)
-        return prototype_gradient_op(
+        largest = scale.amax().clamp_min(TINY) if len(scale) else scale.new_ones(())
+        relative = scale / largest
+        factors = (relative / norm, relative * sample)
+        gradient = prototype_gradient_op(
             similarity, features, mean, of, *factors, *scales, sizes, epsilon, config.temperature
         )
+        return gradient * largest
 
     return Assignment(
         code_sums,
@@ -96,10 +103,10 @@ def similarity_op(
     epsilon: float,
     wide: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Similarities [S, K], and by part and prototype, [parts, K], the sum over the weighted samples
-    of exp((similarity - 1) / epsilon), or the largest similarity of those that count."""
+    """Similarities [S, K] in padded rows, and by part and prototype, [parts, K], the sum over the
+    weighted samples of exp((similarity - 1) / epsilon), or the largest of those that count."""
     (samples, channels), count = features.shape, len(prototypes)
-    similarity = features.new_empty(samples, count)
+    similarity = features.new_empty(samples, _padded(count))
     found = []
     for first, last in _spans(parts):
         blocks = triton.cdiv(last - first, _ROWS)
@@ -107,7 +114,7 @@ def similarity_op(
         if blocks:
             kernels.similarity_kernel[(blocks, triton.cdiv(count, _COLUMNS))](
                 *(features, prototypes, weight, similarity, partial, first, last),
-                *(count, channels, 1 / epsilon),
+                *(count, similarity.shape[1], channels, 1 / epsilon),
                 WIDE=wide,
                 ROWS=_ROWS,
                 COLUMNS=_COLUMNS,
@@ -123,7 +130,8 @@ def similarity_op(
 @similarity_op.register_fake
 def _(features, prototypes, weight, parts, epsilon, wide):
     count = len(prototypes)
-    return features.new_empty(len(features), count), features.new_empty(len(parts), count)
+    similarity = features.new_empty(len(features), _padded(count))
+    return similarity, features.new_empty(len(parts), count)
 
 
 @torch.library.custom_op("cpcdr::first_round", mutates_args=())
@@ -169,8 +177,8 @@ def _round(
     parts: list[int],
     epsilon: float,
 ) -> Tensor:
-    count = similarity.shape[1]
-    padded = triton.next_power_of_2(count)
+    count, stride = peak.shape[1], similarity.shape[1]
+    padded = triton.next_power_of_2(stride)
     rows, found = max(1, _VALUES // padded), []
     for number, (first, last) in enumerate(_spans(parts)):
         each = rows * triton.cdiv(last - first, rows * _PROGRAMS)
@@ -180,7 +188,7 @@ def _round(
             scale = peak if prototype is None else prototype
             kernels.columns_kernel[(programs,)](
                 *(similarity, weight, peak[number], row_peak, scale[number], partial),
-                *(first, last, count, each, 1 / epsilon, TINY),
+                *(first, last, count, stride, each, 1 / epsilon, TINY),
                 FIRST=prototype is None,
                 ROWS=rows,
                 COLUMNS=padded,
@@ -203,19 +211,22 @@ def assign_op(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Of codes, not yet scaled by sample: their products with the prototypes [S, C] and sums [S];
     of the softmax: its products [S, C] and denominators [S]; the largest code's index [S]."""
-    (samples, count), channels = similarity.shape, prototypes.shape[1]
+    (samples, stride), (count, channels) = similarity.shape, prototypes.shape
+    padded = max(16, triton.next_power_of_2(channels))
+    across = similarity.new_zeros(padded, stride)
+    across[:channels, :count] = prototypes.t()
     code_sums, said = similarity.new_empty(samples, channels), torch.empty_like(row_peak)
     expected, norm = torch.empty_like(code_sums), torch.empty_like(row_peak)
     preferred = torch.empty_like(row_peak, dtype=torch.int64)
     for number, (first, last) in enumerate(_spans(parts)):
         if last > first:
             kernels.assign_kernel[(triton.cdiv(last - first, _SAMPLES),)](
-                *(similarity, prototypes, peak[number], row_peak, prototype[number]),
+                *(similarity, across, peak[number], row_peak, prototype[number]),
                 *(code_sums, said, expected, norm, preferred, first, last),
-                *(count, channels, 1 / epsilon, 1 / temperature),
+                *(count, stride, channels, 1 / epsilon, 1 / temperature),
                 ROWS=_SAMPLES,
                 COLUMNS=_PROTOTYPES,
-                CHANNELS=max(16, triton.next_power_of_2(channels)),
+                CHANNELS=padded,
                 num_warps=8,
             )
     return code_sums, said, expected, norm, preferred
@@ -245,25 +256,28 @@ def prototype_gradient_op(
     temperature: float,
 ) -> Tensor:
     """The sum over samples of exp(similarity / temperature) of_softmax features less codes, not yet
-    scaled by sample, times of_codes mean[of]: [K, C]."""
-    (_, channels), count = features.shape, similarity.shape[1]
-    found = [similarity.new_zeros(1, count, channels)]
+    scaled by sample, times of_codes mean[of]: [K, C]. Factors bring what they weigh to 0..1."""
+    channels, (count, stride) = features.shape[1], (peak.shape[1], similarity.shape[1])
+    padded = max(16, triton.next_power_of_2(channels))
+    features, mean = (_half(values, padded) for values in (features, mean))
+    found = [similarity.new_zeros(1, count, padded)]
     for number, (first, last) in enumerate(_spans(parts)):
         each = _GRADIENT_ROWS * triton.cdiv(last - first, _GRADIENT_ROWS * _SPLITS)
         splits = triton.cdiv(last - first, each) if each else 0
-        partial = similarity.new_empty(splits, count, channels)
+        partial = similarity.new_empty(splits, count, padded)
         if splits:
             kernels.prototype_gradient_kernel[(triton.cdiv(count, _GRADIENT_COLUMNS), splits)](
-                *(similarity, features.contiguous(), mean.contiguous(), of, of_softmax, of_codes),
+                *(similarity, features, mean, of, of_softmax, of_codes),
                 *(peak[number], row_peak, prototype[number], partial, first, last),
-                *(count, channels, each, 1 / epsilon, 1 / temperature),
+                *(count, stride, each, 1 / epsilon, 1 / temperature),
+                LIFT=_LIFT,
                 ROWS=_GRADIENT_ROWS,
                 COLUMNS=_GRADIENT_COLUMNS,
-                CHANNELS=max(16, triton.next_power_of_2(channels)),
+                CHANNELS=padded,
                 num_warps=8,
             )
         found.append(partial)
-    return torch.cat(found).sum(dim=0)
+    return torch.cat(found).sum(dim=0)[:, :channels] / _LIFT
 
 
 @prototype_gradient_op.register_fake
@@ -281,7 +295,17 @@ def _(
     epsilon,
     temperature,
 ):
-    return similarity.new_empty(similarity.shape[1], features.shape[1])
+    return similarity.new_empty(peak.shape[1], features.shape[1])
+
+
+def _half(values: Tensor, channels: int) -> Tensor:
+    """In float16, in rows of ``channels``."""
+    return torch.nn.functional.pad(values.half(), (0, channels - values.shape[1])).contiguous()
+
+
+def _padded(count: int) -> int:
+    """The length of a row of similarities to ``count`` prototypes."""
+    return -(-count // _PADDED) * _PADDED
 
 
 def _spans(parts: Sequence[int]) -> list[tuple[int, int]]:

@@ -1,7 +1,9 @@
 """Triton kernels of `cpcdr.loss.fused`: names are those there, and matrices lie row by row.
 
-A launch works on the samples from ``first`` to ``last``, exclusive: a part of the batch. Beyond the
-edge of a matrix, tiles read similarities of minus infinity, whose exponentials are 0.
+A launch works on the samples from ``first`` to ``last``, exclusive: a part of the batch. Rows of
+similarities are ``stride`` long, a multiple of every tile's width and of 16, so that a thread reads
+four at once: those beyond the last prototype, and of samples beyond the last, are minus infinity,
+whose exponentials are 0.
 """
 
 # Parameters of kernels are pointers, numbers and compile-time constants: Triton's own types.
@@ -21,6 +23,7 @@ def similarity_kernel(
     first,
     last,
     count,
+    stride,
     channels,
     inverse_epsilon,
     WIDE: tl.constexpr,
@@ -47,8 +50,9 @@ def similarity_kernel(
             other=0.0,
         )
         found = tl.dot(left, right, found, input_precision="tf32x3")
-    at = row.to(tl.int64)[:, None] * count + column[None, :]
-    tl.store(similarity + at, found, mask=is_row[:, None] & is_column[None, :])
+    at = row.to(tl.int64)[:, None] * stride + column[None, :]
+    known = tl.where(is_column[None, :], found, float("-inf"))
+    tl.store(similarity + at, known, mask=is_row[:, None])
     counted = tl.load(weight + row, mask=is_row, other=0.0)[:, None]
     if WIDE:
         result = tl.sum(counted * tl.exp((found - 1.0) * inverse_epsilon), axis=0)
@@ -68,6 +72,7 @@ def columns_kernel(
     first,
     last,
     count,
+    stride,
     each,
     inverse_epsilon,
     tiny,
@@ -77,7 +82,7 @@ def columns_kernel(
 ):
     program = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
-    is_column = column < count
+    is_column, inside = column < count, (column < stride)[None, :]
     highest = tl.load(peak + column, mask=is_column, other=0.0)[None, :]
     scale = tl.load(prototype + column, mask=is_column, other=0.0)[None, :]
     sums = tl.zeros([ROWS, COLUMNS], tl.float32)
@@ -86,8 +91,8 @@ def columns_kernel(
         row = at + tl.arange(0, ROWS)
         is_row = row < last
         found = tl.load(
-            similarity + row.to(tl.int64)[:, None] * count + column[None, :],
-            mask=is_row[:, None] & is_column[None, :],
+            similarity + row.to(tl.int64)[:, None] * stride + column[None, :],
+            mask=is_row[:, None] & inside,
             other=float("-inf"),
         )
         if FIRST:
@@ -121,6 +126,7 @@ def assign_kernel(
     first,
     last,
     count,
+    stride,
     channels,
     inverse_epsilon,
     inverse_temperature,
@@ -128,6 +134,8 @@ def assign_kernel(
     COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    # The matrix units take TF32 only where the summed dimension lies together: ``prototypes`` is
+    # [CHANNELS, stride], zero beyond the last.
     row = first + tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, CHANNELS)
     is_row, is_channel = row < last, channel < channels
@@ -136,12 +144,11 @@ def assign_kernel(
     largest, index = tl.full([ROWS], -1.0, tl.float32), tl.zeros([ROWS], tl.int64)
     of_codes = tl.zeros([ROWS, CHANNELS], tl.float32)
     of_softmax = tl.zeros([ROWS, CHANNELS], tl.float32)
-    for start in range(0, count, COLUMNS):
+    for start in range(0, stride, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         is_column = column < count
-        inside = is_row[:, None] & is_column[None, :]
-        at = row.to(tl.int64)[:, None] * count + column[None, :]
-        found = tl.load(similarity + at, mask=inside, other=float("-inf"))
+        at = row.to(tl.int64)[:, None] * stride + column[None, :]
+        found = tl.load(similarity + at, mask=is_row[:, None], other=float("-inf"))
         highest = tl.load(peak + column, mask=is_column, other=0.0)[None, :]
         scale = tl.load(prototype + column, mask=is_column, other=0.0)[None, :]
         code = tl.exp((found - (highest + shift)) * inverse_epsilon) * scale
@@ -152,11 +159,7 @@ def assign_kernel(
         where = start + tl.argmax(code, axis=1)
         index = tl.where(best > largest, where, index)
         largest = tl.maximum(best, largest)
-        rows = tl.load(
-            prototypes + column[:, None] * channels + channel[None, :],
-            mask=is_column[:, None] & is_channel[None, :],
-            other=0.0,
-        )
+        rows = tl.load(prototypes + channel[None, :] * stride + column[:, None])
         of_codes = tl.dot(code, rows, of_codes, input_precision="tf32")
         of_softmax = tl.dot(soft, rows, of_softmax, input_precision="tf32")
     inside = is_row[:, None] & is_channel[None, :]
@@ -184,18 +187,22 @@ def prototype_gradient_kernel(
     first,
     last,
     count,
-    channels,
+    stride,
     each,
     inverse_epsilon,
     inverse_temperature,
+    LIFT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    # ``features`` and ``mean`` are float16, [.., CHANNELS], and ``of_softmax`` and ``of_codes``
+    # bring what they weigh to 0..1: float16 has TF32's ten bits and is multiplied twice as fast,
+    # whatever dimension lies together. LIFT keeps small shares among its normal numbers.
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     split = tl.program_id(1)
     channel = tl.arange(0, CHANNELS)
-    is_column, is_channel = column < count, channel < channels
+    is_column = column < count
     highest = tl.load(peak + column, mask=is_column, other=0.0)[None, :]
     scale = tl.load(prototype + column, mask=is_column, other=0.0)[None, :]
     gradient = tl.zeros([COLUMNS, CHANNELS], tl.float32)
@@ -204,24 +211,23 @@ def prototype_gradient_kernel(
         row = at + tl.arange(0, ROWS)
         is_row = row < last
         found = tl.load(
-            similarity + row.to(tl.int64)[:, None] * count + column[None, :],
-            mask=is_row[:, None] & is_column[None, :],
+            similarity + row.to(tl.int64)[:, None] * stride + column[None, :],
+            mask=is_row[:, None],
             other=float("-inf"),
         )
         shift = tl.load(row_peak + row, mask=is_row, other=0.0)[:, None]
-        code = tl.exp((found - (highest + shift)) * inverse_epsilon) * scale
-        soft = tl.exp(found * inverse_temperature)
-        inside = is_row[:, None] & is_channel[None, :]
-        own = row.to(tl.int64)[:, None] * channels + channel[None, :]
-        group = tl.load(of + row, mask=is_row, other=0)[:, None] * channels + channel[None, :]
-        factor = tl.load(of_softmax + row, mask=is_row, other=0.0)[:, None]
-        towards = tl.load(features + own, mask=inside, other=0.0) * factor
-        factor = tl.load(of_codes + row, mask=is_row, other=0.0)[:, None]
-        away = -tl.load(mean + group, mask=inside, other=0.0) * factor
-        gradient = tl.dot(tl.trans(soft), towards, gradient, input_precision="tf32")
-        gradient = tl.dot(tl.trans(code), away, gradient, input_precision="tf32")
-    at = (split * count + column).to(tl.int64)[:, None] * channels + channel[None, :]
-    tl.store(partial + at, gradient, mask=is_column[:, None] & is_channel[None, :])
+        share = tl.load(of_softmax + row, mask=is_row, other=0.0)[:, None] * LIFT
+        said = tl.load(of_codes + row, mask=is_row, other=0.0)[:, None] * LIFT
+        code = tl.exp((found - (highest + shift)) * inverse_epsilon) * scale * said
+        soft = tl.exp(found * inverse_temperature) * share
+        own = row.to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+        group = tl.load(of + row, mask=is_row, other=0)[:, None] * CHANNELS + channel[None, :]
+        towards = tl.load(features + own, mask=is_row[:, None], other=0.0)
+        away = -tl.load(mean + group, mask=is_row[:, None], other=0.0)
+        gradient = tl.dot(tl.trans(soft.to(tl.float16)), towards, gradient)
+        gradient = tl.dot(tl.trans(code.to(tl.float16)), away, gradient)
+    at = (split * count + column).to(tl.int64)[:, None] * CHANNELS + channel[None, :]
+    tl.store(partial + at, gradient, mask=is_column[:, None])
 
 
 @triton.jit

@@ -80,7 +80,9 @@ class SemanticHead(nn.Module):
                 # The last doubling goes to the exact size, whatever odd sizes lie between.
                 last = i == len(branch) - 1
                 target = size if last else (2 * x.shape[-2], 2 * x.shape[-1])
-                x = F.interpolate(block(x), size=target, mode="bilinear", align_corners=False)
+                x = block(x)
+                if x.shape[-2:] != target:
+                    x = F.interpolate(x, size=target, mode="bilinear", align_corners=False)
             total = total + x
         return total
 

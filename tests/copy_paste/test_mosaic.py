@@ -70,9 +70,10 @@ def test_cpu_kernels_agree_with_tensor_code(monkeypatch: pytest.MonkeyPatch) -> 
 def test_gpu_kernels_agree_with_tensor_code(
     blurred: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Triton's interpreter: the same maps, and colours to the last bits."""
+    """On a GPU, or by Triton's interpreter: the same maps, and colours to the last bits."""
     gpu = pytest.importorskip("cpcdr.copy_paste.gpu", reason="no Triton for this machine")
-    frames, keys = scene(frames=2, size=(33, 43)), [(0, 0, 1)]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    frames, keys = scene(frames=2, size=(33, 43)).to(device), [(0, 0, 1)]
     colour = ColourConfig(blur_probability=0.5, blur_sigma=(2.0, 8.0))
     config = CopyPasteConfig(view=ViewConfig(colour=colour))
     results = []

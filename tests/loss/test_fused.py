@@ -31,6 +31,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CLOSE = {"rtol": 1e-3, "atol": 2e-5} if DEVICE == "cpu" else {"rtol": 1e-2, "atol": 2e-3}  # TF32
 
 
+def assert_as_by_ten_bits(gradient: Tensor, expected: Tensor) -> None:
+    """Within what products of numbers with ten bits of mantissa, TF32 or float16, may differ."""
+    largest = float(expected.abs().max()) if expected.numel() else 0.0
+    torch.testing.assert_close(
+        gradient.to(expected.dtype), expected, rtol=2e-3, atol=1e-3 * largest + 1e-7
+    )
+
+
 def drawn(samples: int, prototypes: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """Features [S, C] in clumps, prototypes [K, C] and weights [S] of which some are 0."""
     generator = torch.Generator().manual_seed(samples)
@@ -67,7 +75,7 @@ def test_the_assignment_equals_pytorchs(
     of = torch.randint(0, 6, (sum(parts),), generator=generator).to(DEVICE)
     mean, scale = torch.randn(6, channels, generator=generator).to(DEVICE), weight * 0.01
     gradient, plainly = (each.of_prototypes(features, mean, of, scale) for each in (ours, plain))
-    torch.testing.assert_close(gradient, plainly, **CLOSE)
+    assert_as_by_ten_bits(gradient, plainly)
 
 
 def test_every_program_and_tile_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,19 +91,19 @@ def test_every_program_and_tile_takes_its_share(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(codes, plainly, **CLOSE)
     of = torch.arange(451, device=DEVICE) % 7
     arguments = features, torch.ones(7, 48, device=DEVICE), of, weight * 0.1
-    torch.testing.assert_close(
-        ours.of_prototypes(*arguments), plain.of_prototypes(*arguments), **CLOSE
-    )
+    assert_as_by_ten_bits(ours.of_prototypes(*arguments), plain.of_prototypes(*arguments))
 
 
 def test_shifts_lie_on_the_grid() -> None:
     features, directions, weight = drawn(30, 12, 8)
     similarity, first = fused.similarity_op(features, directions, weight, [30], 0.015, False)
-    torch.testing.assert_close(similarity, features @ directions.t())
-    assert torch.equal(first[0], similarity[weight > 0].amax(dim=0))
+    assert torch.equal(similarity[:, 12:], torch.full_like(similarity[:, 12:], -torch.inf))
+    known = similarity[:, :12]
+    torch.testing.assert_close(known, features @ directions.t())
+    assert torch.equal(first[0], known[weight > 0].amax(dim=0))
     peak = on_grid(first)
     row_peak, _ = fused.first_round_op(similarity, weight, peak, [30], 0.015)
-    assert torch.equal(row_peak, on_grid((similarity - peak).amax(dim=1)))
+    assert torch.equal(row_peak, on_grid((known - peak).amax(dim=1)))
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.015])
@@ -120,8 +128,9 @@ def test_loss_and_gradients_equal_the_reference(
         own = exact[0][rows][kept], exact[1], group[rows][kept]
         whole = whole + share * reference_loss.part_loss(*own, config)[0]
     reference = (whole.detach(), *torch.autograd.grad(whole, exact))
-    for one, other in zip(ours, reference, strict=True):
+    for one, other in zip(ours[:2], reference, strict=False):
         torch.testing.assert_close(one.double(), other, **CLOSE)
+    assert_as_by_ten_bits(ours[2], reference[2])
 
 
 def test_places_of_points_equal_pytorchs() -> None:

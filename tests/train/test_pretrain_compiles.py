@@ -53,17 +53,18 @@ def gradients(module: nn.Module, step: nn.Module, inputs: dict[str, Tensor]) -> 
 @pytest.mark.parametrize("kernels", [False, True])
 def test_a_step_is_one_graph(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal to the step as it is, and two graphs do for any number of regions."""
+    device = "cuda" if kernels and torch.cuda.is_available() else "cpu"
     if kernels:
         pytest.importorskip("triton", reason="no Triton for this machine")
         for module in (assignment, correspondences):
             monkeypatch.setattr(module, "runs_triton", lambda device: True)
     torch.manual_seed(0)
-    module = PretrainModule(MODEL, LOSS)
+    module = PretrainModule(MODEL, LOSS).to(device)
     torch.compiler.reset()
     step = torch.compile(module, fullgraph=True, backend="aot_eager")
     graphs = []
     for seed, regions in enumerate((8, 8, 6, 12, 5)):
-        inputs = batch(seed, regions)
+        inputs = {name: tensor.to(device) for name, tensor in batch(seed, regions).items()}
         counters.clear()
         plain, compiled = gradients(module, module, inputs), gradients(module, step, inputs)
         graphs.append(counters["stats"]["unique_graphs"])
