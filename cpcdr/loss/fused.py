@@ -300,7 +300,9 @@ def _(
 
 def _half(values: Tensor, channels: int) -> Tensor:
     """In float16, in rows of ``channels``."""
-    return torch.nn.functional.pad(values.half(), (0, channels - values.shape[1])).contiguous()
+    half = values.half()
+    missing = channels - values.shape[1]
+    return torch.nn.functional.pad(half, (0, missing)) if missing else half.contiguous()
 
 
 def _padded(count: int) -> int:

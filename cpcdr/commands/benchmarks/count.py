@@ -43,8 +43,8 @@ _KERNELS = {
     "similarity": 9,
     "first_round": 5,
     "round": 5,
-    "assign": 2,
-    "prototype_gradient": 5,
+    "assign": 4,
+    "prototype_gradient": 8,
 }
 """Kernels of operations that launch more than one."""
 
@@ -53,7 +53,8 @@ _PRODUCTS = {
     "assign": lambda similarity, prototypes: 2 * 2 * similarity.numel() * prototypes.shape[1],
     "prototype_gradient": lambda similarity, features: 4 * similarity.numel() * features.shape[1],
 }
-"""Operations in TF32 of our own products; one that is exact to float32 takes three."""
+"""Operations of our own products, the last in float16 and the others in TF32; one that is exact to
+float32 takes three."""
 
 _GATHERS = ("index", "index_select", "gather", "embedding_bag", "_embedding_bag")
 """Operations that read of their first tensor only what they return."""
@@ -122,7 +123,9 @@ class Count(TorchDispatchMode):
             kernels = _KERNELS.get(name, 1)
             part, products = self.current, flops.get_total_flops() / self._rate(outputs)
             if function.namespace == "cpcdr" and name in _PRODUCTS:
-                products = _PRODUCTS[name](*inputs[:2]) / self.device.tf32
+                in_half = name == "prototype_gradient"
+                rate = self.device.half if in_half else self.device.tf32
+                products = _PRODUCTS[name](*inputs[:2]) / rate
             part.kernels += kernels
             part.bytes += moved
             part.seconds += max(
