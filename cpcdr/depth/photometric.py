@@ -69,7 +69,8 @@ def _box(x: Tensor) -> Tensor:
     rows += x[..., 2:]
     total = rows[..., :-2, :] + rows[..., 1:-1, :]
     total += rows[..., 2:, :]
-    return total.mul_(1 / 9)
+    # Not in place: PyTorch 2.11 compiles a result that was changed to one with a gradient of 0.
+    return total * (1 / 9)
 
 
 def ssim_distance(x: Moments, y: Moments) -> Tensor:

@@ -201,7 +201,8 @@ class _NormalisedRows(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
         sums = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
         norm = torch.linalg.vector_norm(sums, dim=1, keepdim=True).clamp_min_(1e-12)
-        unit = sums.div_(norm)
+        # Not in place: PyTorch 2.11 compiles a result that was changed to one with a gradient of 0.
+        unit = sums / norm
         ctx.save_for_backward(rows, weight, unit, norm)
         ctx.length = len(table)
         return unit
