@@ -20,12 +20,13 @@ CHANNELS = (64, 128, 256)
 
 LOSS = {
     loss.similarity_kernel: [
-        {"WIDE": wide, "ROWS": 128, "COLUMNS": 128, "INNER": 32} for wide in (0, 1)
+        {"WIDE": wide, "ROWS": 128, "COLUMNS": 64, "INNER": 32} for wide in (0, 1)
     ],
-    loss.columns_kernel: [{"FIRST": first, "ROWS": 8, "COLUMNS": 1024} for first in (0, 1)],
-    loss.assign_kernel: [{"ROWS": 128, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
+    loss.columns_kernel: [{"FIRST": first, "ROWS": 2, "COLUMNS": 1024} for first in (0, 1)],
+    loss.assign_kernel: [{"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
     loss.candidates_kernel: [{"POINTS": 64, "APPEARANCES": 8}],
     loss.taps_kernel: [{"POINTS": 256}],
+    loss.scatter_kernel: [{"TAPS": taps, "SAMPLES": 16, "CHANNELS": 128} for taps in (1, 4)],
     loss.prototype_gradient_kernel: [
         {"LIFT": 4096.0, "ROWS": 32, "COLUMNS": 128, "CHANNELS": c} for c in CHANNELS
     ],
@@ -46,6 +47,7 @@ OF_KERNEL: dict[Any, dict[str, str]] = {
     compositor.shade_kernel: {"appearances": "*u8"},
     loss.candidates_kernel: {"image": "*i64", "xy": "*i64", "images": "*i64"},
     loss.taps_kernel: {"image": "*i64", "rows": "*i64"},
+    loss.scatter_kernel: {"rows": "*i64"},
     loss.prototype_gradient_kernel: dict.fromkeys(("features", "mean"), "*fp16"),
 }
 """What differs; bool is stored as bytes."""
@@ -83,7 +85,7 @@ def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> Any:
         for name, of in types.items()
         if of.startswith("*") or name in ALIGNED
     }
-    options = {"num_warps": warps, "enable_fp_fusion": warps == 8}
+    options = {"num_warps": warps, "enable_fp_fusion": kernel in LOSS}
     source = ASTSource(kernel, types, places, aligned)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
@@ -99,9 +101,10 @@ def usage(cubin: bytes) -> str:
     return " ".join(lines[0][:2]) if lines else ""
 
 
-for kernels, warps in ((LOSS, 8), (COMPOSITOR, 4)):
+for kernels in (LOSS, COMPOSITOR):
     for kernel, versions in kernels.items():
         for constants in versions:
+            warps = 8 if constants.get("CHANNELS") == 256 else 4  # as `cpcdr.loss.fused` chooses
             made = compiled(kernel, constants, warps)
             shared = made.metadata.shared
             print(kernel.__name__, constants, f"{shared} bytes shared,", usage(made.asm["cubin"]))

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpcdr.loss.scatter import scatter_rows
 from cpcdr.runtime.device import runs_triton
 
 PLACES_PER_POINT = 2.5
@@ -212,6 +213,4 @@ class _NormalisedRows(torch.autograd.Function):
         rows, weight, unit, norm = ctx.saved_tensors
         along = (gradient * unit).sum(dim=1, keepdim=True)
         across = torch.addcmul(gradient, unit, along, value=-1.0)
-        parts = ((weight / norm)[..., None] * across[:, None]).flatten(0, 1)  # [4S, C]
-        table = gradient.new_zeros(ctx.length, gradient.shape[1])
-        return table.index_add_(0, rows.flatten(), parts), None, None
+        return scatter_rows(across, rows, weight / norm, ctx.length), None, None

@@ -24,9 +24,9 @@ from cpcdr.loss.config import LossConfig
 from cpcdr.loss.sinkhorn import TINY, WIDE, on_grid, prototype_scales
 from cpcdr.runtime.ranks import max_over_ranks
 
-_ROWS, _COLUMNS, _INNER = 128, 128, 32
+_ROWS, _COLUMNS, _INNER = 128, 64, 32
 """Tile of a product: samples, prototypes, channels."""
-_SAMPLES, _PROTOTYPES = 128, 32
+_SAMPLES, _PROTOTYPES = 64, 32
 """Tile of an assignment: samples whose sums a program keeps, prototypes that it reads at once."""
 _GRADIENT_ROWS, _GRADIENT_COLUMNS = 32, 128
 """Tile of the prototypes' gradient: samples read at once, prototypes whose sums are kept."""
@@ -34,9 +34,9 @@ _PADDED = 128
 """Rows of similarities are a multiple of it, as long as every tile is wide."""
 _LIFT = 4096.0
 """What shares in 0..1 are multiplied by before they are rounded to float16."""
-_PROGRAMS, _VALUES = 1024, 8192
+_PROGRAMS, _VALUES = 2112, 2048
 """Of a round of Sinkhorn: programs that share the samples, and similarities each holds at once."""
-_SPLITS = 32
+_SPLITS = 64
 """Shares of the samples whose part in the prototypes' gradient is summed apart."""
 
 
@@ -112,14 +112,14 @@ def similarity_op(
         blocks = triton.cdiv(last - first, _ROWS)
         partial = features.new_empty(blocks, count)
         if blocks:
-            kernels.similarity_kernel[(blocks, triton.cdiv(count, _COLUMNS))](
+            kernels.similarity_kernel[(blocks, similarity.shape[1] // _COLUMNS)](
                 *(features, prototypes, weight, similarity, partial, first, last),
                 *(count, similarity.shape[1], channels, 1 / epsilon),
                 WIDE=wide,
                 ROWS=_ROWS,
                 COLUMNS=_COLUMNS,
                 INNER=_INNER,
-                num_warps=8,
+                num_warps=4,
             )
         none = features.new_full((1, count), 0.0 if wide else -1.0)
         partial = torch.cat([none, partial])
@@ -192,7 +192,7 @@ def _round(
                 FIRST=prototype is None,
                 ROWS=rows,
                 COLUMNS=padded,
-                num_warps=8,
+                num_warps=4 if padded <= 4096 else 8,
             )
         found.append(partial.sum(dim=0))
     return torch.stack(found)
@@ -227,7 +227,7 @@ def assign_op(
                 ROWS=_SAMPLES,
                 COLUMNS=_PROTOTYPES,
                 CHANNELS=padded,
-                num_warps=8,
+                num_warps=_warps(padded),
             )
     return code_sums, said, expected, norm, preferred
 
@@ -274,7 +274,7 @@ def prototype_gradient_op(
                 ROWS=_GRADIENT_ROWS,
                 COLUMNS=_GRADIENT_COLUMNS,
                 CHANNELS=padded,
-                num_warps=8,
+                num_warps=_warps(padded),
             )
         found.append(partial)
     return torch.cat(found).sum(dim=0)[:, :channels] / _LIFT
@@ -303,6 +303,11 @@ def _half(values: Tensor, channels: int) -> Tensor:
     half = values.half()
     missing = channels - values.shape[1]
     return torch.nn.functional.pad(half, (0, missing)) if missing else half.contiguous()
+
+
+def _warps(channels: int) -> int:
+    """Of a program that keeps sums of ``channels``, so that they fit its registers."""
+    return 4 if channels <= 128 else 8
 
 
 def _padded(count: int) -> int:

@@ -1,4 +1,7 @@
-"""`candidates` and `taps` of `cpcdr.loss.correspondences` on a GPU: a Triton kernel for each."""
+"""What the loss does by points on a GPU, a Triton kernel for each.
+
+`candidates` and `taps` of `cpcdr.loss.correspondences`, and `cpcdr.loss.scatter.scatter_rows`.
+"""
 
 # The arguments of what stands for an operation on the device ``meta`` are the operation's.
 # mypy: disable-error-code="no-untyped-def, no-any-return"
@@ -67,3 +70,24 @@ def taps_op(image: Tensor, xy: Tensor, cells: list[int], size: list[int]) -> tup
 @taps_op.register_fake
 def _(image, xy, cells, size):
     return image.new_empty(len(image), 4), xy.new_empty(len(image), 4)
+
+
+@torch.library.custom_op("cpcdr::scatter_rows", mutates_args=())
+def scatter_op(values: Tensor, rows: Tensor, weight: Tensor, count: int) -> Tensor:
+    """See `cpcdr.loss.scatter.scatter_rows`; float32."""
+    samples, channels = values.shape
+    table = values.new_zeros(count, channels)
+    if samples:
+        kernels.scatter_kernel[(triton.cdiv(samples, 16),)](
+            *(values.contiguous(), rows.contiguous(), weight.contiguous(), table),
+            *(samples, channels),
+            TAPS=rows.shape[1],
+            SAMPLES=16,
+            CHANNELS=triton.next_power_of_2(channels),
+        )
+    return table
+
+
+@scatter_op.register_fake
+def _(values, rows, weight, count):
+    return values.new_empty(count, values.shape[1])

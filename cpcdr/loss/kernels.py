@@ -324,3 +324,29 @@ def taps_kernel(image, xy, rows, weight, count, h, w, scale_y, scale_x, POINTS: 
     tl.store(weight + 4 * point + 1, fx * (1 - fy), mask=is_point)
     tl.store(weight + 4 * point + 2, (1 - fx) * fy, mask=is_point)
     tl.store(weight + 4 * point + 3, fx * fy, mask=is_point)
+
+
+@triton.jit
+def scatter_kernel(
+    values,
+    rows,
+    weight,
+    table,
+    count,
+    channels,
+    TAPS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    channel = tl.arange(0, CHANNELS)
+    is_sample = sample < count
+    inside = is_sample[:, None] & (channel < channels)[None, :]
+    own = sample.to(tl.int64)[:, None] * channels + channel[None, :]
+    value = tl.load(values + own, mask=inside, other=0.0)
+    for tap in tl.static_range(TAPS):
+        row = tl.load(rows + sample * TAPS + tap, mask=is_sample, other=0)
+        share = tl.load(weight + sample * TAPS + tap, mask=is_sample, other=0.0)
+        to = row[:, None] * channels + channel[None, :]
+        counts = inside & (share != 0.0)[:, None]
+        tl.atomic_add(table + to, share[:, None] * value, mask=counts, sem="relaxed")

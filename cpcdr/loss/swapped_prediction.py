@@ -15,6 +15,7 @@ from cpcdr.loss.correspondences import (
     pixel_correspondences,
     region_correspondences,
 )
+from cpcdr.loss.scatter import scatter_rows
 from cpcdr.runtime.ranks import world_size
 
 
@@ -36,9 +37,14 @@ class Groups:
     parts: Sequence[int]
     shares: Sequence[float]
 
-    def sums(self, values: Tensor) -> Tensor:
-        """Sums of the samples' values [S, C] by group: [G, C]."""
-        return values.new_zeros(self.count, values.shape[1]).index_add_(0, self.of, values)
+    def sums(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Sums of the samples' values [S, C], weighted by [S], by group: [G, C]."""
+        return scatter_rows(values, self.of[:, None], weight[:, None], self.count)
+
+    def sizes(self, weight: Tensor) -> Tensor:
+        """Sums of the samples' weights [S] by group, at least 1: [G, 1]."""
+        sums = weight.new_zeros(self.count).index_add_(0, self.of, weight)
+        return sums.clamp_min(1)[:, None]
 
     def by_part(self, values: Tensor) -> Tensor:
         """Sums of the samples' values [S] by part: [parts]."""
@@ -93,14 +99,13 @@ class _SwappedPrediction(torch.autograd.Function):
         kernels = fused_kernels(features, prototypes, config)
         make = kernels.assign if kernels else assign
         soft = make(features, prototypes, weight, parts, config)
-        weighted = features * weight[:, None]
-        size = groups.sums(weight[:, None]).clamp_min(1)
-        target = groups.sums((weight * soft.sample)[:, None] * soft.code_sums) / size  # [G, C]
-        towards, mean = target[groups.of], groups.sums(weighted) / size  # [S, C], [G, C]
-        agreement = (weighted * towards).sum(dim=1) / config.temperature
+        size = groups.sizes(weight)
+        target = groups.sums(soft.code_sums, weight * soft.sample) / size  # [G, C]
+        towards, mean = target[groups.of], groups.sums(features, weight) / size  # [S, C], [G, C]
+        agreement = (features * towards).sum(dim=1) / config.temperature
         count = soft.total.clamp_min(1) / world_size()
         shares = torch.stack([count.new_full((), share) for share in groups.shares])
-        losses = groups.by_part(weight * soft.log_norm - agreement) / count
+        losses = groups.by_part(weight * (soft.log_norm - agreement)) / count
         ctx.mark_non_differentiable(losses, soft.preferred)
         if not trained:
             return (losses * shares).sum(), losses, soft.preferred

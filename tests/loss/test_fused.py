@@ -20,6 +20,7 @@ from cpcdr.copy_paste.config import CopyPasteConfig
 from cpcdr.copy_paste.mosaic import Frames, compose
 from cpcdr.loss import assignment, correspondences, swapped_prediction
 from cpcdr.loss.config import LossConfig
+from cpcdr.loss.scatter import scatter_rows
 from cpcdr.loss.sinkhorn import on_grid
 
 pytest.importorskip("triton", reason="no Triton for this machine")
@@ -163,6 +164,17 @@ def test_cells_around_points_equal_pytorchs(cells: tuple[int, int]) -> None:
     expected = correspondences.taps(image, xy, cells, (40, 60))
     assert torch.equal(rows, expected[0])
     torch.testing.assert_close(weight, expected[1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("samples", "taps", "channels"), [(50, 1, 24), (33, 4, 5), (0, 4, 8)])
+def test_scattered_rows_equal_pytorchs(samples: int, taps: int, channels: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    values = torch.randn(samples, channels, generator=generator)
+    rows = torch.randint(0, 7, (samples, taps), generator=generator)
+    weight = torch.rand(samples, taps, generator=generator) * (rows != 3)
+    ours = fused_points.scatter_op(*(t.to(DEVICE) for t in (values, rows, weight)), 9)
+    expected = scatter_rows(values.double(), rows, weight.double(), 9)
+    torch.testing.assert_close(ours.double().cpu(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gpus_take_the_kernels_where_they_fit() -> None:

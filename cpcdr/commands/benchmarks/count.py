@@ -45,6 +45,7 @@ _KERNELS = {
     "round": 5,
     "assign": 4,
     "prototype_gradient": 8,
+    "scatter_rows": 2,
 }
 """Kernels of operations that launch more than one."""
 
