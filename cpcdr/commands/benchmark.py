@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from cpcdr.commands.benchmarks.copy_paste import time_copy_paste
-from cpcdr.commands.benchmarks.count import counted_step
 from cpcdr.commands.benchmarks.decode import time_decode
 from cpcdr.commands.benchmarks.depth import time_depth, time_depth_step, time_street
 from cpcdr.commands.benchmarks.preparation import time_prepare
 from cpcdr.commands.benchmarks.regions import time_regions
 from cpcdr.commands.benchmarks.scale import time_scale
+from cpcdr.commands.benchmarks.step_parts import counted_step
 from cpcdr.commands.benchmarks.timing import resident_mib
 from cpcdr.commands.benchmarks.training import time_ingest, time_loss, time_step
 from cpcdr.commands.benchmarks.tune import time_tune

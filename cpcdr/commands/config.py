@@ -143,8 +143,8 @@ class BenchmarkConfig:
         device: where it runs (depth, depth-step, copy-paste, loss, step and ingest).
         compile: as ``--train.compile`` does (depth-step and step); the floor stays as it is.
         preset: sizes (depth, depth-step, loss, step and ingest).
-        count: kernels and bytes of a GPU's step by part, and the time they would take; without a
-            GPU (step).
+        count: kernels and bytes of a GPU's step by part and the time they would take, without a
+            GPU; with --device cuda beside the time they take (step).
         bandwidth: of the counted GPU's memory, in GB/s.
         launch: microseconds that a kernel takes at least.
         video: a recording to be decoded besides (decode).

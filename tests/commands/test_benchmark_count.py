@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cpcdr.commands.benchmarks.count import Count, Device, count_step
+from cpcdr.commands.benchmarks.count import Count, Device
+from cpcdr.commands.benchmarks.step_parts import count_step, time_parts
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.swapped_prediction import Groups, swapped_prediction
 from cpcdr.train.config import PretrainConfig
@@ -47,6 +48,14 @@ def test_the_loss_reads_and_writes_samples_by_prototypes_few_times(parts):
     for name, most in (("loss forward", 7), ("loss backward", 0.1)):
         times = (more[name].bytes - parts[name].bytes) / (4 * SAMPLES * 1000)
         assert times < most, name
+
+
+def test_every_part_is_timed_on_a_device(parts):
+    small = PretrainConfig.presets()["small"]
+    seconds = time_parts(replace(small, frames_per_item=2), (96, 192), torch.device("cpu"), 1)
+    assert list(seconds) == list(parts)
+    assert min(seconds.values()) > 0
+    assert seconds["network backward"] > seconds["optimiser"]
 
 
 def test_products_of_our_own_kernels_are_counted():

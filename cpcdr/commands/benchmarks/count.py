@@ -11,15 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from cpcdr.commands.config import BenchmarkConfig
-from cpcdr.copy_paste.mosaic import Frames, draw, render
-from cpcdr.loss.swapped_prediction import copy_paste_loss
-from cpcdr.train.config import PretrainConfig
-from cpcdr.train.optimizer import make_optimizer
-from cpcdr.train.pretrain_task import PretrainModule, draw_points
-
-META = torch.device("meta")
-
 _SHAPES_ONLY = (
     *("view", "_unsafe_view", "expand", "permute", "slice", "select", "unbind", "split"),
     *("split_with_sizes", "detach", "alias", "t", "transpose", "unsqueeze", "squeeze"),
@@ -162,75 +153,3 @@ def _touched(tensor: Tensor) -> int:
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         elements *= size if stride else 1
     return elements * tensor.element_size()
-
-
-def count_step(config: PretrainConfig, size: tuple[int, int], device: Device) -> dict[str, Part]:
-    """A step on one item of frames of ``size`` with a grid of 12 x 16 regions, by part."""
-    frames = _frames(config.frames_per_item, size)
-    keys = [(0, 0, 0)]
-    plan = draw(frames, config.copy_paste, keys)
-    image, xy = (p.to(META) for p in draw_points((len(plan.blur), *size), 1, keys, config.loss))
-    frames, plan = frames.to(META), plan.to(META)
-    with META:
-        module = PretrainModule(config.model, config.loss)
-    network, precision = module.network, torch.float32
-    if config.train.precision == "auto":  # autocast does not work here: the weights themselves
-        precision = torch.bfloat16
-        network.backbone.to(precision)
-        network.pyramid.to(precision)
-        network.head.to(precision)
-        network.projector.to(precision)
-    network.to(memory_format=torch.channels_last)
-    count = Count(device)
-    with count.part("compositor"):
-        mosaic = render(frames, plan)
-        maps = {
-            "regions": mosaic.regions.long(),
-            "appearances": mosaic.appearances.long(),
-            "transforms": mosaic.transforms,
-            "image_of": mosaic.image_of,
-        }
-    with count.part("network forward"):
-        features = network(mosaic.images.to(precision, memory_format=torch.channels_last))
-    leaf = features.detach().float().requires_grad_()
-    with count.part("loss forward"):
-        metrics = copy_paste_loss(leaf, network.prototypes, maps, (image, xy), config.loss)
-    with count.part("loss backward"):
-        metrics["loss"].backward()
-    assert leaf.grad is not None
-    with count.part("network backward"):
-        features.backward(leaf.grad.to(features.dtype))
-    optimizer = make_optimizer([{"params": list(module.parameters())}], config.train)
-    for group in optimizer.param_groups:
-        group["foreach"] = True  # as many operations as the fused one has kernels, or more
-    with count.part("optimiser"):
-        optimizer.step()
-        network.normalise_prototypes()
-    return count.parts
-
-
-def _frames(count: int, size: tuple[int, int]) -> Frames:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (1, count, 3, *size), dtype=torch.uint8, generator=generator)
-    rows = torch.arange(size[0]) * 12 // size[0]
-    columns = torch.arange(size[1]) * 16 // size[1]
-    regions = (rows[:, None] * 16 + columns).expand(1, count, *size)
-    levels = 65535 * torch.rand(1, count, *size, generator=generator)
-    return Frames(images, levels.to(torch.uint16), regions.to(torch.uint16).contiguous())
-
-
-def counted_step(config: BenchmarkConfig) -> dict[str, Any]:
-    """The count of a preset's step, printed by part; the floor is the network alone."""
-    preset = PretrainConfig.presets()[config.preset]
-    size = (384, 768) if config.preset == "paper" else (96, 192)
-    parts = count_step(preset, size, Device(config.bandwidth * 1e9, config.launch * 1e-6))
-    print(f"{'part':18} {'kernels':>8} {'GB':>8} {'ms':>8}")
-    for name, part in parts.items():
-        print(f"{name:18} {part.kernels:8} {part.bytes / 1e9:8.3f} {1e3 * part.seconds:8.3f}")
-    floor = sum(part.seconds for name, part in parts.items() if name.startswith("network"))
-    return {
-        "seconds": round(sum(part.seconds for part in parts.values()), 5),
-        "floor_seconds": round(floor, 5),
-        "kernels": sum(part.kernels for part in parts.values()),
-        "gigabytes": round(sum(part.bytes for part in parts.values()) / 1e9, 3),
-    }

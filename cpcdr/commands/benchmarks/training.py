@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cpcdr.commands.benchmarks.preparation import street_dataset
-from cpcdr.commands.benchmarks.timing import median_seconds
+from cpcdr.commands.benchmarks.timing import median_seconds, steady_seconds
 from cpcdr.commands.config import BenchmarkConfig
 from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.train.compiling import compile_module
@@ -70,11 +70,11 @@ def time_step(config: BenchmarkConfig) -> dict[str, Any]:
             loss.backward()
             optimizer.step()
 
-        seconds = median_seconds(step, config)
+        seconds = steady_seconds(step, config)
         return {
             "seconds": seconds,
-            "floor_seconds": median_seconds(lambda: bench.network(images), config),
-            "data_seconds": median_seconds(lambda: next(bench.batches), config),
+            "floor_seconds": steady_seconds(lambda: bench.network(images), config),
+            "data_seconds": steady_seconds(lambda: next(bench.batches), config),
             "images": len(images),
         }
 
@@ -112,7 +112,7 @@ def time_ingest(config: BenchmarkConfig) -> dict[str, Any]:
     with _bench(config) as bench:
         images = bench.images
         return {
-            "seconds": median_seconds(lambda: next(bench.batches), config),
-            "floor_seconds": median_seconds(lambda: bench.network(images), config),
+            "seconds": steady_seconds(lambda: next(bench.batches), config),
+            "floor_seconds": steady_seconds(lambda: bench.network(images), config),
             "images": len(images),
         }
