@@ -12,6 +12,7 @@ from triton.compiler import ASTSource
 
 from cpcdr.copy_paste import kernels as compositor
 from cpcdr.loss import kernels as loss
+from cpcdr.loss import point_kernels as points
 
 SHARED = 227 * 1024
 """Bytes of shared memory that a block has on an H100."""
@@ -24,9 +25,9 @@ LOSS = {
     ],
     loss.columns_kernel: [{"FIRST": first, "ROWS": 2, "COLUMNS": 1024} for first in (0, 1)],
     loss.assign_kernel: [{"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
-    loss.candidates_kernel: [{"POINTS": 64, "APPEARANCES": 8}],
-    loss.taps_kernel: [{"POINTS": 256}],
-    loss.scatter_kernel: [{"TAPS": taps, "SAMPLES": 16, "CHANNELS": 128} for taps in (1, 4)],
+    points.candidates_kernel: [{"POINTS": 64, "APPEARANCES": 8}],
+    points.taps_kernel: [{"POINTS": 256}],
+    points.scatter_kernel: [{"TAPS": taps, "SAMPLES": 16, "CHANNELS": 128} for taps in (1, 4)],
     loss.prototype_gradient_kernel: [
         {"LIFT": 4096.0, "ROWS": 32, "COLUMNS": 128, "CHANNELS": c} for c in CHANNELS
     ],
@@ -45,13 +46,13 @@ LONGS = ("of", "preferred", "nearest", "ends", "which", "regions", "image_of")
 """Pointers by the type that they point to; all others point to float32."""
 OF_KERNEL: dict[Any, dict[str, str]] = {
     compositor.shade_kernel: {"appearances": "*u8"},
-    loss.candidates_kernel: {"image": "*i64", "xy": "*i64", "images": "*i64"},
-    loss.taps_kernel: {"image": "*i64", "rows": "*i64"},
-    loss.scatter_kernel: {"rows": "*i64"},
+    points.candidates_kernel: {"image": "*i64", "xy": "*i64", "images": "*i64"},
+    points.taps_kernel: {"image": "*i64", "rows": "*i64"},
+    points.scatter_kernel: {"rows": "*i64"},
     loss.prototype_gradient_kernel: dict.fromkeys(("features", "mean"), "*fp16"),
 }
 """What differs; bool is stored as bytes."""
-OF_KERNEL[loss.candidates_kernel] |= {"appearances": "*i64", "visible": "*i1"}
+OF_KERNEL[points.candidates_kernel] |= {"appearances": "*i64", "visible": "*i1"}
 ALIGNED = ("stride", "channels")
 """Numbers that are multiples of 16, as Triton finds out when it launches a kernel."""
 SCALARS = {

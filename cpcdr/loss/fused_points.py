@@ -12,7 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
-from cpcdr.loss import kernels
+from cpcdr.loss import point_kernels
 
 
 @torch.library.custom_op("cpcdr::candidates", mutates_args=())
@@ -34,7 +34,7 @@ def candidates_op(
     padded = triton.next_power_of_2(known)
     points = max(1, 512 // padded)
     if count:
-        kernels.candidates_kernel[(triton.cdiv(count, points),)](
+        point_kernels.candidates_kernel[(triton.cdiv(count, points),)](
             *(image.contiguous(), xy.contiguous(), regions.contiguous()),
             *(appearances.contiguous(), transforms.contiguous(), image_of.contiguous()),
             *(visible, images, there, count, known, height, width),
@@ -58,7 +58,7 @@ def taps_op(image: Tensor, xy: Tensor, cells: list[int], size: list[int]) -> tup
     (h, w), (height, width), count = cells, size, len(image)
     rows, weight = image.new_empty(count, 4), xy.new_empty(count, 4)
     if count:
-        kernels.taps_kernel[(triton.cdiv(count, 256),)](
+        point_kernels.taps_kernel[(triton.cdiv(count, 256),)](
             *(image.contiguous(), xy.contiguous(), rows, weight),
             *(count, h, w, h / height, w / width),
             POINTS=256,
@@ -78,7 +78,7 @@ def scatter_op(values: Tensor, rows: Tensor, weight: Tensor, count: int) -> Tens
     samples, channels = values.shape
     table = values.new_zeros(count, channels)
     if samples:
-        kernels.scatter_kernel[(triton.cdiv(samples, 16),)](
+        point_kernels.scatter_kernel[(triton.cdiv(samples, 16),)](
             *(values.contiguous(), rows.contiguous(), weight.contiguous(), table),
             *(samples, channels),
             TAPS=rows.shape[1],
