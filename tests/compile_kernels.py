@@ -39,6 +39,8 @@ COMPOSITOR = {
     compositor.soften_kernel: PIXELS,
     compositor.convolve_kernel: [{"VERTICAL": axis, "PIXELS": 256} for axis in (0, 1)],
 }
+EXACT = (points.candidates_kernel, points.taps_kernel)
+"""Launched without fused products and sums, as PyTorch's operations are."""
 BYTES = ("texels", "appearance")
 INTS = ("labels", "of_tile", "image", "frame", "region", "box", "ids", "texture", "visible")
 INTS += ("columns", "rows")
@@ -86,7 +88,7 @@ def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> Any:
         for name, of in types.items()
         if of.startswith("*") or name in ALIGNED
     }
-    options = {"num_warps": warps, "enable_fp_fusion": kernel in LOSS}
+    options = {"num_warps": warps, "enable_fp_fusion": kernel in LOSS and kernel not in EXACT}
     source = ASTSource(kernel, types, places, aligned)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 

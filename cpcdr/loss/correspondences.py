@@ -78,6 +78,8 @@ def pixel_correspondences(
         0..P-1. Weight 0 fills up where fewer are visible than are kept, and where more are
         the last points lose theirs. And bool [P]: has a positive.
     """
+    if not len(image):  # nonzero_static of nothing fails on a GPU before PyTorch 2.10
+        return Points(image, xy.float(), image, image.float()), image.bool()
     find = fused_points().candidates_op if runs_triton(xy.device) else candidates
     visible, n, there = find(image, xy, regions, appearances, transforms, image_of)
     places = torch.nonzero_static(visible, size=int(places_per_point * len(image)), fill_value=-1)

@@ -260,7 +260,7 @@ def prototype_gradient_op(
     channels, (count, stride) = features.shape[1], (peak.shape[1], similarity.shape[1])
     padded = max(16, triton.next_power_of_2(channels))
     features, mean = (_half(values, padded) for values in (features, mean))
-    found = [similarity.new_zeros(1, count, padded)]
+    found = []
     for number, (first, last) in enumerate(_spans(parts)):
         each = _GRADIENT_ROWS * triton.cdiv(last - first, _GRADIENT_ROWS * _SPLITS)
         splits = triton.cdiv(last - first, each) if each else 0
@@ -276,8 +276,8 @@ def prototype_gradient_op(
                 CHANNELS=padded,
                 num_warps=_warps(padded),
             )
-        found.append(partial)
-    return torch.cat(found).sum(dim=0)[:, :channels] / _LIFT
+        found.append(partial.sum(dim=0))
+    return torch.stack(found).sum(dim=0)[:, :channels] / _LIFT
 
 
 @prototype_gradient_op.register_fake

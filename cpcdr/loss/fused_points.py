@@ -77,13 +77,15 @@ def scatter_op(values: Tensor, rows: Tensor, weight: Tensor, count: int) -> Tens
     """See `cpcdr.loss.scatter.scatter_rows`; float32."""
     samples, channels = values.shape
     table = values.new_zeros(count, channels)
+    padded = triton.next_power_of_2(channels)
+    together = max(1, 2048 // padded)
     if samples:
-        point_kernels.scatter_kernel[(triton.cdiv(samples, 16),)](
+        point_kernels.scatter_kernel[(triton.cdiv(samples, together),)](
             *(values.contiguous(), rows.contiguous(), weight.contiguous(), table),
             *(samples, channels),
             TAPS=rows.shape[1],
-            SAMPLES=16,
-            CHANNELS=triton.next_power_of_2(channels),
+            SAMPLES=together,
+            CHANNELS=padded,
         )
     return table
 

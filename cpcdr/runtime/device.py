@@ -18,6 +18,7 @@ from torch import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_TRITON = find_spec("triton") is not None  # known once: torch.compile before 2.12 cannot ask
 _PIXELS = 2**21
 """Of one pass on a GPU without gradients: a gigabyte or two of features."""
 
@@ -32,7 +33,7 @@ def runs_triton(device: torch.device) -> bool:
 
     Tensors of the device ``meta``, which have no values, stand for a GPU's.
     """
-    return device.type in ("cuda", "meta") and find_spec("triton") is not None
+    return device.type in ("cuda", "meta") and _TRITON
 
 
 def half_on_gpu(device: torch.device) -> torch.autocast:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.ranks import together
 
 Choice = Literal["auto", "yes", "no"]
+_DOES_NOT_WORK = (
+    "--train.compile does not work here: {}; run the same command with --train.compile no."
+)
 
 
 def compile_module(
@@ -46,25 +50,38 @@ def compile_module(
     return True
 
 
-class Calls:
-    """Calls of a module; with ``auto`` as it is where it turns out that it cannot be compiled."""
+class Passes:
+    """Forward and backward passes of a module, each of which a compiler may fail in.
+
+    With ``auto`` the module is taken as it is from the pass on in which that turns out.
+    """
 
     def __init__(self, module: nn.Module, choice: Choice) -> None:
         self.module, self.choice, self.failed = module, choice, False
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The module's result, a dictionary of tensors."""
+    def __call__(self, both: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The result of ``both``, which calls the module and adds up gradients.
+
+        It is called again where the compiler fails. Batch statistics have seen that batch twice.
+
+        Raises:
+            InputError: the compiler fails when there are gradients of other batches already.
+        """
         if not self.failed:
+            begun = any(p.grad is not None for p in self.module.parameters())
             try:
-                return dict(self.module(batch))
+                return both()
             except RuntimeError as error:
                 cause = of_the_compiler(error)
                 if self.choice != "auto" or not cause:
                     raise
+                if begun:  # and they may be incomplete now
+                    raise InputError(_DOES_NOT_WORK.format(cause)) from error
                 print(f"warning: {cause}: this cannot be compiled; training continues without.")
                 self.failed = True
+                self.module.zero_grad(set_to_none=True)
         with torch.compiler.set_stance("force_eager"):
-            return dict(self.module(batch))
+            return both()
 
 
 def _try_the_compiler(device: torch.device) -> None:
@@ -73,10 +90,7 @@ def _try_the_compiler(device: torch.device) -> None:
         torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
     except RuntimeError as error:
         if cause := of_the_compiler(error):
-            raise InputError(
-                f"--train.compile does not work here: {cause}; run the same command with "
-                "--train.compile no."
-            ) from error
+            raise InputError(_DOES_NOT_WORK.format(cause)) from error
         raise
 
 

@@ -1,7 +1,8 @@
 """The one worker loop: every training runs through `train_loop`, under Ray Train or in-process.
 
 Everything random is a function of (seed, step, rank), so the position in the data is one number,
-the step, and a resumed training repeats what an uninterrupted one would have done. Rank 0 writes
+the step, and a resumed training repeats what an uninterrupted one would have done, on CPUs bit by
+bit; GPUs add up in any order. Rank 0 writes
 three things into the run folder, which all workers and the driver can reach:
 
 ``checkpoints/``    see `cpcdr.runtime.checkpoint`
@@ -37,7 +38,7 @@ from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.ranks import follow_rank_0, sum_over_ranks, together
 from cpcdr.runtime.strict_json import to_json
-from cpcdr.train.compiling import Calls, compile_module
+from cpcdr.train.compiling import Passes, compile_module
 from cpcdr.train.config import TrainConfig
 from cpcdr.train.history import append_history, cut_history
 from cpcdr.train.optimizer import amp, learning_rate, make_optimizer, resolve_precision
@@ -129,7 +130,7 @@ class _Session:
         self.precision = resolve_precision(config.precision, reporter.device)
         self.autocast, self.scaler = amp(self.precision, reporter.device)
         self.wrapped = self._wrap()
-        self.calls = Calls(self.wrapped, config.compile)
+        self.passes = Passes(self.wrapped, config.compile)
         self.batches: Iterator[dict[str, Any]] | None = None
         self.sums: dict[str, Tensor] = {}
         self.last: dict[str, float] = {}
@@ -249,15 +250,19 @@ class _Session:
     def _backward(self, number: int) -> dict[str, Tensor]:
         """Adds the gradient of a batch, counted from the start of the training; its metrics."""
         batch = together(partial(self._next_batch, number))
-        # Anything drawn inside the module is a function of (seed, batch, rank) as well.
-        torch.manual_seed(hash_seed(self.task.seed, number, self.reporter.rank))
+
+        def both() -> dict[str, Tensor]:
+            # Anything drawn inside the module is a function of (seed, batch, rank) as well.
+            torch.manual_seed(hash_seed(self.task.seed, number, self.reporter.rank))
+            with self.autocast:
+                metrics = dict(self.wrapped(batch))
+            self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
+            return metrics
+
         last = (number + 1) % self.config.accumulate == 0
         ddp = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
         with nullcontext() if last or ddp is None else ddp.no_sync():
-            with self.autocast:
-                metrics = self.calls(batch)
-            self.scaler.scale(metrics["loss"] / self.config.accumulate).backward()
-        return metrics
+            return self.passes(both)
 
     def _next_batch(self, number: int) -> dict[str, Any]:
         start = time.perf_counter()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_STEPS_AHEAD = 2
+"""Steps that a GPU may still have to do when the host prepares the next."""
 
 
 def prefetch(read: Callable[[int], T], steps: Iterable[int], readers: int = 1) -> Iterator[T]:
@@ -34,12 +36,16 @@ def one_ahead(
         yield from map(make, items)
         return
     own, waiting = torch.cuda.Stream(device), None
+    used: deque[torch.cuda.Event] = deque()
     for item in items:
         with torch.cuda.stream(own):
             made = make(item)
         done = own.record_event()
         if waiting is not None:
             yield _handed_over(*waiting)
+            used.append(torch.cuda.current_stream().record_event())
+        if len(used) > _STEPS_AHEAD:  # else batches would pile up before a host that is faster
+            used.popleft().synchronize()
         waiting = made, done
     if waiting is not None:
         yield _handed_over(*waiting)

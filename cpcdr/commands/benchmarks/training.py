@@ -35,6 +35,7 @@ class _Bench:
 
     def network(self, images: Tensor) -> None:
         """The network's forward and backward pass alone."""
+        self.module.zero_grad(set_to_none=True)
         with self.precision:
             self.module.network(images).float().square().sum().backward()
 
