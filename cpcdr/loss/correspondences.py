@@ -86,7 +86,7 @@ def pixel_correspondences(
     weight = (places[:, 0] >= 0).float()
     point, which = places.clamp_min(0).unbind(dim=1)
     # A point of which one place is left at the end has no positive any more.
-    weight = weight * (_sizes(point, weight, len(image))[point] >= 2)
+    weight = weight * (group_sizes(point, weight, len(image))[point] >= 2)
     xy = there[point, which].nan_to_num(0.0)  # filling may point at what does not exist
     return Points(n[point, which], xy, point, weight), visible.any(dim=1)
 
@@ -129,11 +129,11 @@ def region_correspondences(image: Tensor, xy: Tensor, regions: Tensor, count: in
         count: number of regions R.
     """
     region = regions[image, xy[:, 1], xy[:, 0]]
-    sizes = _sizes(region, torch.ones_like(region, dtype=torch.float32), count)
+    sizes = group_sizes(region, torch.ones_like(region, dtype=torch.float32), count)
     return Points(image, xy.float(), region, (sizes >= 2).float()[region])
 
 
-def _sizes(group: Tensor, weight: Tensor, groups: int) -> Tensor:
+def group_sizes(group: Tensor, weight: Tensor, groups: int) -> Tensor:
     """Summed weights of each group: [groups]."""
     return weight.new_zeros(groups).index_add_(0, group, weight)
 

@@ -12,6 +12,7 @@ from cpcdr.loss.assignment import assign, fused_kernels
 from cpcdr.loss.config import LossConfig
 from cpcdr.loss.correspondences import (
     features_at,
+    group_sizes,
     pixel_correspondences,
     region_correspondences,
 )
@@ -40,11 +41,6 @@ class Groups:
     def sums(self, values: Tensor, weight: Tensor) -> Tensor:
         """Sums of the samples' values [S, C], weighted by [S], by group: [G, C]."""
         return scatter_rows(values, self.of[:, None], weight[:, None], self.count)
-
-    def sizes(self, weight: Tensor) -> Tensor:
-        """Sums of the samples' weights [S] by group, at least 1: [G, 1]."""
-        sums = weight.new_zeros(self.count).index_add_(0, self.of, weight)
-        return sums.clamp_min(1)[:, None]
 
     def by_part(self, values: Tensor) -> Tensor:
         """Sums of the samples' values [S] by part: [parts]."""
@@ -99,7 +95,7 @@ class _SwappedPrediction(torch.autograd.Function):
         kernels = fused_kernels(features, prototypes, config)
         make = kernels.assign if kernels else assign
         soft = make(features, prototypes, weight, parts, config)
-        size = groups.sizes(weight)
+        size = group_sizes(groups.of, weight, groups.count).clamp_min(1)[:, None]
         target = groups.sums(soft.code_sums, weight * soft.sample) / size  # [G, C]
         towards, mean = target[groups.of], groups.sums(features, weight) / size  # [S, C], [G, C]
         agreement = (features * towards).sum(dim=1) / config.temperature
