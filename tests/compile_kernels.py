@@ -18,18 +18,34 @@ SHARED = 227 * 1024
 """Bytes of shared memory that a block has on an H100."""
 PIXELS: list[dict[str, Any]] = [{"PIXELS": 256}]
 CHANNELS = (64, 128, 256)
+ROWS = {"SAMPLES": 16, "CHANNELS": 128}
+STORED = ({"similarity": "*i16"}, {"similarity": "*fp32"})
+"""Similarities, see `cpcdr.loss.fused`. Below, text is the type of a pointer."""
 
 LOSS = {
+    loss.halves_kernel: [{"ROWS": 32, "CHANNELS": 128}],
     loss.similarity_kernel: [
-        {"WIDE": wide, "ROWS": 128, "COLUMNS": 64, "INNER": 32} for wide in (0, 1)
+        {"WIDE": wide, "ROWS": 128, "COLUMNS": 64, "INNER": 32, "CHANNELS": c} | stored
+        for wide, stored in zip((1, 0), STORED, strict=True)
+        for c in CHANNELS
     ],
-    loss.columns_kernel: [{"FIRST": first, "ROWS": 2, "COLUMNS": 1024} for first in (0, 1)],
-    loss.assign_kernel: [{"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} for c in CHANNELS],
+    loss.columns_kernel: [
+        {"FIRST": first, "ROWS": 2, "COLUMNS": 1024} | stored
+        for first, stored in ((0, STORED[0]), (0, STORED[1]), (1, STORED[1]))
+    ],
+    loss.assign_kernel: [
+        {"ROWS": 64, "COLUMNS": 32, "CHANNELS": c} | stored for stored in STORED for c in CHANNELS
+    ],
     points.candidates_kernel: [{"POINTS": 64, "APPEARANCES": 8}],
     points.taps_kernel: [{"POINTS": 256}],
-    points.scatter_kernel: [{"TAPS": taps, "SAMPLES": 16, "CHANNELS": 128} for taps in (1, 4)],
+    points.scatter_kernel: [{"TAPS": taps} | ROWS for taps in (1, 4)],
+    points.unit_rows_kernel: [{"TAPS": 4, "table": table} | ROWS for table in ("*bf16", "*fp32")],
+    points.unit_rows_gradient_kernel: [{"TAPS": 4} | ROWS],
+    points.difference_kernel: [ROWS],
     loss.prototype_gradient_kernel: [
-        {"LIFT": 4096.0, "ROWS": 32, "COLUMNS": 128, "CHANNELS": c} for c in CHANNELS
+        {"LIFT": 4096.0, "ROWS": 32, "COLUMNS": 128, "CHANNELS": c} | stored
+        for stored in STORED
+        for c in CHANNELS
     ],
 }
 COMPOSITOR = {
@@ -51,7 +67,13 @@ OF_KERNEL: dict[Any, dict[str, str]] = {
     points.candidates_kernel: {"image": "*i64", "xy": "*i64", "images": "*i64"},
     points.taps_kernel: {"image": "*i64", "rows": "*i64"},
     points.scatter_kernel: {"rows": "*i64"},
+    points.unit_rows_kernel: {"rows": "*i64"},
+    points.unit_rows_gradient_kernel: {"rows": "*i64"},
     loss.prototype_gradient_kernel: dict.fromkeys(("features", "mean"), "*fp16"),
+    loss.halves_kernel: dict.fromkeys(("high", "low"), "*fp16"),
+    loss.similarity_kernel: dict.fromkeys(
+        ("high", "low", "prototypes_high", "prototypes_low"), "*fp16"
+    ),
 }
 """What differs; bool is stored as bytes."""
 OF_KERNEL[points.candidates_kernel] |= {"appearances": "*i64", "visible": "*i1"}
@@ -81,7 +103,9 @@ def kind(name: str) -> str:
 
 def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> Any:
     types = {name: kind(name) for name in kernel.arg_names}
-    types |= OF_KERNEL.get(kernel, {}) | dict.fromkeys(constants, "constexpr")
+    pointers = {name: value for name, value in constants.items() if isinstance(value, str)}
+    constants = {name: value for name, value in constants.items() if name not in pointers}
+    types |= OF_KERNEL.get(kernel, {}) | pointers | dict.fromkeys(constants, "constexpr")
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     aligned = {
         (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
@@ -107,7 +131,8 @@ def usage(cubin: bytes) -> str:
 for kernels in (LOSS, COMPOSITOR):
     for kernel, versions in kernels.items():
         for constants in versions:
-            warps = 8 if constants.get("CHANNELS") == 256 else 4  # as `cpcdr.loss.fused` chooses
+            summed = kernel in (loss.assign_kernel, loss.prototype_gradient_kernel)
+            warps = 8 if summed and constants["CHANNELS"] == 256 else 4  # as `fused` chooses
             made = compiled(kernel, constants, warps)
             shared = made.metadata.shared
             print(kernel.__name__, constants, f"{shared} bytes shared,", usage(made.asm["cubin"]))

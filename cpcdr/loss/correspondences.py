@@ -155,8 +155,9 @@ def features_at(features: Tensor, points: Points, height: int, width: int) -> Te
     n, c, h, w = features.shape
     find = fused_points().taps_op if runs_triton(features.device) else taps
     rows, weight = find(points.image, points.xy, [h, w], [height, width])
-    table = features.permute(0, 2, 3, 1).reshape(n * h * w, c).float()  # a pixel is a row of C
-    return _NormalisedRows.apply(table, rows, weight)
+    table = features.permute(0, 2, 3, 1).reshape(n * h * w, c)  # a pixel is a row of C
+    unit: Tensor = _UnitRows.apply(table, rows, weight)
+    return unit
 
 
 def taps(
@@ -186,33 +187,56 @@ def taps(
 
 
 def fused_points() -> ModuleType:
-    """The counterparts of `candidates` and `taps` in Triton, imported on demand."""
+    """The counterparts of functions of this module in Triton, imported on demand."""
     from cpcdr.loss import fused_points
 
     return fused_points
 
 
-class _NormalisedRows(torch.autograd.Function):
-    """Sums of four weighted rows of a table, at unit length: one gather, one scatter back.
+def unit_rows(table: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of weighted rows of a table, at unit length.
+
+    Args:
+        table: [rows, C], of any float type.
+        rows: int64 [S, T]; weight: float32 [S, T].
+
+    Returns:
+        float32 [S, C], and the length of each sum, [S, 1].
+    """
+    sums = F.embedding_bag(rows, table.float(), mode="sum", per_sample_weights=weight)
+    norm = torch.linalg.vector_norm(sums, dim=1, keepdim=True).clamp_min_(1e-12)
+    # Not in place: PyTorch 2.11 compiles a result that was changed to one with a gradient of 0.
+    return sums / norm, norm
+
+
+def unit_rows_gradient(
+    gradient: Tensor, unit: Tensor, norm: Tensor, rows: Tensor, weight: Tensor, count: int
+) -> Tensor:
+    """The gradient of `unit_rows` for a table of ``count`` rows, from that for its unit rows."""
+    along = (gradient * unit).sum(dim=1, keepdim=True)
+    across = torch.addcmul(gradient, unit, along, value=-1.0)
+    return scatter_rows(across, rows, weight / norm, count)
+
+
+class _UnitRows(torch.autograd.Function):
+    """`unit_rows` with its gradient in closed form.
 
     The gradient of `embedding_bag` itself would add up in any order where there are several
-    threads; that of ``index_add_`` does not. That of the normalisation is in closed form, which
-    reads and writes a third less than autograd.
+    threads; that of ``index_add_`` does not. And autograd's of the normalisation reads and writes
+    half as much again.
     """
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-        sums = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
-        norm = torch.linalg.vector_norm(sums, dim=1, keepdim=True).clamp_min_(1e-12)
-        # Not in place: PyTorch 2.11 compiles a result that was changed to one with a gradient of 0.
-        unit = sums / norm
+        make = fused_points().unit_rows_op if runs_triton(table.device) else unit_rows
+        unit, norm = make(table, rows, weight)
         ctx.save_for_backward(rows, weight, unit, norm)
-        ctx.length = len(table)
+        ctx.length, ctx.dtype = len(table), table.dtype
         return unit
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         rows, weight, unit, norm = ctx.saved_tensors
-        along = (gradient * unit).sum(dim=1, keepdim=True)
-        across = torch.addcmul(gradient, unit, along, value=-1.0)
-        return scatter_rows(across, rows, weight / norm, ctx.length), None, None
+        on_gpu = runs_triton(unit.device)
+        make = fused_points().unit_rows_gradient_op if on_gpu else unit_rows_gradient
+        return make(gradient, unit, norm, rows, weight, ctx.length).to(ctx.dtype), None, None

@@ -1,10 +1,13 @@
 """The assignment on a GPU: `cpcdr.loss.assignment.assign` by Triton kernels.
 
-Similarities are written once, in float32, and each round of Sinkhorn, the sums for the loss and the
-prototypes' gradient each read them once, where exponentials, sums and products by PyTorch read and
-write them two dozen times. (Making them again in each pass instead of reading them would cost a
-product in three parts of TF32, which takes longer than the memory.) Sums over samples are made in
-a fixed order: equal inputs give equal results.
+Similarities are written once, and each round of Sinkhorn, the sums for the loss and the prototypes'
+gradient each read them once, where exponentials, sums and products by PyTorch read and write them
+two dozen times. (Making them again in each pass instead of reading them would cost a product that
+takes longer than the memory.) Sums over samples are made in a fixed order: equal inputs give equal
+results.
+
+They are written as float32, and in 16 bits from the epsilon `WIDE` on, where their error of 1.5e-5
+is at most 5e-4 of a code; TF32's in the products with codes is as large.
 """
 
 # The arguments of what stands for an operation on the device ``meta`` are the operation's.
@@ -53,10 +56,12 @@ def assign(
     config: LossConfig,
 ) -> Assignment:
     """See `cpcdr.loss.assignment.assign`; float32, and sizes that `fits`."""
-    features, prototypes = features.contiguous(), prototypes.contiguous()
+    prototypes = prototypes.contiguous()
     epsilon, wide, sizes = config.epsilon, config.epsilon >= WIDE, list(parts)
+    high, low = halves_op(features.contiguous())
     # The sums of the first round, or each prototype's largest similarity: see `sinkhorn_codes`.
-    similarity, first = similarity_op(features, prototypes, weight, sizes, epsilon, wide)
+    halves = high, low, *halves_op(prototypes)
+    similarity, first = similarity_op(*halves, weight, sizes, epsilon, wide)
     peak, row_peak = torch.ones_like(first), torch.zeros_like(weight)
     if not wide:
         peak = on_grid(max_over_ranks(first))
@@ -70,7 +75,7 @@ def assign(
     prototype, total = prototype_scales(columns, weight, parts, config.sinkhorn_iterations)
     scales = (peak, row_peak, prototype)
     code_sums, said, expected, norm, preferred = assign_op(
-        similarity, prototypes, *scales, sizes, epsilon, config.temperature
+        similarity, weight, prototypes, *scales, sizes, epsilon, config.temperature
     )
     sample = 1.0 / said.clamp_min(TINY)
 
@@ -79,9 +84,9 @@ def assign(
         relative = scale / largest
         factors = (relative / norm, relative * sample)
         gradient = prototype_gradient_op(
-            similarity, features, mean, of, *factors, *scales, sizes, epsilon, config.temperature
+            similarity, high, mean, of, *factors, *scales, sizes, epsilon, config.temperature
         )
-        return gradient * largest
+        return gradient[:, : prototypes.shape[1]] * (largest / _LIFT)
 
     return Assignment(
         code_sums,
@@ -94,10 +99,33 @@ def assign(
     )
 
 
+@torch.library.custom_op("cpcdr::halves", mutates_args=())
+def halves_op(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [S, C] rounded to float16, and what was rounded off, in rows of `_channels`."""
+    samples, channels = values.shape
+    padded = _channels(channels)
+    high = values.new_empty(samples, padded, dtype=torch.float16)
+    low = torch.empty_like(high)
+    if samples:
+        rows = max(1, 4096 // padded)
+        kernels.halves_kernel[(triton.cdiv(samples, rows),)](
+            *(values, high, low, samples, channels), ROWS=rows, CHANNELS=padded
+        )
+    return high, low
+
+
+@halves_op.register_fake
+def _(values):
+    high = values.new_empty(len(values), _channels(values.shape[1]), dtype=torch.float16)
+    return high, torch.empty_like(high)
+
+
 @torch.library.custom_op("cpcdr::similarity", mutates_args=())
 def similarity_op(
-    features: Tensor,
-    prototypes: Tensor,
+    high: Tensor,
+    low: Tensor,
+    prototypes_high: Tensor,
+    prototypes_low: Tensor,
     weight: Tensor,
     parts: list[int],
     epsilon: float,
@@ -105,33 +133,34 @@ def similarity_op(
 ) -> tuple[Tensor, Tensor]:
     """Similarities [S, K] in padded rows, and by part and prototype, [parts, K], the sum over the
     weighted samples of exp((similarity - 1) / epsilon), or the largest of those that count."""
-    (samples, channels), count = features.shape, len(prototypes)
-    similarity = features.new_empty(samples, _padded(count))
+    (samples, channels), count = high.shape, len(prototypes_high)
+    similarity = weight.new_empty(samples, _padded(count), dtype=_stored(wide))
     found = []
     for first, last in _spans(parts):
         blocks = triton.cdiv(last - first, _ROWS)
-        partial = features.new_empty(blocks, count)
+        partial = weight.new_empty(blocks, count)
         if blocks:
             kernels.similarity_kernel[(blocks, similarity.shape[1] // _COLUMNS)](
-                *(features, prototypes, weight, similarity, partial, first, last),
-                *(count, similarity.shape[1], channels, 1 / epsilon),
+                *(high, low, prototypes_high, prototypes_low, weight, similarity, partial),
+                *(first, last, count, similarity.shape[1], 1 / epsilon),
                 WIDE=wide,
                 ROWS=_ROWS,
                 COLUMNS=_COLUMNS,
-                INNER=_INNER,
+                INNER=min(_INNER, channels),
+                CHANNELS=channels,
                 num_warps=4,
             )
-        none = features.new_full((1, count), 0.0 if wide else -1.0)
-        partial = torch.cat([none, partial])
+        elif not wide:
+            partial = weight.new_full((1, count), -1.0)
         found.append(partial.sum(dim=0) if wide else partial.amax(dim=0))
     return similarity, torch.stack(found)
 
 
 @similarity_op.register_fake
-def _(features, prototypes, weight, parts, epsilon, wide):
-    count = len(prototypes)
-    similarity = features.new_empty(len(features), _padded(count))
-    return similarity, features.new_empty(len(parts), count)
+def _(high, low, prototypes_high, prototypes_low, weight, parts, epsilon, wide):
+    count = len(prototypes_high)
+    similarity = weight.new_empty(len(high), _padded(count), dtype=_stored(wide))
+    return similarity, weight.new_empty(len(parts), count)
 
 
 @torch.library.custom_op("cpcdr::first_round", mutates_args=())
@@ -183,7 +212,7 @@ def _round(
     for number, (first, last) in enumerate(_spans(parts)):
         each = rows * triton.cdiv(last - first, rows * _PROGRAMS)
         programs = triton.cdiv(last - first, each) if each else 0
-        partial = similarity.new_empty(programs, count)
+        partial = weight.new_empty(programs, count)
         if programs:
             scale = peak if prototype is None else prototype
             kernels.columns_kernel[(programs,)](
@@ -201,6 +230,7 @@ def _round(
 @torch.library.custom_op("cpcdr::assign", mutates_args=())
 def assign_op(
     similarity: Tensor,
+    weight: Tensor,
     prototypes: Tensor,
     peak: Tensor,
     row_peak: Tensor,
@@ -212,16 +242,16 @@ def assign_op(
     """Of codes, not yet scaled by sample: their products with the prototypes [S, C] and sums [S];
     of the softmax: its products [S, C] and denominators [S]; the largest code's index [S]."""
     (samples, stride), (count, channels) = similarity.shape, prototypes.shape
-    padded = max(16, triton.next_power_of_2(channels))
-    across = similarity.new_zeros(padded, stride)
+    padded = _channels(channels)
+    across = prototypes.new_zeros(padded, stride)
     across[:channels, :count] = prototypes.t()
-    code_sums, said = similarity.new_empty(samples, channels), torch.empty_like(row_peak)
+    code_sums, said = prototypes.new_empty(samples, channels), torch.empty_like(row_peak)
     expected, norm = torch.empty_like(code_sums), torch.empty_like(row_peak)
     preferred = torch.empty_like(row_peak, dtype=torch.int64)
     for number, (first, last) in enumerate(_spans(parts)):
         if last > first:
             kernels.assign_kernel[(triton.cdiv(last - first, _SAMPLES),)](
-                *(similarity, across, peak[number], row_peak, prototype[number]),
+                *(similarity, weight, across, peak[number], row_peak, prototype[number]),
                 *(code_sums, said, expected, norm, preferred, first, last),
                 *(count, stride, channels, 1 / epsilon, 1 / temperature),
                 ROWS=_SAMPLES,
@@ -233,8 +263,8 @@ def assign_op(
 
 
 @assign_op.register_fake
-def _(similarity, prototypes, peak, row_peak, prototype, parts, epsilon, temperature):
-    products = similarity.new_empty(len(similarity), prototypes.shape[1])
+def _(similarity, weight, prototypes, peak, row_peak, prototype, parts, epsilon, temperature):
+    products = prototypes.new_empty(len(similarity), prototypes.shape[1])
     sums = torch.empty_like(row_peak)
     index = torch.empty_like(row_peak, dtype=torch.int64)
     return products, sums, torch.empty_like(products), torch.empty_like(sums), index
@@ -256,15 +286,14 @@ def prototype_gradient_op(
     temperature: float,
 ) -> Tensor:
     """The sum over samples of exp(similarity / temperature) of_softmax features less codes, not yet
-    scaled by sample, times of_codes mean[of]: [K, C]. Factors bring what they weigh to 0..1."""
-    channels, (count, stride) = features.shape[1], (peak.shape[1], similarity.shape[1])
-    padded = max(16, triton.next_power_of_2(channels))
-    features, mean = (_half(values, padded) for values in (features, mean))
-    found = []
+    scaled by sample, times of_codes mean[of]: [K, C], `_LIFT` times. Factors bring what they weigh
+    to 0..1; features are float16, in rows of C that is one of `_channels`."""
+    padded, (count, stride) = features.shape[1], (peak.shape[1], similarity.shape[1])
+    mean, found = torch.nn.functional.pad(mean.half(), (0, padded - mean.shape[1])), []
     for number, (first, last) in enumerate(_spans(parts)):
         each = _GRADIENT_ROWS * triton.cdiv(last - first, _GRADIENT_ROWS * _SPLITS)
         splits = triton.cdiv(last - first, each) if each else 0
-        partial = similarity.new_empty(splits, count, padded)
+        partial = peak.new_empty(splits, count, padded)
         if splits:
             kernels.prototype_gradient_kernel[(triton.cdiv(count, _GRADIENT_COLUMNS), splits)](
                 *(similarity, features, mean, of, of_softmax, of_codes),
@@ -277,7 +306,7 @@ def prototype_gradient_op(
                 num_warps=_warps(padded),
             )
         found.append(partial.sum(dim=0))
-    return torch.stack(found).sum(dim=0)[:, :channels] / _LIFT
+    return torch.stack(found).sum(dim=0)
 
 
 @prototype_gradient_op.register_fake
@@ -295,14 +324,16 @@ def _(
     epsilon,
     temperature,
 ):
-    return similarity.new_empty(peak.shape[1], features.shape[1])
+    return peak.new_empty(peak.shape[1], features.shape[1])
 
 
-def _half(values: Tensor, channels: int) -> Tensor:
-    """In float16, in rows of ``channels``."""
-    half = values.half()
-    missing = channels - values.shape[1]
-    return torch.nn.functional.pad(half, (0, missing)) if missing else half.contiguous()
+def _channels(channels: int) -> int:
+    """The length of a row of float16: a product's tiles are powers of two."""
+    return max(16, triton.next_power_of_2(channels))
+
+
+def _stored(wide: bool) -> torch.dtype:
+    return torch.int16 if wide else torch.float32
 
 
 def _warps(channels: int) -> int:

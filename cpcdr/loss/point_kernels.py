@@ -127,3 +127,89 @@ def scatter_kernel(
         to = row[:, None] * channels + channel[None, :]
         counts = inside & (share != 0.0)[:, None]
         tl.atomic_add(table + to, share[:, None] * value, mask=counts, sem="relaxed")
+
+
+@triton.jit
+def unit_rows_kernel(
+    table,
+    rows,
+    weight,
+    unit,
+    norm,
+    count,
+    channels,
+    TAPS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    channel = tl.arange(0, CHANNELS)
+    is_sample = sample < count
+    inside = is_sample[:, None] & (channel < channels)[None, :]
+    total = tl.zeros([SAMPLES, CHANNELS], tl.float32)
+    for tap in tl.static_range(TAPS):
+        row = tl.load(rows + sample * TAPS + tap, mask=is_sample, other=0)
+        share = tl.load(weight + sample * TAPS + tap, mask=is_sample, other=0.0)
+        at = table + row[:, None] * channels + channel[None, :]
+        total += share[:, None] * tl.load(at, mask=inside, other=0.0).to(tl.float32)
+    length = tl.maximum(tl.sqrt(tl.sum(total * total, axis=1)), 1e-12)
+    own = sample.to(tl.int64)[:, None] * channels + channel[None, :]
+    tl.store(unit + own, total / length[:, None], mask=inside)
+    tl.store(norm + sample, length, mask=is_sample)
+
+
+@triton.jit
+def unit_rows_gradient_kernel(
+    gradient,
+    unit,
+    norm,
+    rows,
+    weight,
+    table,
+    count,
+    channels,
+    TAPS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    channel = tl.arange(0, CHANNELS)
+    is_sample = sample < count
+    inside = is_sample[:, None] & (channel < channels)[None, :]
+    own = sample.to(tl.int64)[:, None] * channels + channel[None, :]
+    given = tl.load(gradient + own, mask=inside, other=0.0)
+    # What fills up has no gradient, and all of it lies in one place, where adding would queue.
+    inside = inside & (tl.max(tl.abs(given), axis=1) > 0.0)[:, None]
+    along = tl.load(unit + own, mask=inside, other=0.0)
+    length = tl.load(norm + sample, mask=is_sample, other=1.0)[:, None]
+    across = (given - along * tl.sum(given * along, axis=1)[:, None]) / length
+    for tap in tl.static_range(TAPS):
+        row = tl.load(rows + sample * TAPS + tap, mask=is_sample, other=0)
+        share = tl.load(weight + sample * TAPS + tap, mask=is_sample, other=0.0)[:, None]
+        to = row[:, None] * channels + channel[None, :]
+        tl.atomic_add(table + to, share * across, mask=inside & (share != 0.0), sem="relaxed")
+
+
+@triton.jit
+def difference_kernel(
+    values,
+    means,
+    of,
+    scale,
+    result,
+    count,
+    channels,
+    SAMPLES: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    sample = tl.program_id(0) * SAMPLES + tl.arange(0, SAMPLES)
+    channel = tl.arange(0, CHANNELS)
+    is_sample = sample < count
+    share = tl.load(scale + sample, mask=is_sample, other=0.0)[:, None]
+    inside = is_sample[:, None] & (channel < channels)[None, :]
+    counts = inside & (share != 0.0)
+    own = sample.to(tl.int64)[:, None] * channels + channel[None, :]
+    group = tl.load(of + sample, mask=is_sample, other=0)[:, None]
+    value = tl.load(values + own, mask=counts, other=0.0)
+    mean = tl.load(means + group * channels + channel[None, :], mask=counts, other=0.0)
+    tl.store(result + own, (value - mean) * share, mask=inside)

@@ -1,4 +1,4 @@
-"""Weighted rows added up by the group, or the place, that each belongs to."""
+"""Rows added up by the group, or the place, that each belongs to, and given back to them."""
 
 import torch
 from torch import Tensor
@@ -25,3 +25,12 @@ def scatter_rows(values: Tensor, rows: Tensor, weight: Tensor, count: int) -> Te
     parts = (weight[..., None] * values[:, None]).flatten(0, 1)
     table = values.new_zeros(count, values.shape[1])
     return table.index_add_(0, rows.flatten(), parts)
+
+
+def scaled_difference(values: Tensor, means: Tensor, of: Tensor, scale: Tensor) -> Tensor:
+    """scale[s] (values[s] - means[of[s]]): values [S, C], means [G, C], of int64 [S], scale [S]."""
+    if values.dtype == torch.float32 and runs_triton(values.device):
+        from cpcdr.loss.fused_points import scaled_difference_op
+
+        return scaled_difference_op(values.contiguous(), means, of, scale)
+    return (values - means[of]) * scale[:, None]

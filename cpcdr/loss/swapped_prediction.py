@@ -16,7 +16,8 @@ from cpcdr.loss.correspondences import (
     pixel_correspondences,
     region_correspondences,
 )
-from cpcdr.loss.scatter import scatter_rows
+from cpcdr.loss.scatter import scaled_difference, scatter_rows
+from cpcdr.loss.sinkhorn import TINY
 from cpcdr.runtime.ranks import world_size
 
 
@@ -95,27 +96,29 @@ class _SwappedPrediction(torch.autograd.Function):
         kernels = fused_kernels(features, prototypes, config)
         make = kernels.assign if kernels else assign
         soft = make(features, prototypes, weight, parts, config)
-        size = group_sizes(groups.of, weight, groups.count).clamp_min(1)[:, None]
-        target = groups.sums(soft.code_sums, weight * soft.sample) / size  # [G, C]
-        towards, mean = target[groups.of], groups.sums(features, weight) / size  # [S, C], [G, C]
-        agreement = (features * towards).sum(dim=1) / config.temperature
+        size = group_sizes(groups.of, weight, groups.count)
+        least = size.clamp_min(1)[:, None]
+        target = groups.sums(soft.code_sums, weight * soft.sample) / least  # [G, C]
+        sums = groups.sums(features, weight)  # [G, C]
+        # Of a group's samples on average: only the sum over samples counts.
+        agreement = (sums * target).sum(dim=1) / (size.clamp_min(TINY) * config.temperature)
         count = soft.total.clamp_min(1) / world_size()
         shares = torch.stack([count.new_full((), share) for share in groups.shares])
-        losses = groups.by_part(weight * (soft.log_norm - agreement)) / count
+        losses = groups.by_part(weight * (soft.log_norm - agreement[groups.of])) / count
         ctx.mark_non_differentiable(losses, soft.preferred)
         if not trained:
             return (losses * shares).sum(), losses, soft.preferred
 
         scale = weight * groups.spread(shares / count) / config.temperature
-        of_prototypes = soft.of_prototypes(features, mean, groups.of, scale)
-        of_features = (soft.expected() - towards) * scale[:, None]
-        ctx.save_for_backward(of_features, of_prototypes)
+        of_prototypes = soft.of_prototypes(features, sums / least, groups.of, scale)
+        ctx.save_for_backward(soft.expected(), target, groups.of, scale, of_prototypes)
         return (losses * shares).sum(), losses, soft.preferred
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_features, of_prototypes = ctx.saved_tensors
-        return of_features * gradients[0], of_prototypes * gradients[0], None, None, None
+        expected, target, of, scale, of_prototypes = ctx.saved_tensors
+        of_features = scaled_difference(expected, target, of, scale * gradients[0])
+        return of_features, of_prototypes * gradients[0], None, None, None
 
 
 def copy_paste_loss(
@@ -128,7 +131,7 @@ def copy_paste_loss(
     """The whole loss of a batch, with health metrics that need no labels.
 
     Args:
-        features: [N, C, h, w] of the mixed images.
+        features: [N, C, h, w] of the mixed images, of any float type.
         prototypes: [K, C] L2-normalised.
         mosaic: ``regions`` and ``appearances`` int64 [N, H, W], ``transforms`` [R, A, 2, 3],
             ``image_of`` int64 [R, A].
@@ -159,15 +162,15 @@ def copy_paste_loss(
     )
     weight = config.pixel_weight + config.region_weight
     with torch.no_grad():
-        usage = features.new_zeros(len(prototypes)).index_add_(0, preferred, region.weight)
+        usage = region.weight.new_zeros(len(prototypes)).index_add_(0, preferred, region.weight)
         share = usage / usage.sum().clamp_min(1)
-        entropy = -(share * share.clamp_min(1e-12).log()).sum() / math.log(len(prototypes))
+        entropy = torch.special.entr(share).sum() / math.log(len(prototypes))
     return {
         "loss": loss,
         "pixel_loss": pixel_loss,
         "region_loss": region_loss,
         "loss_over_lnK": loss.detach() / (weight * math.log(len(prototypes))),
-        "prototypes_used": (usage > 0).float().mean(),
+        "prototypes_used": usage.count_nonzero() / len(prototypes),
         "prototype_entropy": entropy,
         "points_with_positive": positive.sum() / max(1, split),
     }

@@ -78,7 +78,7 @@ class PretrainModule(nn.Module):
         features = self._features(batch["images"])
         with torch.autocast(features.device.type, enabled=False):
             metrics = copy_paste_loss(
-                features.float(),
+                features,
                 self.network.prototypes,
                 batch,
                 (batch["point_image"], batch["point_xy"]),

@@ -78,7 +78,8 @@ def test_a_step_is_one_graph(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> 
         counters.clear()
         plain, compiled = gradients(module, module, inputs), gradients(module, step, inputs)
         graphs.append(counters["stats"]["unique_graphs"])
-        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=5e-6)
+        # Rounding in the network moves some similarities of 16 bits by a step of 3e-5.
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=2e-5)
     assert graphs == [1, 0, 1, 0, 0]
 
 

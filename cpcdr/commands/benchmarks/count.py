@@ -31,22 +31,23 @@ _KERNELS = {
     "pyramid": 6,
     "visible": 8,
     "blur": 3,
-    "similarity": 9,
+    "similarity": 5,
     "first_round": 5,
     "round": 5,
     "assign": 4,
     "prototype_gradient": 8,
     "scatter_rows": 2,
+    "unit_rows_gradient": 2,
 }
 """Kernels of operations that launch more than one."""
 
 _PRODUCTS = {
-    "similarity": lambda features, prototypes: 3 * 2 * features.numel() * len(prototypes),
-    "assign": lambda similarity, prototypes: 2 * 2 * similarity.numel() * prototypes.shape[1],
-    "prototype_gradient": lambda similarity, features: 4 * similarity.numel() * features.shape[1],
+    "similarity": lambda high, _, prototypes: 3 * 2 * high.numel() * len(prototypes),
+    "assign": lambda similarity, _, prototypes: 4 * similarity.numel() * prototypes.shape[1],
+    "prototype_gradient": lambda similarity, high, _: 4 * similarity.numel() * high.shape[1],
 }
-"""Operations of our own products, the last in float16 and the others in TF32; one that is exact to
-float32 takes three."""
+"""Operations of our own products, in TF32 or in float16; one that is exact to float32 takes three
+of the latter."""
 
 _GATHERS = ("index", "index_select", "gather", "embedding_bag", "_embedding_bag")
 """Operations that read of their first tensor only what they return."""
@@ -115,9 +116,8 @@ class Count(TorchDispatchMode):
             kernels = _KERNELS.get(name, 1)
             part, products = self.current, flops.get_total_flops() / self._rate(outputs)
             if function.namespace == "cpcdr" and name in _PRODUCTS:
-                in_half = name == "prototype_gradient"
-                rate = self.device.half if in_half else self.device.tf32
-                products = _PRODUCTS[name](*inputs[:2]) / rate
+                rate = self.device.tf32 if name == "assign" else self.device.half
+                products = _PRODUCTS[name](*inputs[:3]) / rate
             part.kernels += kernels
             part.bytes += moved
             part.seconds += max(

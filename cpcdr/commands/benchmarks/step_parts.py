@@ -50,14 +50,15 @@ class Step:
         with part("network forward"), self.precision:
             images = mosaic.images.to(self.images, memory_format=torch.channels_last)
             features = network(images)
-        leaf = features.detach().float().requires_grad_()
+        # As cuDNN lays features out, where one of its convolutions ends the network.
+        leaf = features.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         with part("loss forward"):
             loss = copy_paste_loss(leaf, network.prototypes, maps, self.points, self.config.loss)
         with part("loss backward"):
             loss["loss"].backward()
         assert leaf.grad is not None
         with part("network backward"):
-            features.backward(leaf.grad.to(features.dtype))
+            features.backward(leaf.grad)
         with part("optimiser"):
             self.optimizer.step()
             network.normalise_prototypes()
@@ -96,9 +97,10 @@ def step_of(config: PretrainConfig, size: tuple[int, int], device: torch.device)
 
 
 def count_step(config: PretrainConfig, size: tuple[int, int], device: Device) -> dict[str, Part]:
-    """A step on one item of frames of ``size``, by part."""
-    count = Count(device)
-    step_of(config, size, META).run(count.part)
+    """A step on one item of frames of ``size``, by part: any but the first, which makes momenta."""
+    step, count = step_of(config, size, META), Count(device)
+    step.run(lambda _: nullcontext())
+    step.run(count.part)
     return count.parts
 
 
