@@ -23,6 +23,8 @@ _CODECS: dict[str, pa.Codec] = {
     "lz4": pa.Codec("lz4", compression_level=9),
 }
 _LZ4 = b"\x04\x22\x4d\x18"
+_BLOCK = 16
+"""Rows that are summed one after the other."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -117,8 +119,12 @@ def _summed(halves: NDArray[np.uint8] | None, size: tuple[int, int]) -> NDArray[
     levels = high.astype(np.uint16)
     levels <<= 8
     levels |= low
-    for row in range(1, size[0]):  # sums over rows: four times as fast as cumsum along the axis
-        levels[row] += levels[row - 1]
+    # By rows, four times as fast as cumsum along the axis; of every block at once, then block by
+    # block, since threads that read ahead would queue for the interpreter at each of 384 sums.
+    for row in range(1, _BLOCK):
+        levels[row::_BLOCK] += levels[row - 1 : size[0] - 1 : _BLOCK]
+    for first in range(_BLOCK, size[0], _BLOCK):
+        levels[first : first + _BLOCK] += levels[first - 1]
     return levels
 
 
