@@ -1,4 +1,4 @@
-"""Triton kernels of `cpcdr.loss.fused`: names are those there, and matrices lie row by row.
+"""Triton kernels of `cpcdr.loss.fused_products`, by the names there; matrices lie row by row.
 
 A launch works on the samples from ``first`` to ``last``, exclusive: a part of the batch. Rows of
 similarities are ``stride`` long, a multiple of every tile's width and of 16, so that a thread reads

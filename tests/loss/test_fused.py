@@ -25,7 +25,7 @@ from cpcdr.loss.scatter import scaled_difference, scatter_rows
 from cpcdr.loss.sinkhorn import WIDE, on_grid, sinkhorn_codes
 
 pytest.importorskip("triton", reason="no Triton for this machine")
-from cpcdr.loss import fused, fused_points
+from cpcdr.loss import fused, fused_points, fused_products
 
 pytestmark = pytest.mark.filterwarnings("error:.*encountered:RuntimeWarning")  # of padding
 CONFIG = LossConfig(pixel_points=60, region_points=90)
@@ -104,9 +104,9 @@ def test_the_assignment_equals_pytorchs(
 
 def test_every_program_and_tile_takes_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """More samples, prototypes and channels than one tile of each kernel holds."""
-    monkeypatch.setattr(fused, "_PROGRAMS", 5)
-    monkeypatch.setattr(fused, "_VALUES", 1024)
-    monkeypatch.setattr(fused, "_SPLITS", 3)
+    monkeypatch.setattr(fused_products, "_PROGRAMS", 5)
+    monkeypatch.setattr(fused_products, "_VALUES", 1024)
+    monkeypatch.setattr(fused_products, "_SPLITS", 3)
     parts = (301, 150)
     features, directions, weight = drawn(451, 150, 48)
     ours = fused.assign(features, directions, weight, parts, CONFIG)
@@ -120,22 +120,22 @@ def test_every_program_and_tile_takes_its_share(monkeypatch: pytest.MonkeyPatch)
 
 def test_shifts_lie_on_the_grid() -> None:
     features, directions, weight = drawn(30, 12, 8)
-    halves = *fused.halves_op(features), *fused.halves_op(directions)
-    similarity, first = fused.similarity_op(*halves, weight, [30], 0.015, False)
+    halves = *fused_products.halves_op(features), *fused_products.halves_op(directions)
+    similarity, first = fused_products.similarity_op(*halves, weight, [30], 0.015, False)
     assert torch.equal(similarity[:, 12:], torch.full_like(similarity[:, 12:], -torch.inf))
     known = similarity[:, :12]
     torch.testing.assert_close(known, features @ directions.t())
     assert torch.equal(first[0], known[weight > 0].amax(dim=0))
     peak = on_grid(first)
-    row_peak, _ = fused.first_round_op(similarity, weight, peak, [30], 0.015)
+    row_peak, _ = fused_products.first_round_op(similarity, weight, peak, [30], 0.015)
     assert torch.equal(row_peak, on_grid((known - peak).amax(dim=1)))
 
 
 def test_similarities_in_16_bits_are_the_nearest() -> None:
     features, directions, weight = drawn(150, 12, 8)
     directions[0] = features[0]  # 1, or a little more by rounding
-    halves = *fused.halves_op(features), *fused.halves_op(directions)
-    stored, sums = fused.similarity_op(*halves, weight, [150], 0.05, True)
+    halves = *fused_products.halves_op(features), *fused_products.halves_op(directions)
+    stored, sums = fused_products.similarity_op(*halves, weight, [150], 0.05, True)
     assert stored.dtype == torch.int16
     assert torch.all(stored[:, 12:] == -32768)
     exact = features.double() @ directions.double().t()
