@@ -25,6 +25,8 @@ SHARP = 1 / 60
 class Assignment:
     """What the loss and its gradient need of codes q and softmax p, both [S, K].
 
+    On a GPU what belongs to samples of weight 0 is finite and means nothing.
+
     Attributes:
         code_sums: [S, C] sum over k of q[s, k] prototypes[k], over ``sample[s]``.
         sample: [S].

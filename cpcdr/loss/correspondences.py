@@ -83,8 +83,11 @@ def pixel_correspondences(
     find = fused_points().candidates_op if runs_triton(xy.device) else candidates
     visible, n, there = find(image, xy, regions, appearances, transforms, image_of)
     places = torch.nonzero_static(visible, size=int(places_per_point * len(image)), fill_value=-1)
-    weight = (places[:, 0] >= 0).float()
-    point, which = places.clamp_min(0).unbind(dim=1)
+    found, which = places[:, 0] >= 0, places[:, 1].clamp_min(0)
+    weight = found.float()
+    # What fills up goes to one point after the other: all to one, and sums on a GPU would queue.
+    spare = torch.arange(len(places), device=xy.device) % len(image)
+    point = torch.where(found, places[:, 0], spare)
     # A point of which one place is left at the end has no positive any more.
     weight = weight * (group_sizes(point, weight, len(image))[point] >= 2)
     xy = there[point, which].nan_to_num(0.0)  # filling may point at what does not exist

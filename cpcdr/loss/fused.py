@@ -6,8 +6,9 @@ two dozen times. (Making them again in each pass instead of reading them would c
 takes longer than the memory.) Sums over samples are made in a fixed order: equal inputs give equal
 results.
 
-They are written as float32, and in 16 bits from the epsilon `WIDE` on, where their error of 1.5e-5
-is at most 5e-4 of a code; TF32's in the products with codes is as large.
+They are written as float32, and in 16 bits from the epsilon `WIDE` on: their error of 1.5e-5 is at
+most 1e-3 of a code there, and of a probability at the temperature `SHARP`; 3e-4 and 1.5e-4 by the
+defaults. TF32's in the products with codes is as large.
 """
 
 from __future__ import annotations

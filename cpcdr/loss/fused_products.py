@@ -67,7 +67,8 @@ def similarity_op(
     wide: bool,
 ) -> tuple[Tensor, Tensor]:
     """Similarities [S, K] in padded rows, and by part and prototype, [parts, K], the sum over the
-    weighted samples of exp((similarity - 1) / epsilon), or the largest of those that count."""
+    weighted samples of exp((similarity - 1) / epsilon), or the largest of those that count. Of
+    samples of weight 0 similarities may be 0 instead."""
     (samples, channels), count = high.shape, len(prototypes_high)
     similarity = weight.new_empty(samples, _padded(count), dtype=_stored(wide))
     found = []
@@ -75,7 +76,7 @@ def similarity_op(
         blocks = triton.cdiv(last - first, _ROWS)
         partial = weight.new_empty(blocks, count)
         if blocks:
-            kernels.similarity_kernel[(blocks, similarity.shape[1] // _COLUMNS)](
+            kernels.similarity_kernel[(similarity.shape[1] // _COLUMNS, blocks)](
                 *(high, low, prototypes_high, prototypes_low, weight, similarity, partial),
                 *(first, last, count, similarity.shape[1], 1 / epsilon),
                 WIDE=wide,
@@ -175,7 +176,8 @@ def assign_op(
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Of codes, not yet scaled by sample: their products with the prototypes [S, C] and sums [S];
-    of the softmax: its products [S, C] and denominators [S]; the largest code's index [S]."""
+    of the softmax: its products [S, C] and denominators [S]; the largest code's index [S]. Of
+    samples of weight 0 they are finite, and no more."""
     (samples, stride), (count, channels) = similarity.shape, prototypes.shape
     padded = _channels(channels)
     across = prototypes.new_zeros(padded, stride)

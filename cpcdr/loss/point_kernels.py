@@ -178,8 +178,7 @@ def unit_rows_gradient_kernel(
     inside = is_sample[:, None] & (channel < channels)[None, :]
     own = sample.to(tl.int64)[:, None] * channels + channel[None, :]
     given = tl.load(gradient + own, mask=inside, other=0.0)
-    # What fills up has no gradient, and all of it lies in one place, where adding would queue.
-    inside = inside & (tl.max(tl.abs(given), axis=1) > 0.0)[:, None]
+    inside = inside & (tl.sum(tl.abs(given), axis=1) != 0.0)[:, None]  # what fills up has none
     along = tl.load(unit + own, mask=inside, other=0.0)
     length = tl.load(norm + sample, mask=is_sample, other=1.0)[:, None]
     across = (given - along * tl.sum(given * along, axis=1)[:, None]) / length

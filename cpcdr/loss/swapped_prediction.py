@@ -69,7 +69,7 @@ def swapped_prediction(
 
     Returns:
         the weighted sum of the parts' losses; without a gradient each part's, [parts]; and the
-        prototype that the code of each sample of the last part prefers, int64.
+        prototype that the code of each sample of the last part prefers, int64 (of weight 0: any).
     """
     trained = torch.is_grad_enabled()  # inside it never is
     return _SwappedPrediction.apply(features, prototypes, groups, config, trained)

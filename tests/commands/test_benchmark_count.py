@@ -17,7 +17,7 @@ SAMPLES = 5500
 MOST_KERNELS = {
     "compositor": 22,
     "network forward": 340,
-    "loss forward": 131,
+    "loss forward": 134,
     "loss backward": 9,
     "network backward": 365,
     "optimiser": 17,
