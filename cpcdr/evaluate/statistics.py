@@ -55,8 +55,9 @@ def holm(values: Sequence[float]) -> list[float]:
     Source:
         S. Holm, A simple sequentially rejective multiple test procedure, 1979.
 
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
+    Examples:
+        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
     """
     corrected, largest = [0.0] * len(values), 0.0
     for rank, index in enumerate(np.argsort(values, kind="stable").tolist()):

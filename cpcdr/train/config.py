@@ -94,9 +94,9 @@ class EngineConfig:
 
     Attributes:
         engine: ``ray`` (Ray Train, DDP) or ``local`` (this process; imports no Ray).
-        workers: DDP workers under Ray; 0: one for each GPU that Ray has, two without GPUs. Give
-            the number on a cluster that starts its machines on demand.
-        gpu: whether workers take a GPU; ``auto``: where Ray has GPUs.
+        workers: DDP workers under Ray; 0: one for each GPU that Ray has, or may start where
+            `ray up` made its cluster, two without GPUs.
+        gpu: whether workers take a GPU; ``auto``: where there is one, or may be.
         cpus_per_worker: logical CPUs that a worker reserves.
         max_failures: failures that a run survives, not counting machines that were taken away with
             notice.

@@ -20,6 +20,7 @@ from cpcdr.runtime.checkpoint import (
 )
 from cpcdr.runtime.config import read_yaml, to_plain
 from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.map_frames import room_for
 from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.repeat import repeated
 from cpcdr.runtime.run_folder import claim
@@ -107,10 +108,7 @@ def _train_on_ray(
         import ray.train
         from ray.train.torch import TorchTrainer
 
-        resources, cpus = ray.cluster_resources(), engine.cpus_per_worker
-        gpus = int(resources.get("GPU", 0))
-        use_gpu = gpus > 0 if engine.gpu == "auto" else engine.gpu == "yes"
-        workers = engine.workers or (gpus if use_gpu else 0) or 2
+        (workers, use_gpu), cpus = workers_of(engine), engine.cpus_per_worker
         options = "lower --workers or --cpus-per-worker"
         needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
         refuse_what_never_fits("workers", workers, needs, options)
@@ -145,6 +143,16 @@ def _train_on_ray(
         )
         with _monitor(out, log, task.kind, total, "workers start"):
             return trainer.fit().return_value  # type: ignore[attr-defined]
+
+
+def workers_of(engine: EngineConfig) -> tuple[int, bool]:
+    """How many workers there shall be, and whether each has a GPU: for a session of Ray.
+
+    GPUs are counted that a growing cluster may still start.
+    """
+    gpus = room_for("ray").gpus
+    use_gpu = gpus > 0 if engine.gpu == "auto" else engine.gpu == "yes"
+    return engine.workers or (gpus if use_gpu else 0) or 2, use_gpu
 
 
 def _ray_worker(arguments: dict[str, Any]) -> dict[str, Any]:

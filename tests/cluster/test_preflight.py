@@ -17,7 +17,7 @@ from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.session import how_many_fit, machines_of_file, refuse_what_never_fits
 from cpcdr.runtime.tracking.config import TrackingConfig
 from cpcdr.train.config import EngineConfig
-from cpcdr.train.engine import train
+from cpcdr.train.engine import train, workers_of
 
 
 def test_a_bundle_never_spans_two_machines() -> None:
@@ -88,6 +88,24 @@ def test_a_cluster_that_may_grow_is_waited_for_and_that_is_said(
     (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(file))
     refuse_what_never_fits("workers", 9, {"CPU": 1.0}, "lower --workers")
     assert "waiting for the cluster to grow" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_gpus_that_a_cluster_may_start_are_trained_on(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert workers_of(EngineConfig()) == (2, False)
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    types = {
+        "head": {"resources": {"CPU": 0}},
+        "gpu_worker": {"resources": {"CPU": 8, "GPU": 2}, "min_workers": 0, "max_workers": 3},
+    }
+    file = {"max_workers": 4, "head_node_type": "head", "available_node_types": types}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(file))
+    assert workers_of(EngineConfig()) == (6, True)
+    assert workers_of(EngineConfig(workers=4)) == (4, True)
+    assert workers_of(EngineConfig(gpu="no")) == (2, False)
 
 
 def test_too_little_memory_for_the_object_store_is_said() -> None:
