@@ -76,7 +76,7 @@ def swapped_prediction(
 
 
 class _SwappedPrediction(torch.autograd.Function):
-    """The gradient in closed form, made on the way forward, where codes and softmax are at hand.
+    """The gradient in closed form, from products made on the way forward, where codes are at hand.
 
     No matrix of samples by prototypes is kept for the way back, and none is summed by group: a
     product with the groups' mean codes is the mean of products with codes, [S, C] not [G, K].
