@@ -31,6 +31,8 @@ METRICS = (
     Metric("linear_ridge", "mIoU in %, linear probe of frozen features", 100),
     Metric("backbone_kmeans", "mIoU in %, spherical k-means on the backbone's features", 100),
     Metric("backbone_ridge", "mIoU in %, linear probe of the backbone's features", 100),
+    Metric("network_kmeans", "mIoU in %, spherical k-means on backbone and codes together", 100),
+    Metric("network_ridge", "mIoU in %, linear probe of backbone and codes together", 100),
     Metric("context", "context test, lower is better", 1),
 )
 """The first is the primary metric; the others are further views of the same networks."""

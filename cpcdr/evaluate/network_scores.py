@@ -6,6 +6,7 @@ Counted at the centres of the feature map's cells: stride 4, of the backbone's o
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class FrameFeatures:
     head: Tensor
     codes: Tensor
     backbone: Tensor
+
+    @cached_property
+    def network(self) -> Tensor:
+        """All that a network tells of a place, [C' + D, h', w']: the codes under the backbone's."""
+        codes = functional.interpolate(self.codes[None], self.backbone.shape[-2:], mode="bilinear")
+        return torch.cat([self.backbone, functional.normalize(codes[0], dim=0)])
 
 
 def labelled_features(
@@ -154,6 +161,11 @@ class LinearScore:
         assert self.ridge is not None, "no frame was fitted"
         self.weights = self.ridge.solve()
 
+    def take_first(self, channels: int, other: "LinearScore") -> None:
+        """Fit on the first channels of what another one was fitted on."""
+        assert other.ridge is not None, "no frame was fitted"
+        self.ridge = other.ridge.first(channels)
+
     def score(self, features: Tensor, labels: NDArray[np.uint8]) -> None:
         """Count a frame [C, h, w] against labels [h, w]."""
         predicted = linear_classes(self.weights, _rows(features))
@@ -175,8 +187,9 @@ class NetworkScores:
         self.network, self.classes, self.per_frame, self.seed = network, classes, per_frame, seed
         self.rng = np.random.default_rng(seed)
         pixels = max(_KMEANS_PIXELS // frames, 20)
-        self.linear = {name: LinearScore(classes) for name in ("head", "backbone")}
-        self.kmeans = {name: PixelKMeans(classes, pixels) for name in ("codes", "backbone")}
+        self.linear = {name: LinearScore(classes) for name in ("head", "network", "backbone")}
+        kinds = ("codes", "backbone", "network")
+        self.kmeans = {name: PixelKMeans(classes, pixels) for name in kinds}
         self.samples: list[tuple[Tensor, Tensor]] = []
         self.labelled: list[NDArray[np.int32]] = []
         self.every, self.fitted = -(-frames // _MOST_LABELLED), 0
@@ -187,8 +200,10 @@ class NetworkScores:
         """Accumulate a frame's features with its labels [H, W]."""
         for name, kmeans in self.kmeans.items():
             kmeans.fit(getattr(features, name))
-        for name, linear in self.linear.items():
-            linear.fit(getattr(features, name), _grid(labels, getattr(features, name)))
+        for name in ("head", "network"):  # the backbone's features are the first of the network's
+            part: Tensor = getattr(features, name)
+            self.linear[name].fit(part, _grid(labels, part))
+        self.channels = len(features.backbone)
         grid = _grid(labels, features.codes)
         if self.fitted % self.every == 0:
             self.labelled.append(self._count(features, grid).astype(np.int32))
@@ -199,6 +214,7 @@ class NetworkScores:
 
     def finish(self) -> None:
         """Fit what needs all frames."""
+        self.linear["backbone"].take_first(self.channels, self.linear["network"])
         for linear in self.linear.values():
             linear.finish()
         for kmeans in self.kmeans.values():
@@ -243,6 +259,8 @@ class NetworkScores:
             **self.kmeans["backbone"].result("backbone_kmeans"),
             "linear_ridge": scores(self.linear["head"].counts).miou,
             "backbone_ridge": scores(self.linear["backbone"].counts).miou,
+            **self.kmeans["network"].result("network_kmeans"),
+            "network_ridge": scores(self.linear["network"].counts).miou,
             **{name: scores(counts).miou for name, counts in self.sampled.items()},
         }
         curve = few_labels_curve(np.stack(self.labelled), self.used, directions, self.seed)

@@ -50,6 +50,13 @@ class RidgeProbe:
         self.moment += x.T @ x
         self.target += x.T @ np.eye(self.classes)[labels[labelled]]
 
+    def first(self, channels: int) -> "RidgeProbe":
+        """The probe of the first channels, as if it had been given them alone."""
+        probe = RidgeProbe(channels, self.classes, self.penalty)
+        kept = [*range(channels), len(self.moment) - 1]
+        probe.moment, probe.target = self.moment[np.ix_(kept, kept)], self.target[kept]
+        return probe
+
     def solve(self) -> NDArray[np.float64]:
         """Weights [C + 1, K]; the last row is the offset, which is not penalised."""
         size = len(self.moment)

@@ -34,6 +34,8 @@ TITLES = {
     "knn": "nearest neighbours *",
     "backbone_kmeans": "spherical k-means on the backbone",
     "backbone_ridge": "linear probe of the backbone, ridge *",
+    "network_kmeans": "spherical k-means on backbone and codes",
+    "network_ridge": "linear probe of backbone and codes, ridge *",
 }
 """Scores of a network in tables; those with an asterisk take labels of the frames fitted on."""
 FLOORS = {"bands": "equal bands of height", "place": "the usual class of each place *"}

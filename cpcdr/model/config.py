@@ -18,7 +18,7 @@ RESNETS = get_args(ResNet)
 SMALLEST_SIDE = 32
 """Pixels of an image that are one place at the network's largest stride."""
 
-HOW = ("init", "freeze", "norm", "backbone_lr", "stage_decay")
+HOW = ("init", "freeze", "norm", "backbone_lr", "stage_decay", "interpolate")
 """Fields of `ModelConfig` that say how a network is trained, not what it is."""
 
 REGISTERED: dict[str, Callable[[], nn.Module]] = {}
@@ -49,6 +49,9 @@ class ModelConfig:
             with ``init``.
         backbone_lr: learning rate of the backbone relative to that of the rest.
         stage_decay: learning rate of a stage of the backbone relative to that of the next one.
+        interpolate: how far on the way from ``init`` to the weights that pre-training reached the
+            backbone ends: 1 there, 0.5 halfway, which often knows more than either (Wortsman et
+            al., 2022). Statistics of batch normalisation are then re-estimated on clean frames.
         normalisation: ``group`` puts group normalisation in the place of batch normalisation.
         padding: what convolutions see beyond the image; zeros tell features where they are.
     """
@@ -64,6 +67,7 @@ class ModelConfig:
     norm: Literal["batch", "clean", "separate", "frozen"] = "batch"
     backbone_lr: float = 1.0
     stage_decay: float = 1.0
+    interpolate: float = 1.0
     normalisation: Literal["batch", "group"] = "batch"
     padding: Literal["zeros", "replicate"] = "zeros"
 
@@ -90,6 +94,10 @@ class ModelConfig:
             raise InputError(f"freeze must be 0 to 4 stages, not {self.freeze}.")
         if not self.backbone_lr > 0 or not 0 < self.stage_decay <= 1:
             raise InputError("backbone_lr must be above 0, and stage_decay above 0 and at most 1.")
+        if not 0 < self.interpolate <= 1:
+            raise InputError(f"interpolate must be above 0 and at most 1, not {self.interpolate}.")
+        if self.interpolate < 1 and self.init in ("", "scratch"):
+            raise InputError("interpolate needs pretrained weights to start from; give init.")
 
 
 def absolute_start(start: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -107,6 +108,31 @@ def load_backbone(network: SegmentationNetwork, path: str) -> str:
     left = [name for name in tensors if name not in used]
     rest = f"; left out: {len(left)}, such as {left[0]}" if left else ""
     return f"{path}: {loaded} tensors loaded into the backbone {label}{rest}."
+
+
+def loaded_weights(network: SegmentationNetwork) -> dict[str, Tensor]:
+    """Copies of what `load_backbone` gave the backbone; a pyramid of ours is not of it."""
+    state = network.backbone.state_dict()
+    given = {k: v for k, v in state.items() if v.is_floating_point() and not k.startswith("neck.")}
+    return {name: value.cpu().clone() for name, value in given.items()}
+
+
+@torch.no_grad()
+def interpolate_backbone(
+    network: SegmentationNetwork, start: Mapping[str, Tensor], fraction: float
+) -> None:
+    """Put the backbone on the straight line between what it started from and what it is.
+
+    The backbone keeps what it knew and takes over what it has learned, often better than at either
+    end (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, whose alpha this is).
+
+    Args:
+        start: of `loaded_weights`.
+        fraction: 0 is the start, 1 leaves the backbone as it is.
+    """
+    state = network.backbone.state_dict()
+    for name, first in start.items():
+        state[name].copy_(first.to(state[name]).lerp(state[name], fraction))
 
 
 def library_state(backbone: Backbone) -> dict[str, Tensor]:

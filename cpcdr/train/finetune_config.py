@@ -16,6 +16,7 @@ from cpcdr.train.config import FLAT, SMALL_MODEL, EngineConfig, TrainConfig
 
 _NO_FLAG = tyro.conf.Suppress[tyro.conf.Fixed[int]]
 _NO_TEXT = tyro.conf.Suppress[tyro.conf.Fixed[str]]
+_NO_FRACTION = tyro.conf.Suppress[tyro.conf.Fixed[float]]
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class FinetuneModelConfig(ModelConfig):
     """Sizes of a network to fine-tune.
 
     Projector and prototypes belong to pre-training. They are part of every checkpoint, but no
-    labels reach them, so that they have no flags. What it starts from is ``--network``.
+    labels reach them, so that they have no flags. What it starts from is ``--network``, and what it ends
+    with is what it has learned.
     """
 
     feature_dim: _NO_FLAG = 128
     prototypes: _NO_FLAG = 1000
     init: _NO_TEXT = ""
+    interpolate: _NO_FRACTION = 1.0
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,8 @@ class _Session:
     def _validate(self, done: int) -> dict[str, float]:
         """What held-out data says; all ranks have rank 0's buffers then, as after a resume."""
         follow_rank_0(self.model.buffers())
+        if done == self.total:
+            self.task.finish(self.model)
         metrics = self.task.validate(self.model)
         if metrics and self.reporter.world_size > 1:  # all ranks go on or stop together
             values = torch.tensor(list(metrics.values()), device=self.reporter.device)

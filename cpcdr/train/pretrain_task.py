@@ -20,7 +20,14 @@ from cpcdr.loss.swapped_prediction import copy_paste_loss
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.model.statistics import estimate_statistics, with_momentum
-from cpcdr.model.weights import find_start, load_backbone, named_start, start_digest
+from cpcdr.model.weights import (
+    find_start,
+    interpolate_backbone,
+    load_backbone,
+    loaded_weights,
+    named_start,
+    start_digest,
+)
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.runtime.errors import InputError
@@ -55,6 +62,7 @@ class PretrainModule(nn.Module):
         super().__init__()
         self.network = SegmentationNetwork(model)
         self.loss_config, self.rounds, self.frames = loss, rounds, frames
+        self.started_from: dict[str, Tensor] = {}
 
     def _features(self, images: Tensor) -> Tensor:
         """The network's, of mixed images [BN, 3, H, W] in the order of a `Mosaic`."""
@@ -120,6 +128,8 @@ class PretrainTask:
         module = PretrainModule(self.model, self.loss, rounds, self.frames_per_item)
         if self.start:
             load_backbone(module.network, self.start)
+            if self.model.interpolate < 1:
+                module.started_from = loaded_weights(module.network)
         module.network.freeze()
         return module
 
@@ -189,8 +199,18 @@ class PretrainTask:
         """Nothing is held out; batch statistics may be those of clean frames from here on."""
         assert isinstance(model, PretrainModule)
         if self.model.norm == "clean":
-            estimate_statistics(model.network, self._clean(model.network.prototypes.device))
+            self._clean_statistics(model.network)
         return {}
+
+    def finish(self, model: nn.Module) -> None:
+        """The backbone ends where `ModelConfig.interpolate` says."""
+        assert isinstance(model, PretrainModule)
+        if self.model.interpolate < 1:
+            interpolate_backbone(model.network, model.started_from, self.model.interpolate)
+            self._clean_statistics(model.network)
+
+    def _clean_statistics(self, network: SegmentationNetwork) -> None:
+        estimate_statistics(network, self._clean(network.prototypes.device))
 
     def _clean(self, device: torch.device) -> Iterator[Tensor]:
         """Frames of the dataset as they are, spread over it, a few at a time."""

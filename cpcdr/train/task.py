@@ -56,6 +56,9 @@ class Task(Protocol):
         says so by ``restarted`` 1: the optimiser then forgets its moments.
         """
 
+    def finish(self, model: nn.Module) -> None:
+        """Called on every rank after the last step, before the last checkpoint."""
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         """A sentence if these metrics, after the fraction ``done`` of training, show that it cannot
         succeed; else ``""``. The loop itself stops where the loss is not finite."""

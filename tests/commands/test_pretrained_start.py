@@ -106,6 +106,24 @@ def test_a_pretrained_start_through_every_command(
         call("pretrain", f"{again.replace(trained['run_id'], tuned['run_id'])} --engine local")
 
 
+def test_a_backbone_that_ends_halfway_to_what_it_learned(
+    tmp_path: Path, data: Path, weights: Path
+) -> None:
+    start = f"--model.init {weights} --model.norm frozen --engine local --tracking none"
+    training = f"--data {data} {SIZES} {start} --train.steps 4 --train.checkpoint-every 2"
+    whole = call("pretrain", f"{training} --out {tmp_path / 'whole'}")
+    half = call("pretrain", f"{training} --out {tmp_path / 'half'} --model.interpolate 0.5")
+    (learned, _), (between, _) = (load_network(Path(r["checkpoint"])) for r in (whole, half))
+    first, ends = load_file(weights), library_state(learned.backbone)
+    for name, value in library_state(between.backbone).items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (first[name] + ends[name]) / 2)
+    for name, parameter in learned.named_parameters():
+        if not name.startswith("backbone."):
+            assert torch.equal(parameter, between.get_parameter(name)), name
+    assert not torch.equal(learned.projector[1].running_mean, between.projector[1].running_mean)
+
+
 def test_workers_of_ray_start_from_the_same_weights(
     tmp_path: Path, data: Path, weights: Path, ray_local: Any
 ) -> None:

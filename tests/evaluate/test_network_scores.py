@@ -89,7 +89,7 @@ def test_features_of_several_at_once_are_those_of_each(monkeypatch: pytest.Monke
     together = list(labelled_features(network, frames))
     for (one, labels), (other, wanted), frame in zip(alone, together, frames, strict=True):
         assert labels is wanted is frame[1]
-        for name in ("head", "codes", "backbone"):
+        for name in ("head", "codes", "backbone", "network"):
             torch.testing.assert_close(getattr(one, name), getattr(other, name))
 
 

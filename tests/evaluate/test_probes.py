@@ -40,6 +40,15 @@ def test_ridge_in_batches_equals_ridge_at_once() -> None:
     np.testing.assert_allclose(probe.solve()[-1], model.intercept_, atol=1e-6)
 
 
+def test_ridge_of_the_first_channels_is_that_of_them_alone() -> None:
+    features, labels = blobs()
+    labels[::7] = 255
+    whole, alone = RidgeProbe(4, 3), RidgeProbe(2, 3)
+    whole.add(features, labels)
+    alone.add(features[:, :2], labels)
+    np.testing.assert_allclose(whole.first(2).solve(), alone.solve(), rtol=1e-10)
+
+
 def test_both_linear_probes_separate_what_is_separable() -> None:
     features, labels = blobs()
     other, truth = blobs(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -14,7 +15,15 @@ from safetensors.torch import save_file
 
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.segmentation import SegmentationNetwork
-from cpcdr.model.weights import find_start, library_state, load_backbone, named_start, start_digest
+from cpcdr.model.weights import (
+    find_start,
+    interpolate_backbone,
+    library_state,
+    load_backbone,
+    loaded_weights,
+    named_start,
+    start_digest,
+)
 from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
@@ -65,6 +74,39 @@ def test_a_checkpoint_of_ours(tmp_path: Path, name: str) -> None:
     assert all(torch.equal(v, state[k]) for k, v in network.backbone.state_dict().items())
     assert not all(torch.equal(v, head[k]) for k, v in trained.head.state_dict().items())
     assert start_digest(str(folder)) != ""
+
+
+@pytest.mark.parametrize("name", ["resnet10", "timm:test_vit"])
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
+def test_between_a_start_and_what_was_learned(name: str, fraction: float) -> None:
+    start = loaded_weights(network_of(replace(MODEL, backbone=name), seed=1))
+    network = network_of(replace(MODEL, backbone=name), seed=2)
+    learned = {k: v.clone() for k, v in network.state_dict().items()}
+    interpolate_backbone(network, start, fraction)
+    moved = set()
+    for key, value in network.state_dict().items():
+        own = key.removeprefix("backbone.")
+        if key.startswith("backbone.") and own in start:
+            wanted = (1 - fraction) * start[own] + fraction * learned[key]
+            torch.testing.assert_close(value, wanted)
+            moved |= {own} if not torch.equal(value, learned[key]) else set()
+        else:
+            assert torch.equal(value, learned[key]), key
+    assert (len(moved) > 10) == (fraction < 1)
+    assert not any(key.startswith("neck.") for key in start)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"interpolate": 0.5}, "needs pretrained weights"),
+        ({"interpolate": 0.0, "init": "timm"}, "above 0 and at most 1"),
+        ({"interpolate": 1.5, "init": "timm"}, "above 0 and at most 1"),
+    ],
+)
+def test_where_a_backbone_cannot_end(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(MODEL, **changes)
 
 
 def test_weights_of_another_network_name_the_file_and_the_remedy(tmp_path: Path) -> None:

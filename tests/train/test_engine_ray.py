@@ -80,6 +80,9 @@ class LinearTask:
     def validate(self, model: nn.Module) -> dict[str, float]:
         return {}
 
+    def finish(self, model: nn.Module) -> None:
+        pass
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         return ""
 

@@ -86,6 +86,9 @@ class LinearTask:
     def validate(self, model: nn.Module) -> dict[str, float]:
         return {}
 
+    def finish(self, model: nn.Module) -> None:
+        pass
+
     def alarm(self, metrics: dict[str, float], done: float) -> str:
         return f"hopeless at {done:.2f}." if metrics["step"] >= self.hopeless > 0 else ""
 
@@ -201,6 +204,32 @@ def test_each_line_is_logged_once_in_order_by_the_command_that_made_it(tmp_path:
 
     train(LinearTask(), CONFIG, LOCAL, out, log)
     assert logged == [line["step"] for line in history(out)]
+
+
+@pytest.mark.parametrize("stop", [None, 14, 17])
+def test_a_task_finishes_once_before_the_last_checkpoint(tmp_path: Path, stop: int | None) -> None:
+    """What it changes then is in that checkpoint, and in none before."""
+    finished = []
+
+    class Finishes(LinearTask):
+        def finish(self, model: nn.Module) -> None:
+            finished.append(model)
+            with torch.no_grad():
+                model.get_parameter("layer.weight").fill_(7.0)
+
+    out = tmp_path / "run"
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train(Finishes(stop_before=stop), CONFIG, LOCAL, out)
+        assert not finished
+    published = train(Finishes(), CONFIG, LOCAL, out)
+    assert len(finished) == 1
+    weights = {
+        path: read_checkpoint(path, "linear")[1]["layer.weight"]
+        for path in [published, *(out / "checkpoints").iterdir()]
+    }
+    last = {path for path, weight in weights.items() if (weight == 7).all()}
+    assert published in last and len(last) == 2 < len(weights)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, whole: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from epochs import epoch_batches
 from manifests import manifest, write_manifest
+from safetensors.torch import save_file
 from torch import nn
 
 from cpcdr.copy_paste.config import CopyPasteConfig
@@ -20,6 +21,7 @@ from cpcdr.dataset import PreparedDataset
 from cpcdr.loss.config import LossConfig
 from cpcdr.maps import encode_disparity, encode_ids
 from cpcdr.model.config import ModelConfig
+from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.prepare.parts import finish, write_part
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.pretrain_task import PretrainModule, PretrainTask, stack_frames
@@ -175,6 +177,45 @@ def test_frozen_stages_keep_their_statistics(data: Path) -> None:
     pretraining.validate(module)
     assert not module.network.backbone.bn1.running_mean.any()
     assert module.network.backbone.layer4[0].bn1.running_mean.any()
+
+
+def test_a_backbone_ends_halfway_to_what_it_learned(data: Path, tmp_path: Path) -> None:
+    """Its weights are the mean; head and prototypes stay; statistics are those of the mean."""
+    torch.manual_seed(1)
+    first = SegmentationNetwork(MODEL).backbone.state_dict()
+    save_file(first, tmp_path / "start.safetensors")
+    start = str(tmp_path / "start.safetensors")
+    model = replace(MODEL, init=start, interpolate=0.5)
+    halfway = task(data, model=model, start=start)
+    module = halfway.build()
+    assert isinstance(module, PretrainModule)
+    network = module.network
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    learned = copy.deepcopy(network)
+    halfway.finish(module)
+    for name, value in network.named_parameters():
+        was = learned.get_parameter(name)
+        of_backbone = name.removeprefix("backbone.")
+        mean = (first[of_backbone] + was) / 2 if of_backbone != name else was
+        torch.testing.assert_close(value, mean, msg=name)
+    twin = copy.deepcopy(network)
+    task(data, model=replace(model, norm="clean"), start=start).validate(_holding(twin))
+    assert all(torch.equal(v, twin.state_dict()[k]) for k, v in network.state_dict().items())
+
+    whole = task(data, model=replace(model, interpolate=1.0), start=start)
+    module = whole.build()
+    assert isinstance(module, PretrainModule) and not module.started_from
+    before = copy.deepcopy(module.state_dict())
+    whole.finish(module)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def _holding(network: SegmentationNetwork) -> PretrainModule:
+    module = PretrainModule(network.config, LOSS)
+    module.network = network
+    return module
 
 
 def test_images_without_pastes_have_statistics_of_their_own(data: Path) -> None:
