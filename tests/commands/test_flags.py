@@ -131,6 +131,8 @@ def test_every_flag_does_something(name: str) -> None:
         if typing.get_args(tyro.conf.Positional[str])[1] in getattr(hint, "__metadata__", ()):
             given = given[1:]
         needed = NEEDS.get((name, path[-1]), [])
+        if path[-1] == "interpolate":
+            needed = ["--" + ".".join((*path[:-1], "init")), *OTHERS["init"]]
         before = effective(parse(kind, "", needed)) if needed else untouched
         try:
             changed = effective(parse(kind, "", [*given, *needed]))
