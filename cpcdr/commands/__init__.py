@@ -40,6 +40,12 @@ COMMANDS = {
 }
 """In the order of the data flow, each with its configuration class."""
 
+RESUMED = {
+    "run", "demo", "train_street", "train_depth", "prepare", "pretrain", "finetune", "tune_regions",
+    "tune_pretrain", "ablate",
+}  # fmt: skip
+"""Commands that continue where they were stopped; the others take minutes, and start over."""
+
 
 def config_of(name: str) -> type[Any]:
     """The configuration class of a command."""
@@ -72,6 +78,7 @@ def run_command(name: str, argv: Sequence[str] | None = None) -> NoReturn:
         sys.argv[1:] if argv is None else argv,
         prog=f"cpcdr {name.replace('_', '-')}",
         word="BENCH" if name == "benchmark" else "RESULT",
+        again="continue" if name in RESUMED else "start over",
     )
 
 

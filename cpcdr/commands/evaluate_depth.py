@@ -199,7 +199,7 @@ def _table(result: dict[str, Any]) -> str:
     if "photometric" in result:
         lines += [
             f"  reprojection error {result['photometric']:.4f}, of identity reprojection "
-            f"{result['identity']:.4f}: {100 * result['below_identity']:.1f} % below; with aligned "
+            f"{result['identity']:.4f}: {_below(result['below_identity'])}; with aligned "
             f"motions {result['photometric_aligned']:.4f}"
         ]
     if result.get("trajectory_error") is not None:
@@ -210,6 +210,10 @@ def _table(result: dict[str, Any]) -> str:
             f"{result['straight_error_monodepth2']:.3f} m"
         ]
     return "\n".join([*lines, ""])
+
+
+def _below(fraction: float) -> str:
+    return f"{100 * abs(fraction):.1f} % {'below' if fraction >= 0 else 'above'}"
 
 
 def _plausibility_rows(result: dict[str, Any]) -> list[list[str]]:

@@ -21,7 +21,7 @@ from cpcdr.commands.inputs import length_of, record_frames, record_network, shor
 from cpcdr.evaluate.counting import count_all
 from cpcdr.evaluate.figures import prediction_sheet, score_figures
 from cpcdr.evaluate.matching import Match, scores
-from cpcdr.evaluate.report import label_remarks
+from cpcdr.evaluate.report import class_table, label_remarks
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import Frame, FrameSource, Protocol, get_protocol, open_frames
 from cpcdr.frames.digest import frames_digest
@@ -93,6 +93,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         }
         if scored is not None:
             result |= _score(config, checkpoint, scored, run)
+            print(class_table(result))
         result["seconds"] = round(time.perf_counter() - start, 1)
         run.describe(result)
         write_json(config.out / "report.json", result)

@@ -122,9 +122,14 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         rejected = config.out / layout.rejected if manifest["rejected"] else ""
         end_with(
             {"dataset": result["dataset"], "rejected": rejected, "run": run.place},
-            ["pretrain", "--data", result["dataset"], "--out", "runs/pretrain"],
+            ["pretrain", "--data", result["dataset"], "--out", _training_of(config.out)],
         )
         return result
+
+
+def _training_of(dataset: Path) -> str:
+    """A run folder for what is trained on a dataset, so that each has its own."""
+    return "runs/pretrain" if dataset.name == "data" else f"runs/pretrain-{dataset.name}"
 
 
 def _sized(config: PrepareConfig) -> PrepareConfig:

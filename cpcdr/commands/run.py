@@ -77,7 +77,7 @@ def _planned(config: RunConfig, stages: Stages, refs: Sequence[FrameRef]) -> Pla
     path = config.out / "plan.json"
     if path.exists():
         plan = plan_of(_read(path))
-        print(f"The plan of {path}:\n{plan.table()}", flush=True)
+        print(f"The plan of {path}, resumed:\n{plan.table(end=False)}", flush=True)
         return plan
     print("Measuring this machine on a few frames: about a minute.", flush=True)
     start = time.perf_counter()
@@ -89,6 +89,11 @@ def _planned(config: RunConfig, stages: Stages, refs: Sequence[FrameRef]) -> Pla
     plan = plan_for(3600 * config.hours - spent, len(refs), speed, whole, scored)
     write_json(path, to_plain(plan))
     print(f"Measured in {duration(spent)}. The plan:\n{plan.table()}", flush=True)
+    if spent + plan.total > 1.05 * 3600 * config.hours:
+        print(
+            f"That is longer than the {duration(3600 * config.hours)} asked for: "
+            f"{plan.prepared} frames and {plan.steps} steps are the fewest that are planned."
+        )
     return plan
 
 

@@ -23,9 +23,10 @@ class DepthConfig:
         backbone: the depth encoder, from scratch.
         channels: channels of the pose network's first layer, and of the depth encoder's from
             scratch; 64 is the published network.
-        height, width: training size in pixels, multiples of 32; frames are scaled to cover it and
-            cropped about the centre. 0 follows from the other and the video's aspect; both 0 make
+        height: of the training size in pixels, a multiple of 32; frames are scaled to cover it and
+            cropped about the centre. 0 follows from the width and the video's aspect; both 0 make
             about 61 000 pixels of it.
+        width: of the training size, as ``height``.
         batch_size: triplets per step on each GPU (or process).
         intrinsics: ``known`` uses the frames' own; ``learn`` trains one focal length and principal
             point for all frames with the networks.

@@ -18,6 +18,7 @@ from cpcdr.evaluate.matching import Match, Scores, majority_vote, matched_scores
 from cpcdr.evaluate.statistics import miou_interval
 from cpcdr.frames import Protocol
 from cpcdr.runtime.progress import phase
+from cpcdr.runtime.tables import text_table
 
 _LARGEST_TRAIN_ID = 18  # of Cityscapes, whose label ids reach 33
 
@@ -94,6 +95,27 @@ def label_remarks(pixels: NDArray[np.int64], protocol: Protocol, spec: str) -> l
             "*_labelIds.png."
         )
     return remarks
+
+
+def class_table(result: Mapping[str, Any]) -> str:
+    """Scores of a network with named classes as a printed table, such as of fine-tuning.
+
+    Args:
+        result: ``protocol``, ``miou``, ``accuracy``, ``per_class_iou`` (None: absent),
+            ``evaluated_frames``, ``evaluate_size``.
+    """
+    height, width = result["evaluate_size"]
+    frames = f"{result['evaluated_frames']} frames at {height}×{width}"
+    rows = [[f"  {result['protocol']}, {frames}", "IoU"]]
+    rows += [
+        [f"    {name}", "absent" if iou is None else f"{100 * iou:.1f}"]
+        for name, iou in result["per_class_iou"].items()
+    ]
+    rows += [
+        [f"  {n}", f"{100 * result[k]:.1f}"]
+        for n, k in (("mIoU", "miou"), ("accuracy", "accuracy"))
+    ]
+    return "\n" + text_table(rows) + "\n"
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -102,12 +103,21 @@ class VideoFiles(StoredFrames):
         return notes
 
     def frame_rates(self) -> dict[str, float]:
-        """Nominal frames a second by sequence, counting every ``stride``-th frame only."""
+        """Nominal frames a second by sequence, counting those only that the options keep."""
+        kept = self._kept()
         return {
-            sequence: round(index.rate / self.options.stride, 3)
+            sequence: round(index.rate / self.options.stride * kept.get(sequence, 1.0), 3)
             for name, index in self._indices()
             for sequence in {_sequence(name, index, packet) for packet, _ in index.changes}
         }
+
+    def _kept(self) -> dict[str, float]:
+        """The part of each sequence's frames that ``limit`` keeps, spread over all of it."""
+        if not self.options.limit:
+            return {}
+        every = replace(self, options=replace(self.options, limit=0))
+        kept, all_of = (Counter(ref.sequence for ref in s.refs()) for s in (self, every))
+        return {sequence: count / all_of[sequence] for sequence, count in kept.items()}
 
     def _indices(self) -> Iterator[tuple[str, VideoIndex]]:
         for name, file in self._named_files():

@@ -21,9 +21,10 @@ class PrepareConfig:
 
     Attributes:
         frames: ``KIND:PATH``; kinds are synthetic, video, images, cityscapes, kitti-raw,
-            kitti-odometry, kitti-semantics, camvid.
-        depth: ``street`` (the network in this package), ``network:CHECKPOINT`` (from cpcdr
-            train-depth), ``ground-truth`` (synthetic street),
+            kitti-odometry, kitti-semantics, camvid, idd-lite.
+        depth: ``street`` (the network in this package; ``street:FILE`` with weights by cpcdr
+            train-street), ``network:CHECKPOINT`` (from cpcdr train-depth), ``ground-truth``
+            (synthetic street), ``velodyne:`` (laser scans of KITTI raw recordings, sparse),
             ``precomputed:ROOT`` (16-bit PNG: the released code's tree, Cityscapes' disparity or
             KITTI's depth), ``stereo:`` (right images), ``hf:FOLDER-or-name`` (transformers);
             empty: ``ground-truth`` for the synthetic street, else ``street``.

@@ -167,12 +167,14 @@ def main(
     argv: Sequence[str] | None = None,
     prog: str | None = None,
     word: str = "RESULT",
+    again: str = "continue",
 ) -> NoReturn:
     """Parse, call ``function``, print its result behind ``word``; exit with 0, 2 or 130.
 
     Args:
         function: the work; imports what is heavy itself, so that help comes at once.
         word: before the result.
+        again: what the same command does after a stop.
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -194,7 +196,7 @@ def main(
             raise
         leave(f"error: {sentence}", 2)
     except KeyboardInterrupt:
-        leave("stopped; run the same command again to continue.", 130)
+        leave(f"stopped; run the same command again to {again}.", 130)
     sys.exit(0)
 
 

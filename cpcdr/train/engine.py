@@ -108,6 +108,12 @@ def _train_on_ray(
         import ray.train
         from ray.train.torch import TorchTrainer
 
+        class Trainer(TorchTrainer):
+            """Ctrl-C unwinds the command, which closes its run, as SIGTERM does."""
+
+            def _register_sigint_handler(self, controller: Any) -> None:
+                """Ray's handler would end the process where it is, with exit code 1."""
+
         (workers, use_gpu), cpus = workers_of(engine), engine.cpus_per_worker
         options = "lower --workers or --cpus-per-worker"
         needs = {"CPU": cpus, "GPU": 1.0} if use_gpu else {"CPU": cpus}
@@ -120,7 +126,7 @@ def _train_on_ray(
             print(f"Ray Train's record: {record.root}")
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
         # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
-        trainer = TorchTrainer(
+        trainer = Trainer(
             _ray_worker,  # type: ignore[arg-type]
             train_loop_config={
                 "task": task,

@@ -24,8 +24,8 @@ class FinetuneModelConfig(ModelConfig):
     """Sizes of a network to fine-tune.
 
     Projector and prototypes belong to pre-training. They are part of every checkpoint, but no
-    labels reach them, so that they have no flags. What it starts from is ``--network``, and what it ends
-    with is what it has learned.
+    labels reach them, so that they have no flags. What it starts from is ``--network``, and it ends
+    with what it has learned.
     """
 
     feature_dim: _NO_FLAG = 128

@@ -6,11 +6,21 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import cpcdr
-from cpcdr.commands import COMMANDS, config_of, description_of, function_of, main
+from cpcdr import commands
+from cpcdr.commands import (
+    COMMANDS,
+    RESUMED,
+    config_of,
+    description_of,
+    function_of,
+    main,
+    run_command,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "torchvision", "ray", "mlflow", "sklearn", "matplotlib", "scipy", "numba"}
@@ -130,3 +140,18 @@ $f cpcdr exp cpcdr; echo "${{COMPREPLY[@]}}" """
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
     flags, names = done.stdout.splitlines()[-2:]
     assert "--depth.spacing" in flags and set(names.split()) == {"export", "export-png"}, done
+
+
+@pytest.mark.parametrize(("name", "does"), [("segment", "start over"), ("pretrain", "continue")])
+def test_what_the_same_command_does_after_a_stop(
+    name: str, does: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(_: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "function_of", stopped)
+    monkeypatch.setattr("cpcdr.runtime.cli.stop_on_signals", lambda: None)
+    with pytest.raises(SystemExit, match="130"):
+        run_command(name, ["--network", "x", "--frames", "y"] if name == "segment" else [])
+    assert capsys.readouterr().err.endswith(f"stopped; run the same command again to {does}.\n")
+    assert set(COMMANDS) > RESUMED

@@ -41,6 +41,7 @@ def test_little_time_still_makes_something_and_more_makes_more() -> None:
     assert (little.prepared, little.steps, little.segmented) == (24, FEWEST_STEPS, 24)
     assert (much.prepared, much.segmented) == (500, 500) and much.steps > 4000
     assert plan_for(10.0, 500, SPEED, whole=True).segmented == 500
+    assert "done about" in much.table() and "done about" not in much.table(end=False)
     slow = plan_for(7200.0, 500, replace(SPEED, step=15.0))
     assert 9 < much.steps / slow.steps < 11
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cpcdr.evaluate.clusters import sum_clusters
 from cpcdr.evaluate.matching import match, scores
-from cpcdr.evaluate.report import label_remarks, network_report, usage_report
+from cpcdr.evaluate.report import class_table, label_remarks, network_report, usage_report
 from cpcdr.evaluate.statistics import miou_interval
 from cpcdr.frames import get_protocol
 
@@ -68,3 +68,17 @@ def test_remarks_name_absent_classes() -> None:
 
 def test_usage_of_clusters() -> None:
     assert usage_report(np.array([5, 5, 0, 0])) == {"clusters_used": 2, "cluster_entropy": 0.5}
+
+
+def test_a_table_of_named_classes() -> None:
+    ious = {"sky": 0.9, "pole": None}
+    result = {"protocol": "camvid-11", "miou": 0.9, "accuracy": 0.8, "per_class_iou": ious}
+    table = class_table({**result, "evaluated_frames": 101, "evaluate_size": [144, 192]})
+    lines = [line.split() for line in table.strip().splitlines()]
+    assert lines[0] == ["camvid-11,", "101", "frames", "at", "144×192", "IoU"]
+    assert lines[1:] == [
+        ["sky", "90.0"],
+        ["pole", "absent"],
+        ["mIoU", "90.0"],
+        ["accuracy", "80.0"],
+    ]

@@ -155,6 +155,8 @@ def test_the_nominal_rate_is_known(tmp_path: Path) -> None:
         path = write_numbered(tmp_path / name, range(20), rate=rate, size=(160, 120))
         source: Any = open_frames(f"video:{path}", FrameOptions(stride=2))
         assert source.frame_rates() == {path.stem: rate / 2}
+        few: Any = open_frames(f"video:{path}", FrameOptions(stride=2, limit=5))
+        assert few.frame_rates() == {path.stem: rate / 4}, "a fifth second still lasts as long"
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:
@@ -320,12 +322,12 @@ def test_the_main_of_two_tracks_is_read_and_said(tmp_path: Path) -> None:
 def test_what_is_not_found_in_a_joined_file_is_said(tmp_path: Path) -> None:
     """MP4 files cannot be joined byte by byte: only the first is found."""
     path = tmp_path / "a.mp4"
-    whole = write_numbered(path, range(20), "mjpeg", "yuvj420p", size=(1280, 960)).read_bytes()
+    whole = write_numbered(path, range(40), "mjpeg", "yuvj420p", size=(1280, 960)).read_bytes()
     source: Any = open_frames(f"video:{path}")
     assert len(whole) > 1 << 20 and source.notes() == []
     path.write_bytes(whole + whole)
     source = open_frames(f"video:{path}")
-    assert len(source.refs()) == 20
+    assert len(source.refs()) == 40
     assert source.notes() == [f"no picture is found in its last {len(whole) >> 20} MiB: a"]
 
 

@@ -42,7 +42,10 @@ def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "number"), [("local", signal.SIGINT), ("ray", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [("local", signal.SIGINT), ("ray", signal.SIGINT), ("ray", signal.SIGTERM)],
+)
 def test_a_stopped_training_says_so_and_closes_its_run(
     tmp_path: Path, engine: str, number: int
 ) -> None:

@@ -73,6 +73,11 @@ class Plan:
         return seconds | (scoring if self.scored else {})
 
     @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+    @property
     def amounts(self) -> dict[str, str]:
         """What each stage does, in words."""
         return {
@@ -82,12 +87,16 @@ class Plan:
             "evaluate": f"{self.scored} labelled frames",
         }
 
-    def table(self) -> str:
-        """The plan, as it is printed."""
+    def table(self, end: bool = True) -> str:
+        """The plan, as it is printed.
+
+        Args:
+            end: say when a run that starts now ends; of one that resumes it is not known.
+        """
         seconds = self.seconds
         rows = [[f"  {n}", self.amounts[n], duration(seconds[n])] for n in seconds]
-        done = time.strftime("%H:%M", time.localtime(time.time() + sum(seconds.values())))
-        rows.append(["  all", "", f"{duration(sum(seconds.values()))}, done about {done}"])
+        done = time.strftime("%H:%M", time.localtime(time.time() + self.total))
+        rows.append(["  all", "", duration(self.total) + (f", done about {done}" if end else "")])
         return text_table(rows)
 
     def applied(self, stages: Stages, sequences: int) -> Stages:
@@ -122,7 +131,7 @@ def plan_for(
     segmented = min(frames, max(_FEWEST_FRAMES, int(SEGMENT * seconds / speed.picture)))
     segmented = frames if whole else segmented
     without = Plan(frames, prepared, 0, segmented, speed, scored)
-    left = (1 - RESERVE) * seconds - sum(without.seconds.values())
+    left = (1 - RESERVE) * seconds - without.total
     return replace(without, steps=min(MOST_STEPS, max(FEWEST_STEPS, int(left / speed.step))))
 
 

@@ -13,7 +13,7 @@ class TrackingConfig:
     """Where runs are recorded. The store itself is MLFLOW_TRACKING_URI, or mlflow.db right here.
 
     Attributes:
-        tracking: whether they are.
+        tracking: whether runs are recorded.
         experiment: MLflow experiment.
         run_name: name shown in MLflow; empty: made from the command.
         parent: MLflow id of the run that this one belongs to, such as the sweep of a trial.
