@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cpcdr.commands.inputs import length_of, record_frames, short_name
 from cpcdr.depth.camera import LearnedCamera
@@ -212,11 +213,19 @@ def _report_camera(
     return {"intrinsics": "learned", **facts, "turning": round(turning, 4)}
 
 
+def _as_recorded(pictures: Tensor, flipped: Tensor) -> Tensor:
+    """Pictures [B, ..., H, W] of which training mirrored some, the way they were."""
+    mirrored = flipped.view(-1, *[1] * (pictures.ndim - 1))
+    return torch.where(mirrored, pictures.flip(-1), pictures)
+
+
 @phase("drawing pictures")
 def depth_sheet(task: DepthTask, checkpoint: Path) -> NDArray[np.uint8]:
     """Frames, disparity, the frame reconstructed from its neighbour, and the auto-mask."""
     batch = next(task.batches(0, 0, 1, torch.device("cpu")))
     shown = task.example(load_depth_network(checkpoint), batch)
+    flipped = batch["flipped"]
+    shown = {name: _as_recorded(each, flipped[: len(each)]) for name, each in shown.items()}
     images, warped = as_pictures(shown["image"]), as_pictures(shown["synthesised"])
     masks = [np.repeat(m[..., None] * np.uint8(255), 3, axis=2) for m in shown["automask"].numpy()]
     disparities = [colour_disparity(d) for d in shown["disparity"].numpy()]
