@@ -43,7 +43,7 @@ class LedgerRecords:
         if not self.ledger.report(int(key), result["row"], parameters):
             return None
         best = max(t.score(self.metric) for t in self.ledger.trials if t.reports)
-        return f"best {self.metric} {100 * best:.1f}"
+        return f"best now {self.metric} {100 * best:.1f}"
 
     def end(self, key: str, error: str) -> None:
         """Note whether the trial failed, was stopped early or is complete."""

@@ -38,6 +38,7 @@ CANDIDATES = (
     *("prototype_entropy", "prototypes_used", "loss_over_lnK", "regions_per_frame"),
 )
 """Label-free metrics whose rank correlation with a score by labels a search reports."""
+_WHEN = {"first": "first report", "full": "to the end", "last": "last report"}
 
 
 def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def report(search: Search, run: Run, columns: Columns) -> dict[str, Any]:
     run.text("trials.txt", table + "\n")
     by = labelled_score(search.metric)
     correlations = rank_correlations(scored, search.setup.every, columns, by)
-    if correlations:
+    if any(not math.isnan(row[when]) for row in correlations.values() for when in _WHEN):
         text = correlation_table(correlations, by)
         print(text)
         run.text("correlations.txt", text + "\n")
@@ -169,12 +170,11 @@ def rank_correlations(
 
 def correlation_table(correlations: dict[str, dict[str, float]], by: str) -> str:
     """The rank correlations as text."""
-    ends = {"first": "first report", "full": "to the end", "last": "last report"}
     rows = [
-        [name, *(f"{row[when]:.2f} (n={row[f'n_{when}']:.0f})" for when in ends)]
+        [name, *(f"{row[when]:.2f} (n={row[f'n_{when}']:.0f})" for when in _WHEN)]
         for name, row in correlations.items()
     ]
-    return "\n" + text_table([[f"rank correlation with {by}", *ends.values()], *rows])
+    return "\n" + text_table([[f"rank correlation with {by}", *_WHEN.values()], *rows])
 
 
 def trial_table(ranked: Sequence[Trial], search: Search) -> str:
