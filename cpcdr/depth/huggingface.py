@@ -75,7 +75,7 @@ class HuggingFace:
             except (OSError, ValueError) as error:
                 raise InputError(
                     f"{self.name}: cannot be loaded ({first_line(error)}); give a depth-estimation "
-                    "model with safetensors weights, from a folder or the hub."
+                    "model with safetensors weights, from a folder or, with a network, the hub."
                 ) from error
             self._loaded = processor, model.eval().to("cuda" if cuda else "cpu")
         return self._loaded

@@ -56,7 +56,10 @@ def open_storage(folder: Path | str) -> tuple[FileSystem, str]:
     try:
         return FileSystem.from_uri(where)
     except (ArrowException, OSError) as error:
-        raise InputError(f"{where}: cannot be reached ({error}).") from error
+        raise InputError(
+            f"{where}: cannot be reached ({error}); check the address, the credentials and the "
+            "network, or give a folder on disk."
+        ) from error
 
 
 def has_file(folder: Path | str, name: str) -> bool:
