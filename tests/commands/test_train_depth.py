@@ -47,6 +47,13 @@ def config(folder: Path) -> TrainDepthConfig:
     )
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 4, 5)])
+def test_pictures_are_the_way_they_were_recorded(shape: tuple[int, ...]) -> None:
+    recorded = torch.rand(shape)
+    seen = torch.stack([recorded[0].flip(-1), recorded[1]])
+    assert torch.equal(_as_recorded(seen, torch.tensor([True, False])), recorded)
+
+
 def tags(run_id: str) -> dict[str, str]:
     return MlflowClient(tracking_uri()).get_run(run_id).data.tags
 
@@ -74,13 +81,6 @@ def test_the_command_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("turning", [0.0, 0.01, 0.3])
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 4, 5)])
-def test_pictures_are_the_way_they_were_recorded(shape: tuple[int, ...]) -> None:
-    recorded = torch.rand(shape)
-    seen = torch.stack([recorded[0].flip(-1), recorded[1]])
-    assert torch.equal(_as_recorded(seen, torch.tensor([True, False])), recorded)
-
-
 def test_where_hardly_any_frame_turns_it_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], turning: float
 ) -> None:
