@@ -133,7 +133,12 @@ def test_a_trial_that_fits_no_machine_is_refused(tmp_path: Path, ray_local: Any)
 
 def test_ctrl_c_stops_at_once_and_closes_the_run(tmp_path: Path) -> None:
     script = Path(__file__).with_name("endless_driver.py")
-    driver = subprocess.Popen([sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE)
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stderr=subprocess.PIPE,
+        # A test runner may itself be a background job, whose children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 180
     notebook = Notebook(tmp_path / "lines", 1)
     while len(notebook.lines()) < 2:  # the run is open once the second report is noted
