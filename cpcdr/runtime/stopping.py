@@ -12,8 +12,16 @@ _SWALLOWS = ("numba.", "llvmlite.")
 """Packages that call Python from C while they compile, where an exception is only printed."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A command's end by a signal.
+
+    Where a plain `KeyboardInterrupt` leaves an `exec`, such as that of a dataclass being imported,
+    ``python -m`` remembers it and ends by SIGINT instead of the exit code, although it was caught.
+    """
+
+
 def stop_on_signals() -> None:
-    """SIGTERM (a cluster's pre-emption) and Ctrl-C raise `KeyboardInterrupt` in the main thread.
+    """SIGTERM (a cluster's pre-emption) and Ctrl-C raise `Stopped` in the main thread.
 
     So runs are closed and files kept. A shell's background jobs ignore Ctrl-C, and still do. A stop
     that arrives while a kernel is compiled waits for the end of that: it would be swallowed.
@@ -28,7 +36,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     if _inside_a_compiler(frame):
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         return
-    raise KeyboardInterrupt
+    raise Stopped
 
 
 def compiling() -> bool:

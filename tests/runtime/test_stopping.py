@@ -99,6 +99,28 @@ def test_a_stop_during_compilation_is_not_swallowed(tmp_path: Path) -> None:
         assert code == 0 and errors.strip() == "stopped", errors
 
 
+WITHIN_EXEC = """
+import sys, time
+from cpcdr.runtime import stopping
+stopping.stop_on_signals()
+print("within exec", file=sys.stderr, flush=True)
+try:
+    exec("time.sleep(60)")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_a_stop_within_exec_keeps_the_exit_code(tmp_path: Path) -> None:
+    """As of a dataclass that is imported: ``python -m`` would end by the signal all the same."""
+    (tmp_path / "within.py").write_text(WITHIN_EXEC)
+    process = start("-m", "within", folder=tmp_path)
+    assert process.stderr is not None
+    assert process.stderr.readline().strip() == "within exec"
+    time.sleep(0.2)
+    assert stopped(process, signal.SIGINT) == (130, "")
+
+
 PRINTS = """
 import sys
 from dataclasses import dataclass
