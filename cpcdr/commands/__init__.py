@@ -44,7 +44,7 @@ RESUMED = {
     "run", "demo", "train_street", "train_depth", "prepare", "pretrain", "finetune", "tune_regions",
     "tune_pretrain", "ablate",
 }  # fmt: skip
-"""Commands that continue where they were stopped; the others take minutes, and start over."""
+"""Commands that continue where they were stopped; the others start over."""
 
 
 def config_of(name: str) -> type[Any]:

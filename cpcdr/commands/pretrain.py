@@ -32,7 +32,7 @@ from cpcdr.visualize.pictures import as_pictures, colour_features, colour_region
 
 _FULL_RATE = (
     "note: the backbone learns as fast as a random one would, which costs it some of what it "
-    "knows; --model.norm frozen --model.backbone-lr 0.03 --model.interpolate 0.5 keeps it."
+    "knows; --model.norm frozen --model.backbone-lr 0.03 --model.interpolate 0.5 keeps most."
 )
 
 

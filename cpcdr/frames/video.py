@@ -106,18 +106,17 @@ class VideoFiles(StoredFrames):
         """Nominal frames a second by sequence, counting those only that the options keep."""
         kept = self._kept()
         return {
-            sequence: round(index.rate / self.options.stride * kept.get(sequence, 1.0), 3)
+            sequence: round(index.rate / self.options.stride * kept, 3)
             for name, index in self._indices()
             for sequence in {_sequence(name, index, packet) for packet, _ in index.changes}
         }
 
-    def _kept(self) -> dict[str, float]:
-        """The part of each sequence's frames that ``limit`` keeps, spread over all of it."""
+    def _kept(self) -> float:
+        """The part of the frames that ``limit`` keeps, spread evenly over the sequences."""
         if not self.options.limit:
-            return {}
+            return 1.0
         every = replace(self, options=replace(self.options, limit=0))
-        kept, all_of = (Counter(ref.sequence for ref in s.refs()) for s in (self, every))
-        return {sequence: count / all_of[sequence] for sequence, count in kept.items()}
+        return len(self.refs()) / len(every.refs())
 
     def _indices(self) -> Iterator[tuple[str, VideoIndex]]:
         for name, file in self._named_files():
