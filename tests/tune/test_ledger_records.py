@@ -79,7 +79,7 @@ def test_what_the_progress_bar_says_and_which_trials_are_complete(tmp_path: Path
         ledger.add({"gain": 20.0})
         config = {"number": number, "reported": 0, "gain": 25.0}
         key, result = records.key(config), {"row": {"step": step, "miou": step / 100}}
-        expected = "best miou 30.0" if number == 0 else "best miou 90.0"
+        expected = "best now miou 30.0" if number == 0 else "best now miou 90.0"
         assert records.report(key, config, result) == expected
         assert records.report(key, config, result) is None, "known already"
         records.end(key, "out of memory" if number == 2 else "")
