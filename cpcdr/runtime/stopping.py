@@ -5,11 +5,14 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _AGAIN_S = 0.1
 _SWALLOWS = ("numba.", "llvmlite.")
 """Packages that call Python from C while they compile, where an exception is only printed."""
+
+_unraisable = sys.unraisablehook
+"""What prints the exceptions of destructors and callbacks."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -23,9 +26,11 @@ class Stopped(KeyboardInterrupt):
 def stop_on_signals() -> None:
     """SIGTERM (a cluster's pre-emption) and Ctrl-C raise `Stopped` in the main thread.
 
-    So runs are closed and files kept. A shell's background jobs ignore Ctrl-C, and still do. A stop
-    that arrives while a kernel is compiled waits for the end of that: it would be swallowed.
+    So runs are closed and files kept. A shell's background jobs ignore Ctrl-C, and still do. Where
+    an exception would be printed and forgotten, as while a kernel is compiled or in a destructor,
+    the stop comes again a little later.
     """
+    sys.unraisablehook = _stop_again
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGALRM, _stop)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -37,6 +42,13 @@ def _stop(signum: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
         return
     raise Stopped
+
+
+def _stop_again(unraisable: Any) -> None:
+    if unraisable.exc_type is Stopped:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+    else:
+        _unraisable(unraisable)
 
 
 def compiling() -> bool:

@@ -99,6 +99,32 @@ def test_a_stop_during_compilation_is_not_swallowed(tmp_path: Path) -> None:
         assert code == 0 and errors.strip() == "stopped", errors
 
 
+IN_A_DESTRUCTOR = """
+import sys, time
+from cpcdr.runtime import stopping
+stopping.stop_on_signals()
+class Slow:
+    def __del__(self):
+        print("in a destructor", file=sys.stderr, flush=True)
+        time.sleep(2)
+try:
+    Slow()
+    time.sleep(60)
+    print("swallowed", file=sys.stderr)
+except KeyboardInterrupt:
+    print("stopped", file=sys.stderr)
+"""
+
+
+def test_a_stop_in_a_destructor_comes_again(tmp_path: Path) -> None:
+    process = start("-c", IN_A_DESTRUCTOR, folder=tmp_path)
+    assert process.stderr is not None
+    assert process.stderr.readline().strip() == "in a destructor"
+    time.sleep(0.2)
+    code, errors = stopped(process, signal.SIGINT)
+    assert code == 0 and errors.strip() == "stopped", errors
+
+
 WITHIN_EXEC = """
 import sys, time
 from cpcdr.runtime import stopping
