@@ -41,8 +41,8 @@ COMMANDS = {
 """In the order of the data flow, each with its configuration class."""
 
 RESUMED = {
-    "run", "demo", "train_street", "train_depth", "prepare", "pretrain", "finetune", "tune_regions",
-    "tune_pretrain", "ablate",
+    "run", "demo", "train_street", "train_depth", "prepare", "pretrain", "finetune", "segment",
+    "tune_regions", "tune_pretrain", "ablate",
 }  # fmt: skip
 """Commands that continue where they were stopped; the others start over."""
 

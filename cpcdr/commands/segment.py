@@ -1,6 +1,7 @@
 """Run a trained network over video: overlay videos or label maps as PNG files.
 
-Classes have names where the network saw labels: of cpcdr finetune, or of cpcdr probe.
+Classes have names where the network saw labels: of cpcdr finetune, or of cpcdr probe. Run the same
+command again after a stop: complete parts, of 500 frames each, are not done again.
 
 Examples:
   cpcdr segment --network runs/finetune/checkpoint --frames video:drive.mp4 \\
@@ -12,8 +13,9 @@ Examples:
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from numpy.typing import NDArray
 
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.decode import encode_jpeg
+from cpcdr.frames.digest import frames_digest
+from cpcdr.runtime.checkpoint import weights_digest
+from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
@@ -31,7 +36,8 @@ from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.segment.config import SegmentConfig
 from cpcdr.segment.load import LoadedNetwork, load_network_for_use
-from cpcdr.segment.writers import LabelFiles, OverlayVideos, encode_ids
+from cpcdr.segment.parts import Part, Parts, Record
+from cpcdr.segment.writers import LabelFiles, OverlayVideo, encode_ids
 from cpcdr.visualize.pictures import legend, save_png
 
 
@@ -46,7 +52,7 @@ class SegmentVideo:
         """``picture``: JPEG of the overlay or PNG of the classes; ``reason`` if there is none."""
         rows, images = list[dict[str, Any]](), list[NDArray[np.uint8]]()
         for ref in (FrameRef(**row) for row in table.to_pylist()):
-            rows.append({"sequence": ref.sequence, "frame_id": ref.frame_id, "picture": b""})
+            rows.append({"frame_id": ref.frame_id, "picture": b""})
             try:
                 images.append(self.source.read(ref).image)
                 rows[-1]["reason"] = ""
@@ -66,15 +72,16 @@ class SegmentVideo:
 
 
 def segment(config: SegmentConfig) -> dict[str, Any]:
-    """Segment every frame, in order.
+    """Segment every frame, in order, or those that a stopped command has left.
 
     Returns:
-        ``out``, ``frames``, ``rejected``, ``frames_per_second``, ``classes``.
+        ``out``, ``frames``, ``rejected``, ``frames_per_second`` (0 where it was not measured),
+        ``classes``.
 
     Raises:
         InputError: model or frames cannot be used, or nothing could be written.
     """
-    _made_folder(config)  # its sentences are about videos too
+    _make_folder(config)  # its sentences are about videos too
     with hold(config.out, is_file=config.one_video):
         return _segment(config)
 
@@ -84,51 +91,94 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
     checkpoint = find_checkpoint(config.network)
     source = open_frames(config.frames, config.options)
     network = load_network_for_use(checkpoint, config.clusters)
-    refs, rejected, first, done = source.refs(), 0, 0.0, 0
     for note in notes_of(source):
         print(f"{note}.")
-    folder = _made_folder(config)
+    parts = Parts(config, source.refs(), frame_rates_of(source), _key(config, checkpoint, source))
     below = cache(partial(legend, network.names, network.colours)) if config.legend else None
-    rates = frame_rates_of(source)
-    output = LabelFiles(folder) if config.labels else OverlayVideos(config, rates, below)
-    arguments, workers = (config, checkpoint, source), config.workers
-    rows = map_frames(SegmentVideo, arguments, refs, config.engine, workers, ordered=True, most=8)
-    with (
-        output as writer,
-        Progress(
-            total=len(refs), desc="segment", unit="frame", warmup=warmup_of(config.engine)
-        ) as bar,
-    ):
-        for row in rows:
-            first = first or time.perf_counter()
-            bar.update()
-            if row["reason"]:
-                rejected += 1
-                print(f"left out: {row['reason']}")
-                continue
-            writer.add(row["sequence"], row["frame_id"], row["picture"])
-            done += 1
-    if not done:
-        raise InputError(f"{config.frames}: no frame could be segmented.")
-    save_png(folder / "legend.png", legend(network.names, network.colours))
-    elapsed = time.perf_counter()
+    with parts.kept():
+        seconds = _write(config, parts, (config, checkpoint, source), below)
+        done = sum(record.frames for record in parts.records)
+        if not done:
+            raise InputError(f"{config.frames}: no frame could be segmented.")
+        save_png(_legend_path(config), legend(network.names, network.colours))
     what = "labels" if config.labels else "video" if config.one_video else "videos"
     end_with(
-        {what: config.out, "legend": folder / "legend.png"},
+        {what: config.out, "legend": _legend_path(config)},
         ["export", "--network", config.network, "--out", "model.onnx"],
     )
     return {
         "out": str(config.out),
         "frames": done,
-        "rejected": rejected,
-        "frames_per_second": round((done - 1) / max(1e-9, elapsed - first), 2),
+        "rejected": sum(record.rejected for record in parts.records),
+        "frames_per_second": round(1 / seconds, 2) if seconds else 0.0,
         "classes": list(network.names),
-        "seconds": round(elapsed - start, 1),
+        "seconds": round(time.perf_counter() - start, 1),
     }
 
 
-def _made_folder(config: SegmentConfig) -> Path:
-    """The folder that everything is written into."""
+def _write(
+    config: SegmentConfig,
+    parts: Parts,
+    arguments: tuple[Any, ...],
+    below: Callable[[int], NDArray[np.uint8]] | None,
+) -> float:
+    """Segment the parts that are left: seconds for a frame after the first, 0 if none is."""
+    left = [ref for part in parts.left for ref in part.refs]
+    total = sum(len(part.refs) for part in parts.all)
+    if left and len(left) < total:
+        print(f"{config.out}: continued after {total - len(left)} of {total} frames.")
+    rows = map_frames(
+        SegmentVideo, arguments, left, config.engine, config.workers, ordered=True, most=8
+    )
+    warmup, first = warmup_of(config.engine), 0.0
+    with Progress(
+        total=total, initial=total - len(left), desc="segment", unit="frame", warmup=warmup
+    ) as bar:
+        for part in parts.left:
+            done = 0
+            with _writer(config, parts, part, below) as writer:
+                for row in islice(rows, len(part.refs)):
+                    first = first or time.perf_counter()
+                    bar.update()
+                    if row["reason"]:
+                        print(f"left out: {row['reason']}")
+                        continue
+                    writer.add(row["frame_id"], row["picture"])
+                    done += 1
+            parts.add(Record(done, len(part.refs) - done, writer.size))
+    return (time.perf_counter() - first) / (len(left) - 1) if len(left) > 1 else 0.0
+
+
+def _writer(
+    config: SegmentConfig,
+    parts: Parts,
+    part: Part,
+    below: Callable[[int], NDArray[np.uint8]] | None,
+) -> LabelFiles | OverlayVideo:
+    if config.labels:
+        return LabelFiles(config.out)
+    return OverlayVideo(parts.file(part), part.fps, parts.size, below)
+
+
+def _key(config: SegmentConfig, checkpoint: Path, source: FrameSource) -> str:
+    """Of everything that the output depends on."""
+    inputs = {
+        "network": weights_digest(checkpoint),
+        "frames": frames_digest(source) or config.frames,
+        "options": to_plain(config.options),
+    }
+    own = ("labels", "clusters", "legend", "opacity", "fps")
+    return config_hash({**inputs, **{name: getattr(config, name) for name in own}})
+
+
+def _legend_path(config: SegmentConfig) -> Path:
+    """Beside the one video with its name, as several may lie there."""
+    out = config.out
+    return out.with_name(f"{out.stem}-legend.png") if config.one_video else out / "legend.png"
+
+
+def _make_folder(config: SegmentConfig) -> None:
+    """Make the folder that everything is written into."""
     folder = config.out.parent if config.one_video else config.out
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,4 +188,3 @@ def _made_folder(config: SegmentConfig) -> Path:
         ) from error
     if config.one_video and config.out.is_dir():
         raise InputError(f"--out {config.out}: is a folder; choose another name for the video.")
-    return folder

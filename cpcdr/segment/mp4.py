@@ -4,6 +4,7 @@ H.264 plays in more places, but PyAV's wheels encode it by libx264 only, which i
 VP9's encoder, libvpx, is under a BSD licence.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from cpcdr.runtime.errors import InputError
 
 _ENCODER = "libvpx-vp9"
 _QUALITY = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "5"}
+_INDEX_FIRST = {"movflags": "+faststart"}
 _BT709 = 1
 """BT.709 among FFmpeg's colour spaces, primaries and transfer functions: players guess by the size
 of a video that names none."""
@@ -38,11 +40,10 @@ class Mp4:
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float) -> None:
         self.path, self.size = path, size
-        self._partial = path.with_name(f".{path.stem}.partial.mp4")
-        self._rate = Fraction(fps).limit_denominator(1001)
+        self._partial, self._rate = _partial(path), _rate(fps)
         self._count = 0
         try:
-            self._container = av.open(str(self._partial), "w", options={"movflags": "+faststart"})
+            self._container = av.open(str(self._partial), "w", options=dict(_INDEX_FIRST))
             self._stream = self._open_stream()
             self._container.start_encoding()
         except (av.FFmpegError, ValueError) as error:
@@ -86,3 +87,43 @@ class Mp4:
         with suppress(av.FFmpegError):
             self._container.close()
         self._partial.unlink(missing_ok=True)
+
+
+def join(parts: Sequence[Path], path: Path, fps: float) -> None:
+    """One video of several, one after the other, without encoding them again.
+
+    Args:
+        parts: what `Mp4` wrote, of one size and of the rate ``fps``.
+
+    Raises:
+        InputError: a part cannot be read, or the video cannot be written.
+    """
+    partial, count = _partial(path), 0
+    try:
+        with av.open(str(partial), "w", options=dict(_INDEX_FIRST)) as joined:
+            stream: Any = None
+            for part in parts:
+                with av.open(str(part)) as container:
+                    video = container.streams.video[0]
+                    stream = stream or joined.add_stream_from_template(video)
+                    # A packet is a frame: VP9 keeps hidden ones in the packet of a shown one.
+                    for packet in (each for each in container.demux(video) if each.size):
+                        packet.stream, packet.time_base = stream, 1 / _rate(fps)
+                        packet.pts, packet.dts, packet.duration = count, count, 1
+                        joined.mux(packet)
+                        count += 1
+        partial.replace(path)
+    except av.FFmpegError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: its parts cannot be joined ({error}); delete {parts[0].parent} and run the "
+            "same command again."
+        ) from error
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.partial.mp4")
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1001)

@@ -1,7 +1,7 @@
 """Output of segmentation: overlay videos, or label maps as PNG files."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,11 +13,7 @@ from PIL import Image
 from cpcdr.frames.decode import decode_image
 from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.storage import file_inside
-from cpcdr.segment.config import SegmentConfig
 from cpcdr.segment.mp4 import Mp4
-
-_FPS = 15.0
-"""Frames per second of a video whose source has no rate."""
 
 
 def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
@@ -29,43 +25,35 @@ def encode_ids(ids: NDArray[np.uint8], colours: NDArray[np.uint8]) -> bytes:
     return encoded.getvalue()
 
 
-class OverlayVideos:
-    """One mp4 in total, or one per sequence in a folder; a file appears when it is complete.
+class OverlayVideo:
+    """An mp4 of pictures with colours over them, which appears when it is complete.
 
-    Leaving the ``with`` block on an error discards the video that is being written.
+    Leaving the ``with`` block on an error discards it. Without pictures there is no file.
 
     Args:
+        size: height and width to which pictures are scaled; None: those of the first.
         legend: what is drawn below every picture, uint8 [h, w, 3], for a width of pictures; None
             draws none.
     """
 
     def __init__(
         self,
-        config: SegmentConfig,
-        frame_rates: Mapping[str, float],
+        path: Path,
+        fps: float,
+        size: tuple[int, int] | None = None,
         legend: Callable[[int], NDArray[np.uint8]] | None = None,
     ) -> None:
-        self.config, self.frame_rates, self.legend = config, frame_rates, legend
+        self.path, self.fps, self.size, self.legend = path, fps, size, legend
         self.video: Mp4 | None = None
 
-    def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
-        """Append a frame; frames come sequence by sequence."""
-        out = self.config.out
-        path = out if self.config.one_video else out / f"{sequence.replace('/', '-')}.mp4"
+    def add(self, frame_id: str, picture: bytes) -> None:
+        """Append the encoded picture of a frame."""
         image = decode_image(picture, frame_id)
         if self.legend is not None:
             image = above(image, self.legend(image.shape[1]))
-        if self.video is None or path != self.video.path:
-            self.close()
-            fps = self.config.fps or self.frame_rates.get(sequence) or _FPS
-            self.video = Mp4(path, (image.shape[0], image.shape[1]), fps)
+        self.size = self.size or (image.shape[0], image.shape[1])
+        self.video = self.video or Mp4(self.path, self.size, self.fps)
         self.video.add(image)
-
-    def close(self) -> None:
-        """Finish the open video and move it to its final name."""
-        if self.video is not None:
-            self.video.close()
-            self.video = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,8 +61,8 @@ class OverlayVideos:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if error is None:
-            self.close()
+        if self.video is not None and error is None:
+            self.video.close()
         elif self.video is not None:
             self.video.discard()
 
@@ -91,10 +79,12 @@ def above(image: NDArray[np.uint8], below: NDArray[np.uint8]) -> NDArray[np.uint
 class LabelFiles:
     """``{sequence}/{frame_index:08d}.png`` in a folder."""
 
+    size: None = None
+
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def add(self, sequence: str, frame_id: str, picture: bytes) -> None:
+    def add(self, frame_id: str, picture: bytes) -> None:
         """Write a frame's classes."""
         write_atomic(file_inside(self.out, f"{frame_id}.png"), picture, durable=False)
 

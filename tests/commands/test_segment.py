@@ -25,7 +25,7 @@ from cpcdr.evaluate.matching import scores
 from cpcdr.evaluate.probes import grid_labels
 from cpcdr.evaluate.supervised import ClassSegmenter
 from cpcdr.frames import Frame, FrameRef, get_protocol, open_frames
-from cpcdr.frames.decode import encode_jpeg, read_label_map
+from cpcdr.frames.decode import read_label_map
 from cpcdr.frames.pick import whole_size
 from cpcdr.frames.resize import fit
 from cpcdr.loss.config import LossConfig
@@ -38,8 +38,8 @@ from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.segment.config import ExportConfig, SegmentConfig
 from cpcdr.segment.load import load_network_for_use
+from cpcdr.segment.parts import cut
 from cpcdr.segment.pyfunc import ImagesToClasses
-from cpcdr.segment.writers import OverlayVideos
 from cpcdr.train.finetune_config import FinetuneSettings
 from cpcdr.train.pretrain_task import PretrainModule
 
@@ -141,7 +141,7 @@ def test_a_video_and_label_maps(tmp_path: Path, finetuned: Path) -> None:
     while video.read()[0]:
         count += 1
     assert count == 6
-    assert {p.name for p in config.out.parent.iterdir()} == {"out.mp4", "legend.png"}
+    assert {p.name for p in config.out.parent.iterdir()} == {"out.mp4", "out-legend.png"}
     folder = segment(replace(config, out=tmp_path / "seg-1.5"))
     assert len(list((tmp_path / "seg-1.5").glob("street-*.mp4"))) == 2 and folder["frames"] == 6
 
@@ -440,16 +440,14 @@ def test_images_are_seen_at_the_scale_of_the_training(
         assert np.abs(middle - trained).mean() < 2, "the training's frames went through JPEG"
 
 
-def test_videos_play_as_fast_as_they_were_recorded(tmp_path: Path) -> None:
-    picture = encode_jpeg(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
-    for fps, expected in ((None, {"slow": 10, "fast": 30, "unknown": 15}), (5.0, {"slow": 5})):
-        config = SegmentConfig(out=tmp_path / f"at-{fps}", fps=fps)
-        config.out.mkdir()
-        writer = OverlayVideos(config, {"slow": 10, "fast": 30})
-        for name in expected:
-            for index in range(3):
-                writer.add(name, f"{name}/{index:08d}", picture)
-        writer.close()
-        for name, rate in expected.items():
-            video = cv2.VideoCapture(str(config.out / f"{name}.mp4"))
-            assert video.get(cv2.CAP_PROP_FPS) == rate
+def test_videos_play_as_fast_as_they_were_recorded() -> None:
+    refs = [FrameRef(name, index) for name in ("slow", "fast", "unknown") for index in range(3)]
+    rates = {"slow": 10.0, "fast": 30.0}
+    for fps, expected in ((None, [10, 30, 15]), (5.0, [5, 5, 5])):
+        parts = cut(SegmentConfig(out=Path("out"), fps=fps), refs, rates)
+        assert [part.fps for part in parts] == expected
+        assert [part.video for part in parts] == [
+            Path(f"out/{n}.mp4") for n in dict.fromkeys(r.sequence for r in refs)
+        ]
+    (one,) = cut(SegmentConfig(out=Path("out.mp4")), refs, rates)
+    assert one.fps == 10 and one.video == Path("out.mp4") and one.refs == refs

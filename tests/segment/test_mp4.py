@@ -10,9 +10,8 @@ import pytest
 
 from cpcdr.frames.decode import encode_jpeg
 from cpcdr.runtime.errors import InputError
-from cpcdr.segment.config import SegmentConfig
-from cpcdr.segment.mp4 import Mp4
-from cpcdr.segment.writers import OverlayVideos
+from cpcdr.segment.mp4 import Mp4, join
+from cpcdr.segment.writers import OverlayVideo
 
 COLOURS = np.array([[200, 40, 60], [30, 160, 90], [40, 60, 210], [240, 240, 20]], np.uint8)
 
@@ -63,12 +62,40 @@ def test_its_colours_are_those_of_the_pictures(tmp_path: Path) -> None:
 
 def test_a_video_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     picture = encode_jpeg(four_fields(64, 64))
-    config = SegmentConfig(out=tmp_path / "a.mp4")
-    with pytest.raises(KeyboardInterrupt), OverlayVideos(config, {}) as writer:
-        writer.add("s", "s/0", picture)
+    with pytest.raises(KeyboardInterrupt), OverlayVideo(tmp_path / "a.mp4", 15.0) as writer:
+        writer.add("s/0", picture)
         assert [p.name for p in tmp_path.iterdir()] == [".a.partial.mp4"]
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+def test_parts_are_joined_frame_by_frame(tmp_path: Path) -> None:
+    fps, lengths, parts = 30000 / 1001, (5, 1, 40), list[Path]()
+    pictures = [np.full((48, 64, 3), 5 * number, np.uint8) for number in range(sum(lengths))]
+    rest = iter(pictures)
+    for number, length in enumerate(lengths):
+        parts.append(tmp_path / f"{number}.mp4")
+        video = Mp4(parts[-1], (48, 64), fps)
+        for _ in range(length):
+            video.add(next(rest))
+        video.close()
+    join(parts, tmp_path / "whole.mp4", fps)
+    frames = decoded(tmp_path / "whole.mp4")
+    assert len(frames) == len(pictures)
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert np.abs(frame.astype(int) - picture).mean() < 3
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == Fraction(30000, 1001)
+        assert stream.codec_context.colorspace == 1
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    assert times == [number * Fraction(1001, 30000) for number in range(len(pictures))]
+    data = (tmp_path / "whole.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat"), "it plays before it is loaded"
+    parts[1].write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"torn\.mp4: its parts cannot be joined .* delete "):
+        join(parts, tmp_path / "torn.mp4", fps)
+    assert not (tmp_path / "torn.mp4").exists() and not list(tmp_path.glob(".*"))
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
@@ -83,8 +110,8 @@ def test_a_legend_is_drawn_below_the_picture(tmp_path: Path) -> None:
 
     for legend, shape in ((below, (88, 100, 3)), (None, (64, 64, 3))):
         out = tmp_path / f"{legend is None}.mp4"
-        with OverlayVideos(SegmentConfig(out=out), {}, legend) as writer:
-            writer.add("s", "s/0", encode_jpeg(four_fields(64, 64)))
+        with OverlayVideo(out, 15.0, legend=legend) as writer:
+            writer.add("s/0", encode_jpeg(four_fields(64, 64)))
         (frame,) = decoded(out)
         assert frame.shape == shape
         if legend is not None:
