@@ -157,7 +157,8 @@ def _suggested(config: NameConfig, network: SegmentationNetwork, data: Path) -> 
     clusters = cluster_prototypes(prototypes, config.clusters)
     with phase("looking at the frames"):
         seen = look_at(network, samples)
-    chosen = telling_frames(usage_of(seen, len(prototypes)), config.suggest)
+    sequences = [sample.frame_id.rpartition("/")[0] for sample in samples]
+    chosen = telling_frames(usage_of(seen, len(prototypes)), config.suggest, sequences)
     words, colours = describe(seen, clusters), region_colours(config.clusters)
     folder, names, sheet = config.out / "frames", list[str](), []
     folder.mkdir(parents=True, exist_ok=True)

@@ -41,27 +41,34 @@ def look_at(network: SegmentationNetwork, samples: Sequence[Sample]) -> list[See
     return seen
 
 
-def telling_frames(usage: NDArray[np.number], count: int) -> list[int]:
+def telling_frames(usage: NDArray[np.number], count: int, sequences: Sequence[str]) -> list[int]:
     """Frames whose labels would name most prototypes, most telling first.
 
     Each next frame adds most to what is seen of all prototypes. Of a prototype that is
     1 - exp(-2 x), where x are its pixels in the chosen frames, relative to the frame that shows it
-    best; a common prototype weighs more, as the square root of its pixels.
+    best; a common prototype weighs more, as the square root of its pixels. Frames of a sequence are
+    at least F / (2 count) apart, as neighbours show the same things.
 
     Args:
         usage: [F, P] pixels of each prototype in each frame.
+        sequences: of each frame.
 
-    >>> telling_frames(np.array([[9.0, 0, 0], [8, 1, 0], [0, 0, 4], [9, 0, 0]]), 2)
+    >>> usage = np.array([[9.0, 0, 0], [8, 1, 0], [0, 0, 4], [9, 0, 0]])
+    >>> telling_frames(usage, 2, ["drive"] * 4)
     [1, 2]
     """
     chosen: list[int] = []
+    numbers, names = np.arange(len(usage)), np.asarray(sequences)
+    free, apart = np.full(len(usage), True), max(1, len(usage) // (2 * count))
     share, weight = usage / np.maximum(usage.max(0), 1), np.sqrt(usage.sum(0))
     covered = np.zeros(usage.shape[1])
     for _ in range(min(count, len(usage))):
         gain = -np.exp(-2 * (covered + share)) @ weight
-        gain[chosen] = -np.inf
+        gain[~free] = -np.inf
         chosen.append(int(gain.argmax()))
         covered += share[chosen[-1]]
+        near = np.abs(numbers - chosen[-1]) < apart
+        free &= ~(near & (names == names[chosen[-1]]))
     return chosen
 
 

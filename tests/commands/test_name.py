@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 import cpcdr
@@ -104,12 +107,25 @@ def test_frames_to_label_and_what_clusters_are_like(checkpoint: Path, tmp_path: 
 def test_the_most_telling_frames_cover_prototypes() -> None:
     random = np.random.default_rng(0)
     usage = random.integers(0, 50, (30, 12)) * (random.random((30, 12)) < 0.3)
-    chosen = telling_frames(usage, 6)
+    drives = [str(frame) for frame in range(30)]
+    chosen = telling_frames(usage, 6, drives)
     assert len(set(chosen)) == 6
     covered = (usage[chosen].sum(0) > 0).sum()
     by_chance = [(usage[random.choice(30, 6, False)].sum(0) > 0).sum() for _ in range(50)]
     assert covered >= np.quantile(by_chance, 0.9)
-    assert telling_frames(usage, 99) and len(telling_frames(usage, 99)) == 30
+    assert sorted(telling_frames(usage, 99, drives)) == list(range(30))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 4), st.integers(0, 99))
+def test_frames_to_label_are_apart_in_their_drive(
+    frames: int, count: int, drives: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    usage, drive = random.integers(0, 9, (frames, 5)), np.arange(frames) * drives // frames
+    chosen = telling_frames(usage, count, [str(each) for each in drive])
+    assert len(set(chosen)) == len(chosen) == min(frames, count)
+    for first, second in combinations(sorted(chosen), 2):
+        assert second - first >= frames // (2 * count) or drive[first] != drive[second]
 
 
 def test_a_road_is_flat_and_low_and_a_sky_is_high_and_far() -> None:
