@@ -19,7 +19,7 @@ from cpcdr.runtime.config import write_atomic
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
 from cpcdr.runtime.strict_json import to_json
-from cpcdr.runtime.tables import csv_text
+from cpcdr.runtime.tables import counted, csv_text
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.visualize.pictures import Image
 
@@ -111,7 +111,7 @@ def label_notes(
     for use, frames in (("evaluation", scored), ("linear probe", probe)):
         if frames is not None and frames.left_out:
             first = f"; first error: {frames.reason}" if frames.reason else ""
-            lines.append(f"{use}: {frames.left_out} frames left out{first}")
+            lines.append(f"{use}: {counted(frames.left_out, 'frame')} left out{first}")
     if absent:
         lines.append(
             f"no pixel is labelled {', '.join(absent)}: IoU is undefined there, and mIoU is the "

@@ -28,7 +28,7 @@ from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.strict_json import write_json
-from cpcdr.runtime.tables import text_table
+from cpcdr.runtime.tables import counted, text_table
 from cpcdr.runtime.tracking.run import run_in_folder
 from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
@@ -136,7 +136,7 @@ def _frames(
                 continue
             yield frame, disparity
     if rejected:
-        print(f"{len(rejected)} frames left out; first error: {rejected[0]}")
+        print(f"{counted(len(rejected), 'frame')} left out; first error: {rejected[0]}")
 
 
 def _cuts(

@@ -33,10 +33,11 @@ from cpcdr.runtime.config import config_hash, to_plain
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.tables import counted
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.engine import train
 from cpcdr.train.finetune_config import FinetuneConfig
-from cpcdr.train.finetune_task import FinetuneTask
+from cpcdr.train.finetune_task import FinetuneTask, sized
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.visualize.pictures import Image
 
@@ -54,6 +55,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     source = _labelled(config.frames, config)
+    config = replace(config, finetune=sized(config.finetune, source))
     scored = _scored(config, source.protocol) if config.evaluate else None
     task = FinetuneTask(config.finetune, source, config.seed)
     config = replace(config, finetune=task.settings)
@@ -102,10 +104,12 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def _print_frames(source: FrameSource, task: FinetuneTask) -> None:
-    print(f"{source.spec}: {len(task.refs)} labelled frames, protocol {source.protocol}.")
+    print(
+        f"{source.spec}: {counted(len(task.refs), 'labelled frame')}, protocol {source.protocol}."
+    )
     if task.rejected:
         first = next(iter(task.rejected.values()))
-        print(f"{len(task.rejected)} labelled frames left out; first error: {first}")
+        print(f"{counted(len(task.rejected), 'labelled frame')} left out; first error: {first}")
     print(f"{source.spec}: {fit_note(usual_size(source), task.settings.size)}.")
 
 

@@ -61,6 +61,7 @@ from cpcdr.runtime.progress import Progress, phase
 from cpcdr.runtime.run_folder import claim, is_empty, refuse_other
 from cpcdr.runtime.storage import copy_dataset
 from cpcdr.runtime.strict_json import write_json
+from cpcdr.runtime.tables import counted
 from cpcdr.runtime.tracking.run import Run, open_run
 from cpcdr.visualize.pictures import colour_disparity, colour_regions, contact_sheet
 
@@ -248,7 +249,8 @@ def _make(config: PrepareConfig, identity: Mapping[str, Any], run: Run) -> int:
     if rejected.num_rows:
         by_stage = Counter(rejected["stage"].to_pylist())
         parts = ", ".join(f"{count} by {stage}" for stage, count in by_stage.items())
-        print(f"{rejected.num_rows} frames rejected ({parts}): {config.out / LAYOUT.rejected}")
+        count = counted(rejected.num_rows, "frame")
+        print(f"{count} rejected ({parts}): {config.out / LAYOUT.rejected}")
     return len(refs) - len(pending)
 
 

@@ -16,6 +16,7 @@ from cpcdr.runtime.device import default_device, images_at_once
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.map_frames import map_frames, warmup_of
 from cpcdr.runtime.progress import Progress
+from cpcdr.runtime.tables import counted
 
 NETWORK = "network"
 """The segmenter whose counts are also kept per group of frames."""
@@ -133,7 +134,7 @@ def add_up(
     if not frames:
         raise InputError(f"{spec}: no frame can be evaluated; first error: {first}")
     if left_out:
-        print(f"{left_out} frames left out; first error: {first}")
+        print(f"{counted(left_out, 'frame')} left out; first error: {first}")
     return {**totals, "usage": usage, "groups": groups, "frames": np.asarray(frames)}
 
 

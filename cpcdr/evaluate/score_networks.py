@@ -21,7 +21,7 @@ from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.progress import Progress, phase
-from cpcdr.runtime.tables import text_table
+from cpcdr.runtime.tables import counted, text_table
 
 TITLES = {
     "released": "average linkage of prototypes",
@@ -123,7 +123,7 @@ def labelled_frames(source: FrameSource, size: tuple[int, int]) -> Iterator[Labe
     if left_out == len(refs):
         raise InputError(f"{source.spec}: no labelled frame can be read; first error: {first}")
     if left_out:
-        print(f"{source.spec}: {left_out} frames left out; first error: {first}")
+        print(f"{source.spec}: {counted(left_out, 'frame')} left out; first error: {first}")
 
 
 def scores_table(result: Mapping[str, Any]) -> str:

@@ -20,7 +20,11 @@ _STRETCH = 0.05
 """Difference of aspects, as a logarithm, that is stretched away instead of cropped."""
 
 
-def picture_size(shape: tuple[int, ...], pixels: int) -> tuple[int, int]:
+PIXELS = 288 * 512
+"""The most that a chosen size has."""
+
+
+def picture_size(shape: tuple[int, ...], pixels: int = PIXELS) -> tuple[int, int]:
     """Height and width that show all of a picture with at most ``pixels``, in multiples of 32.
 
     The aspect counts ten times as much as the use of the pixels. A picture that has no more of them

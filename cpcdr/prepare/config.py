@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from cpcdr.depth.config import default_depth
 from cpcdr.frames.frame import FrameOptions
+from cpcdr.frames.resize import PIXELS
 from cpcdr.regions.config import RegionConfig
 from cpcdr.runtime.config import Engine, to_plain
 from cpcdr.runtime.errors import InputError
@@ -60,7 +61,7 @@ class PrepareConfig:
     depth: str = ""
     out: Path = Path("runs/dataset")
     size: tuple[int, int] = (0, 0)
-    pixels: int = 288 * 512
+    pixels: int = PIXELS
     engine: Engine = "ray"
     workers: int = 0
     gpus: int = -1

@@ -26,6 +26,8 @@ WEIGHTS, CONFIG, STATE = "model.safetensors", "config.yaml", "state.pt"
 Module = TypeVar("Module", bound=nn.Module)
 FORMAT = 1
 """Of checkpoint folders; a larger one is refused."""
+_SIDE = 2**14
+"""Pixels of the longest side of a training's frames."""
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -184,6 +186,21 @@ def weights_digest(folder: Path) -> str:
     """
     _require(folder, WEIGHTS)
     return file_digest(folder / WEIGHTS)[:16]
+
+
+def trained_size(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the frames of a training, from the ``config`` of its checkpoint.
+
+    Raises:
+        InputError: it has none.
+    """
+    match config if "size" in config else config.get("dataset"):
+        case {"size": [int(height), int(width)]} if all(0 < s <= _SIDE for s in (height, width)):
+            return height, width
+    raise InputError(
+        f"{folder / CONFIG}: has no size of two numbers in 1..{_SIDE}, height and width: it is "
+        "damaged; copy the checkpoint again or retrain."
+    )
 
 
 def read_config(folder: Path, *kinds: str) -> dict[str, Any]:

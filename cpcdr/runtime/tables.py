@@ -20,3 +20,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "frame"), counted(0, "labelled frame")
+    ('1 frame', '0 labelled frames')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -20,7 +20,7 @@ from cpcdr.frames import IGNORE, PROTOCOLS, Protocol
 from cpcdr.frames.resize import covering_size
 from cpcdr.model.backbone import Backbone
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
-from cpcdr.runtime.checkpoint import CONFIG, read_config
+from cpcdr.runtime.checkpoint import CONFIG, read_config, trained_size
 from cpcdr.runtime.device import images_at_once
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
@@ -31,8 +31,6 @@ from cpcdr.visualize.pictures import region_colours
 
 _HELD = 2**25
 """Scores at the size of an image that are held at once: 128 MiB."""
-_SIDE = 2**14
-"""Pixels of the longest side that an image is scaled to."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -168,7 +166,7 @@ def load_network_for_use(
 
 
 def _clustering_network(folder: Path, config: dict[str, Any], clusters: int) -> LoadedNetwork:
-    size = _size(config.get("dataset"), folder)
+    size = trained_size(folder, config)
     prototypes = load_network(folder)[0].prototypes.detach().numpy()
     limit = min(IGNORE, len(prototypes))  # 8-bit ids, of which 255 means none
     if not 1 <= clusters <= limit:
@@ -182,7 +180,7 @@ def _clustering_network(folder: Path, config: dict[str, Any], clusters: int) -> 
 
 
 def _named_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
-    protocol, size = _protocol(folder, config), _size(config, folder)
+    protocol, size = _protocol(folder, config), trained_size(folder, config)
     classes = classes_of(folder, config, len(load_network(folder)[0].prototypes))
     segmenter = PrototypeSegmenter(folder, classes, len(protocol.classes))
     return LoadedNetwork(segmenter, protocol.classes, protocol.colours, size)
@@ -199,16 +197,5 @@ def _protocol(folder: Path, config: dict[str, Any]) -> Protocol:
 
 
 def _class_network(folder: Path, config: dict[str, Any]) -> LoadedNetwork:
-    protocol, size = _protocol(folder, config), _size(config, folder)
+    protocol, size = _protocol(folder, config), trained_size(folder, config)
     return LoadedNetwork(ClassSegmenter(folder), protocol.classes, protocol.colours, size)
-
-
-def _size(section: Any, folder: Path) -> tuple[int, int]:
-    """(H, W) from the section of a checkpoint's configuration with a ``size``."""
-    match section:
-        case {"size": [int(height), int(width)]} if all(0 < s <= _SIDE for s in (height, width)):
-            return height, width
-    raise InputError(
-        f"{folder / CONFIG}: has no size of two numbers in 1..16384, height and width: it is "
-        "damaged; copy the checkpoint again or retrain."
-    )

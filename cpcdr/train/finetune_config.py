@@ -49,7 +49,8 @@ class FinetuneSettings:
             is trained.
         fraction: of the labelled frames that is used, 1/30 to 1; a smaller subset is part of
             every larger one.
-        size: height and width of the training crops, or WIDTHxHEIGHT.
+        size: height and width of the training crops, or WIDTHxHEIGHT; 0 0: those of the frames
+            that ``network`` was trained on, or of another start, such as show all of a frame.
         scales: range of random magnification of the frames before the crop.
         batch_size: crops a worker and step.
         balanced: weigh classes by 1 / log(1.02 + frequency) (Paszke et al. 2016).
@@ -75,11 +76,7 @@ class FinetuneSettings:
             raise InputError(f"--finetune.fraction {self.fraction} must be above 0 and at most 1.")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise InputError("--finetune.scales must be two positive numbers, the smaller first.")
-        if min(self.size) < SMALLEST_SIDE:
-            raise InputError(
-                f"--finetune.size {self.size[0]} {self.size[1]} is too small: give a height and a "
-                f"width of at least {SMALLEST_SIDE} pixels."
-            )
+        check_size(self.size, "--finetune.size", "that of the start")
         if self.batch_size < 1:
             raise InputError(f"--finetune.batch-size {self.batch_size} must be at least 1.")
         if self.batch_size == 1 and max(self.size) == SMALLEST_SIDE:
@@ -95,7 +92,7 @@ class FinetuneSettings:
 
 _SMALL_FINETUNE = FinetuneSettings(
     model=FinetuneModelConfig(**vars(SMALL_MODEL)),
-    size=(96, 192),
+    size=(0, 0),
     scales=(0.75, 1.5),
     batch_size=8,
 )

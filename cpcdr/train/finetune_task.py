@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from cpcdr.depth.augment import apply_colour, colour_matrices
 from cpcdr.frames import FrameRef, FrameSource, get_protocol
+from cpcdr.frames.pick import usual_size
 from cpcdr.frames.reader import FrameReader, image_and_labels
+from cpcdr.frames.resize import picture_size
 from cpcdr.model.config import HOW, ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.model.weights import find_start, load_backbone, named_start
+from cpcdr.runtime.checkpoint import trained_size
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.train.finetune_config import FinetuneSettings
@@ -152,6 +155,21 @@ class FinetuneTask:
             "labelled_frames": len(self.refs),
             "left_out": sorted(self.rejected),
         }
+
+
+def sized(settings: FinetuneSettings, source: FrameSource) -> FinetuneSettings:
+    """With the size of the crops that is chosen where none is given.
+
+    Raises:
+        InputError: the start, or all of the frames that are looked at, cannot be read.
+    """
+    if any(settings.size):
+        return settings
+    start = find_start(settings.network, settings.model.backbone)
+    if not start or Path(start).is_file():
+        return replace(settings, size=picture_size(usual_size(source)))
+    values = load_network(Path(start))[1]
+    return replace(settings, size=trained_size(Path(start), values["config"]))
 
 
 def _model_of(settings: FinetuneSettings, start: str) -> ModelConfig:

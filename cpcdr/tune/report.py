@@ -17,7 +17,7 @@ from cpcdr.runtime.config import write_atomic, write_yaml
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.progress import phase
-from cpcdr.runtime.tables import csv_text, text_table
+from cpcdr.runtime.tables import counted, csv_text, text_table
 from cpcdr.runtime.tracking.run import Run
 from cpcdr.train.config import PretrainSettings
 from cpcdr.tune.figures import correlation_figure, optuna_figure
@@ -122,7 +122,7 @@ def compare(search: Search, best: Trial, run: Run) -> dict[str, Any]:
         print("winner and default cannot be compared: no training of one of them finished.")
         return {"test": frames, **result}
     told = (
-        f"on the held-out {frames}, {len(seeds)} seeds: {metric} in % "
+        f"on the held-out {frames}, {counted(len(seeds), 'seed')}: {metric} in % "
         f"{100 * result[f'winner_{metric}']:.1f} (winner, trial {best.number}), "
         f"{100 * result[f'default_{metric}']:.1f} (default)"
     )

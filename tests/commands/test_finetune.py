@@ -51,7 +51,7 @@ def test_it_trains_scores_and_says_what_is_missing(
     result = finetune(settings(tmp_path))
     said = capsys.readouterr().out
     assert "5 labelled frames, protocol camvid-11" in said
-    assert "1 labelled frames left out; first error: " in said and "A_002.png" in said
+    assert "1 labelled frame left out; first error: " in said and "A_002.png" in said
     assert "no pixel is labelled fence, car, pedestrian and cyclist" in said
     assert result["absent_classes"] == ["fence", "car", "pedestrian", "cyclist"]
     assert result["per_class_iou"]["cyclist"] is None

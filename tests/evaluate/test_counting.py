@@ -93,6 +93,6 @@ def test_left_out_frames_count_nowhere(capsys: pytest.CaptureFixture[str]) -> No
     some[2] |= {NETWORK: b""}  # without labels
     totals = add_up(some, refs, {NETWORK: 3}, 2, CLUSTERS, "spec")
     assert totals["frames"] == 2 and totals["groups"].any((1, 2)).tolist() == [True, False, False]
-    assert "1 frames left out; first error: torn" in capsys.readouterr().out
+    assert "1 frame left out; first error: torn" in capsys.readouterr().out
     with pytest.raises(InputError, match="spec: no frame can be evaluated; first error: torn"):
         add_up([some[1]], refs, {NETWORK: 3}, 2, CLUSTERS, "spec")

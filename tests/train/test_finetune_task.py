@@ -24,7 +24,7 @@ from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.finetune_config import FinetuneSettings
-from cpcdr.train.finetune_task import FinetuneTask
+from cpcdr.train.finetune_task import FinetuneTask, sized
 from cpcdr.train.pretrain_task import PretrainModule
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")
@@ -110,6 +110,23 @@ def test_the_backbone_or_all_of_a_pretrained_network_is_taken(tmp_path: Path) ->
                 assert not same, name
 
 
+def test_crops_are_as_large_as_what_the_start_was_trained_on(tmp_path: Path) -> None:
+    chosen = replace(SMALL, size=(0, 0))
+    values = {"config": {"model": to_plain(SMALL.model), "dataset": {"size": [96, 160]}}}
+    weights = PretrainModule(SMALL.model, LossConfig()).state_dict()
+    folder = write_checkpoint(tmp_path, 1, {"kind": "pretrain", **values}, weights, {})
+    pretrained = replace(chosen, network=str(folder))
+    assert sized(pretrained, STREET).size == (96, 160)
+    assert sized(replace(pretrained, size=(32, 64)), STREET).size == (32, 64)
+    assert sized(chosen, STREET).size == (64, 128), "small frames as they are"
+    large = open_frames("synthetic:seed=3,streets=1,frames=1,height=720,width=1280")
+    assert sized(chosen, large).size == (288, 512), "all of a large frame"
+    values["config"] = {"model": to_plain(SMALL.model)}
+    damaged = write_checkpoint(tmp_path, 2, {"kind": "pretrain", **values}, weights, {})
+    with pytest.raises(InputError, match=r"config\.yaml: has no size of two numbers"):
+        sized(replace(chosen, network=str(damaged)), STREET)
+
+
 def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(STREET.read(STREET.refs()[0]).encoded)
     with pytest.raises(InputError, match="has no labels"):
@@ -121,7 +138,7 @@ def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
     [
         ({"fraction": 0.0}, "--finetune.fraction 0.0"),
         ({"scales": (2.0, 1.0)}, "--finetune.scales"),
-        ({"size": (0, 0)}, "--finetune.size 0 0"),
+        ({"size": (0, 64)}, "--finetune.size 0 64"),
         ({"size": (64, 31)}, "--finetune.size 64 31"),
         ({"batch_size": 0}, "--finetune.batch-size 0"),
         ({"batch_size": 1, "size": (32, 32)}, "a single value"),
