@@ -19,7 +19,7 @@ ORDER = [
     *["trials", "tune", "ablate", "commands", "api", "__main__"],
 ]
 RAY = re.compile(
-    r"runtime\.(session|cluster|map_frames)|train\.(engine|ray_record)|prepare\.on_dataset"
+    r"runtime\.(session|cluster|map_frames)|train\.(engine|ray_group|ray_record)|prepare\.on_dataset"
     r"|trials\.\w+|tune\.(region_stage|repeats|schedule|search|trial)"
     r"|ablate\.trials|commands\.benchmarks\.scale"
 )

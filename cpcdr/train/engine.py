@@ -108,6 +108,8 @@ def _train_on_ray(
         import ray.train
         from ray.train.torch import TorchTrainer
 
+        from cpcdr.train.ray_group import torch_config
+
         class Trainer(TorchTrainer):
             """Ctrl-C unwinds the command, which closes its run, as SIGTERM does."""
 
@@ -136,6 +138,7 @@ def _train_on_ray(
                 "threads": threads,
                 "cluster": on_cluster(),
             },
+            torch_config=torch_config(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
             ),

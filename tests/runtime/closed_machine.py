@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,34 @@ ray.get(ray.remote(lambda: open(sys.argv[2], 'w').close()).remote())
 
 def sockets() -> list[tuple[str, str, int]]:
     """Process, address and port of everything that listens."""
-    me = psutil.Process()
-    return [
-        (process.name(), connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
-        for process in [me, *me.children(recursive=True)]
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    me, found = psutil.Process(), list[tuple[str, str, int]]()
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found += [
+                (process.name(), connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
+    return found
+
+
+def sockets_of_a_training(out: Path) -> set[tuple[str, str, int]]:
+    """What listens at any time while two workers train together."""
+    from cpcdr.frames import open_frames
+    from cpcdr.model.config import ModelConfig
+    from cpcdr.runtime.repeat import repeated
+    from cpcdr.train.config import EngineConfig, TrainConfig
+    from cpcdr.train.engine import train
+    from cpcdr.train.finetune_config import FinetuneSettings
+    from cpcdr.train.finetune_task import FinetuneTask
+
+    source = open_frames("synthetic:seed=3,streets=4,frames=2,height=64,width=128")
+    model = ModelConfig("resnet10", 8, 16, 32, 16, 8)
+    task = FinetuneTask(FinetuneSettings(model=model, size=(64, 128), batch_size=2), source)
+    seen = set[tuple[str, str, int]]()
+    with repeated(lambda: seen.update(sockets()), 0.1):
+        train(task, TrainConfig(steps=20), EngineConfig(workers=2, cpus_per_worker=0.5), out)
+    return seen
 
 
 def submit_job(url: str, marker: Path) -> str:
@@ -86,10 +108,12 @@ def main() -> dict[str, Any]:
             host: join(f"{host}:{servers[0]}", joined, folder) for host in (address, "127.0.0.1")
         }
         works = ray.get(ray.remote(lambda: "own").remote()) == "own"
+        training = sockets_of_a_training(folder.with_name("training"))
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         mode = f"{token.stat().st_mode & 0o777:o} in {token.parent.stat().st_mode & 0o777:o}"
     return {
         "sockets": found,
+        "training": sorted(training),
         "answers": answers,
         "joins": joins,
         "ran": ran.exists() or joined.exists(),

@@ -20,12 +20,14 @@ ip link set beyond up
 ip addr add {ADDRESS}/24 dev outside
 ip link set outside up
 ip route add default dev outside
+hostname {ADDRESS}
 exec "$@"
 """
 
 
 def in_a_namespace(*command: str) -> list[str]:
-    return ["unshare", "--net", "--fork", "--kill-child", "bash", "-c", _NETWORK, "bash", *command]
+    own = ["unshare", "--net", "--uts", "--fork", "--kill-child"]
+    return [*own, "bash", "-c", _NETWORK, "bash", *command]
 
 
 @pytest.mark.slow
@@ -50,6 +52,10 @@ def test_nothing_listens_beyond_loopback_and_nothing_runs_without_the_token(tmp_
     assert {name for name, _, _ in found["sockets"]} >= {"gcs_server", "raylet"}
     assert len(found["sockets"]) >= 6
     assert {address for _, address, _ in found["sockets"]} == {"127.0.0.1"}
+    for name, address, port in found["training"]:
+        print(f"{name:40} {address}:{port}")
+    assert any("RayTrainWorker" in name for name, _, _ in found["training"])
+    assert {address for _, address, _ in found["training"]} == {"127.0.0.1"}
     outside = [answer for url, answer in found["answers"].items() if ADDRESS in url]
     assert outside and all(answer.startswith("no answer") for answer in outside)
     inside = [answer for url, answer in found["answers"].items() if ADDRESS not in url]
