@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from cpcdr.frames import FrameRef, FrameSource, frame_rates_of, notes_of, open_frames
 from cpcdr.frames.decode import encode_jpeg
 from cpcdr.frames.digest import frames_digest
-from cpcdr.runtime.checkpoint import weights_digest
+from cpcdr.runtime.checkpoint import CONFIG, weights_digest
 from cpcdr.runtime.config import config_hash, to_plain
+from cpcdr.runtime.durable import file_digest
 from cpcdr.runtime.ending import end_with
 from cpcdr.runtime.errors import FrameError, InputError
 from cpcdr.runtime.hold import hold
@@ -36,7 +37,7 @@ from cpcdr.runtime.progress import Progress
 from cpcdr.runtime.tracking.models import find_checkpoint
 from cpcdr.segment.config import SegmentConfig
 from cpcdr.segment.load import LoadedNetwork, load_network_for_use
-from cpcdr.segment.parts import Part, Parts, Record
+from cpcdr.segment.parts import FRAMES_OF_A_PART, Part, Parts, Record
 from cpcdr.segment.writers import LabelFiles, OverlayVideo, encode_ids
 from cpcdr.visualize.pictures import legend, save_png
 
@@ -96,11 +97,12 @@ def _segment(config: SegmentConfig) -> dict[str, Any]:
     parts = Parts(config, source.refs(), frame_rates_of(source), _key(config, checkpoint, source))
     below = cache(partial(legend, network.names, network.colours)) if config.legend else None
     with parts.kept():
+        save_png(_legend_path(config), legend(network.names, network.colours))
         seconds = _write(config, parts, (config, checkpoint, source), below)
         done = sum(record.frames for record in parts.records)
         if not done:
+            _legend_path(config).unlink()
             raise InputError(f"{config.frames}: no frame could be segmented.")
-        save_png(_legend_path(config), legend(network.names, network.colours))
     what = "labels" if config.labels else "video" if config.one_video else "videos"
     end_with(
         {what: config.out, "legend": _legend_path(config)},
@@ -161,11 +163,12 @@ def _writer(
 
 
 def _key(config: SegmentConfig, checkpoint: Path, source: FrameSource) -> str:
-    """Of everything that the output depends on."""
+    """A digest of everything that the output depends on."""
     inputs = {
-        "network": weights_digest(checkpoint),
+        "network": [weights_digest(checkpoint), file_digest(checkpoint / CONFIG)],
         "frames": frames_digest(source) or config.frames,
         "options": to_plain(config.options),
+        "parts": FRAMES_OF_A_PART,
     }
     own = ("labels", "clusters", "legend", "opacity", "fps")
     return config_hash({**inputs, **{name: getattr(config, name) for name in own}})

@@ -26,6 +26,8 @@ from cpcdr.runtime.run_folder import check_folder
 
 REFRESH_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
+_LONGEST_NAME = 230
+"""Bytes; names of other files are made of it, and file systems take 255."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _held: set[int] = set()  # file descriptors
 
@@ -59,6 +61,8 @@ def hold(folder: Path, is_file: bool = False) -> Iterator[None]:
     Raises:
         InputError: another process holds it (the sentence names it), or it cannot be written.
     """
+    if len(os.fsencode(folder.name)) > _LONGEST_NAME:
+        raise InputError(f"--out {folder}: the name is too long; choose a shorter one.")
     check_folder(folder.absolute().parent if is_file else folder)
     path = _lock_file(folder.absolute())
     file, lease = _take(path, folder)

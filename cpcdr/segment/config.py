@@ -46,8 +46,9 @@ class SegmentConfig:
     options: FrameOptions = field(default_factory=FrameOptions)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.opacity <= 1 or (self.fps is not None and self.fps <= 0):
-            raise InputError("--opacity must lie in 0..1 and --fps must be positive.")
+        fps = 1.0 if self.fps is None else self.fps
+        if not 0 <= self.opacity <= 1 or not 0.01 <= fps <= 1000:
+            raise InputError("--opacity must lie in 0..1 and --fps in 0.01..1000.")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers} must not be negative; 0 chooses.")
         suffix = self.out.suffix.lower()

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, no_room
 
 _ENCODER = "libvpx-vp9"
 _QUALITY = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "5"}
+_ROUNDED = 1e-4
 _INDEX_FIRST = {"movflags": "+faststart"}
 _BT709 = 1
 """BT.709 among FFmpeg's colour spaces, primaries and transfer functions: players guess by the size
@@ -30,7 +30,7 @@ class Mp4:
     """A video that appears under its name when it is closed.
 
     Args:
-        size: height and width of the pictures. Where one is odd, the last row or column is
+        size: height and width of all pictures. Where one is odd, the last row or column is
             repeated once: the colours of yuv420p have half the resolution.
         fps: frames per second.
 
@@ -64,10 +64,8 @@ class Mp4:
         return stream
 
     def add(self, image: NDArray[np.uint8]) -> None:
-        """Append uint8 [H, W, 3] RGB; one of another size is scaled to the first."""
+        """Append uint8 [H, W, 3] RGB."""
         height, width = self.size
-        if image.shape[:2] != self.size:
-            image = cv2.resize(image, (width, height)).astype(np.uint8)
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
@@ -113,8 +111,10 @@ def join(parts: Sequence[Path], path: Path, fps: float) -> None:
                         joined.mux(packet)
                         count += 1
         partial.replace(path)
-    except av.FFmpegError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if not isinstance(error, av.FFmpegError | IndexError) or no_room(error):
+            raise
         raise InputError(
             f"{path}: its parts cannot be joined ({error}); delete {parts[0].parent} and run the "
             "same command again."
@@ -126,4 +126,10 @@ def _partial(path: Path) -> Path:
 
 
 def _rate(fps: float) -> Fraction:
-    return Fraction(fps).limit_denominator(1001)
+    """Also of rounded rates of NTSC, such as 29.97.
+
+    >>> _rate(29.97), _rate(12.5), _rate(24)
+    (Fraction(30000, 1001), Fraction(25, 2), Fraction(24, 1))
+    """
+    ntsc = Fraction(1000 * round(fps * 1.001), 1001)
+    return ntsc if abs(ntsc - fps) < _ROUNDED else Fraction(fps).limit_denominator(1001)

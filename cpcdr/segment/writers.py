@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -49,10 +50,12 @@ class OverlayVideo:
     def add(self, frame_id: str, picture: bytes) -> None:
         """Append the encoded picture of a frame."""
         image = decode_image(picture, frame_id)
+        self.size = self.size or (image.shape[0], image.shape[1])
+        if image.shape[:2] != self.size:
+            image = cv2.resize(image, self.size[::-1]).astype(np.uint8)
         if self.legend is not None:
             image = above(image, self.legend(image.shape[1]))
-        self.size = self.size or (image.shape[0], image.shape[1])
-        self.video = self.video or Mp4(self.path, self.size, self.fps)
+        self.video = self.video or Mp4(self.path, (image.shape[0], image.shape[1]), self.fps)
         self.video.add(image)
 
     def __enter__(self) -> Self:

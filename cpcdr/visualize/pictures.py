@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cpcdr.frames.frame import IGNORE
 from cpcdr.runtime.config import write_atomic
-from cpcdr.runtime.errors import InputError
+from cpcdr.runtime.errors import InputError, no_room
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -38,6 +38,8 @@ def save_png(path: Path, image: Image) -> None:
     try:
         write_atomic(path, encoded.tobytes(), durable=False)
     except OSError as error:
+        if no_room(error):
+            raise
         raise InputError(f"{path} cannot be written ({error}): choose another folder.") from error
 
 

@@ -57,6 +57,14 @@ def free(out: Path) -> bool:
         return False
 
 
+def test_a_name_that_leaves_no_room_for_others_is_refused(tmp_path: Path) -> None:
+    for name in ("x" * 250, "ü" * 120):
+        with pytest.raises(InputError, match="the name is too long"), hold(tmp_path / name):
+            pass
+    with hold(tmp_path / ("x" * 230)):
+        pass
+
+
 def test_the_second_says_who_holds_it(out: Path, other: subprocess.Popen[str]) -> None:
     words = rf"one: process {other.pid} on \S+ is writing it since \d{{4}}-.*give another --out"
     with pytest.raises(InputError, match=words), hold(out):

@@ -103,6 +103,17 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         Mp4(tmp_path / "nowhere" / "a.mp4", (64, 64), 10)
 
 
+def test_a_picture_of_another_size_is_scaled_and_its_legend_is_not(tmp_path: Path) -> None:
+    black = np.zeros((24, 64, 3), np.uint8)
+    out = tmp_path / "a.mp4"
+    with OverlayVideo(out, 15.0, legend=lambda width: black) as writer:
+        for size in ((64, 64), (128, 96)):
+            writer.add("s/0", encode_jpeg(np.full((*size, 3), 200, np.uint8)))
+    for frame in decoded(out):
+        assert frame.shape == (88, 64, 3)
+        assert frame[:60].min() > 180 and frame[68:].max() < 20
+
+
 def test_a_legend_is_drawn_below_the_picture(tmp_path: Path) -> None:
     def below(width: int) -> np.ndarray:
         assert width == 64

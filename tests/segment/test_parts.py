@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from cpcdr.commands.segment import segment
-from cpcdr.frames import get_protocol
+from cpcdr.frames import FrameRef, get_protocol
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.runtime.checkpoint import write_checkpoint
@@ -101,8 +104,14 @@ def test_what_another_command_began_is_kept(
     stops.at = 6
     with pytest.raises(KeyboardInterrupt):
         segment(config)
+    renamed = tmp_path / "renamed"  # the same weights, other classes
+    shutil.copytree(finetuned, renamed)
+    settings = yaml.safe_load((renamed / "config.yaml").read_text())
+    settings["config"]["size"] = [32, 64]
+    (renamed / "config.yaml").write_text(yaml.safe_dump(settings))
     others: list[SegmentConfig] = [
         replace(config, opacity=0.7),
+        replace(config, network=str(renamed)),
         replace(config, network=network(tmp_path / "other", 1)),
         replace(config, frames=STREET.replace("seed=3", "seed=4")),
     ]
@@ -112,6 +121,98 @@ def test_what_another_command_began_is_kept(
     stops.calls, stops.at = 0, -1
     assert segment(config)["frames"] == 18 and stops.calls == 14
     assert segment(others[0])["frames"] == 18, "nothing is left of the first"
+
+
+def stopped(config: SegmentConfig, at: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a stop at a frame leaves."""
+    writer = LabelFiles if config.labels else OverlayVideo
+    stops = Stops(writer.add)
+    stops.at = at
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(writer, "add", stops.patch())
+        segment(config)
+    (folder,) = config.out.parent.rglob("*.parts")
+    return folder
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_what_is_gone_is_made_again(
+    tmp_path: Path, finetuned: str, labels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "FRAMES_OF_A_PART", 4)
+    whole = SegmentConfig(finetuned, STREET, tmp_path / "whole" / "o", labels, engine="local")
+    segment(whole)
+    for number, at in enumerate((7, 12, 16)):
+        config = replace(whole, out=tmp_path / str(number) / "o")
+        folder = stopped(config, at, monkeypatch)
+        made = sorted(
+            [*folder.glob("*.mp4"), *config.out.rglob("*/*.png"), *config.out.glob("*.mp4")]
+        )
+        assert made
+        made[0].write_bytes(b"") if number else made[0].unlink()
+        assert segment(config)["frames"] == 18
+        assert files(config.out.parent) == files(tmp_path / "whole")
+
+
+def test_stopped_at_any_change_of_a_file_it_ends_well(
+    tmp_path: Path, finetuned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "FRAMES_OF_A_PART", 9)
+    names = ((parts, "join"), (parts, "write_json"), (Path, "unlink"), (Path, "replace"))
+    config = SegmentConfig(finetuned, STREET, tmp_path / "whole" / "o", engine="local")
+    segment(config)
+    for at in range(1, 100):
+        config, calls = replace(config, out=tmp_path / str(at) / "o"), [0]
+
+        def stopping(method: Callable[..., Any], calls: list[int] = calls, at: int = at) -> Any:
+            def call(*arguments: Any, **named: Any) -> Any:
+                if str(arguments[0]).endswith(".lock"):  # it would stay with this very process
+                    return method(*arguments, **named)
+                calls[0] += 1
+                if calls[0] == at:
+                    raise KeyboardInterrupt
+                return method(*arguments, **named)
+
+            return call
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            for owner, name in names:
+                patch.setattr(owner, name, stopping(getattr(owner, name)))
+            segment(config)
+        assert segment(config)["frames"] == 18
+        assert files(config.out.parent) == files(tmp_path / "whole")
+        if calls[0] < at:
+            break
+    assert at > 10
+
+
+def test_damage_is_a_sentence(
+    tmp_path: Path, finetuned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "FRAMES_OF_A_PART", 4)
+    config = SegmentConfig(finetuned, STREET, tmp_path / "a.mp4", engine="local")
+    folder = stopped(config, 10, monkeypatch)
+    state = (folder / "state.json").read_text()
+    for text, words in (("{}", "is damaged"), ("[", "is damaged"), (state, "cannot be joined")):
+        (folder / "state.json").write_text(text)
+        (folder / "00001.mp4").write_bytes(b"torn")
+        with pytest.raises(InputError, match=f"{words}.*delete"):
+            segment(config)
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_files_that_two_outputs_would_share_are_refused(tmp_path: Path, finetuned: str) -> None:
+    refs = [FrameRef(name, 0) for name in ("a/b", "a-b")]
+    with pytest.raises(InputError, match=r"a-b\.mp4: would hold both a/b and a-b; rename"):
+        parts.cut(SegmentConfig(out=tmp_path), refs, {})
+    assert len(parts.cut(SegmentConfig(out=tmp_path, labels=True), refs, {})) == 2
+    (tmp_path / "out" / "street-003-000.mp4").mkdir(parents=True)
+    config = SegmentConfig(finetuned, STREET, tmp_path / "out", engine="local")
+    with pytest.raises(InputError, match=r"street-003-000\.mp4: is a folder"):
+        segment(config)
+    (tmp_path / ".a.mp4.parts").touch()
+    with pytest.raises(InputError, match=r"\.a\.mp4\.parts: cannot be made"):
+        segment(replace(config, out=tmp_path / "a.mp4"))
 
 
 KILLED = """
@@ -148,7 +249,7 @@ def test_a_killed_process_is_continued(
         # A test runner may itself be a background job, whose children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    third, deadline = out.with_name(".a.mp4.parts") / "00002.json", time.monotonic() + 300
+    third, deadline = out.with_name(".a.mp4.parts") / "00002.mp4", time.monotonic() + 300
     while not third.exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
