@@ -23,6 +23,7 @@ from cpcdr.commands.benchmarks.timing import resident_mib
 from cpcdr.commands.benchmarks.training import time_ingest, time_loss, time_step
 from cpcdr.commands.benchmarks.tune import time_tune
 from cpcdr.commands.config import BenchmarkConfig
+from cpcdr.runtime.config import without
 from cpcdr.runtime.errors import InputError
 
 BENCHMARKS: dict[str, Callable[[BenchmarkConfig], dict[str, Any]]] = {
@@ -65,5 +66,5 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "ratio": round(measured["seconds"] / measured["floor_seconds"], 3),
         "peak_mib": round(measured.get("peak_mib", peak)),
         "device": torch.cuda.get_device_name() if cuda else f"cpu, {config.threads} threads",
-        "config": {"repeats": config.repeats, "preset": config.preset, "compile": config.compile},
+        "config": without(config, "name", "device"),
     }

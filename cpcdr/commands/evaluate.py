@@ -88,7 +88,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         if fitted:
             result |= _fitted_scores(config, fitted, source, size, run)
         run.figure("predictions", sheet, out)
-        result |= {"size": list(size), "clustering": config.clustering, "config_hash": digest}
+        data = {"frames": config.frames, "train_frames": config.train_frames}
+        result |= {"size": list(size), "clustering": config.clustering, "data": data}
+        result["config_hash"] = digest
         result |= {"seconds": round(time.perf_counter() - start, 1), "run_id": run.run_id}
         write_json(out / "report.json", result)
         run.artifact(out / "report.json")
@@ -145,7 +147,7 @@ def _train_frames(config: EvaluateConfig, scored: FrameSource) -> FrameSource | 
         return None
     if not scored.protocol:
         raise InputError(f"{scored.spec}: has no labels to score on; leave --train-frames out.")
-    source = open_frames(config.train_frames, protocol=scored.protocol)
+    source = open_frames(config.train_frames, config.options, scored.protocol)
     if common := common_frames(source, scored):
         raise InputError(
             f"--train-frames {config.train_frames}: {common} of them are scored on; give others."

@@ -104,6 +104,8 @@ def evaluate_regions(config: EvaluateRegionsConfig) -> dict[str, Any]:
             "methods": means,
             "sizes": {f"{4**i} px": round(float(s), 4) for i, s in enumerate(sizes)},
             "warnings": measures.warnings,
+            "protocol": source.protocol or None,
+            "data": {"frames": config.frames, "depth": config.depth},
             "config_hash": digest,
             "run_id": run.run_id,
             "seconds": round(time.perf_counter() - start, 1),

@@ -76,7 +76,6 @@ def register(config: ExportConfig, folder: Path, network: LoadedNetwork) -> dict
     Raises:
         InputError: MLflow does not take it.
     """
-    plain = to_plain(config)
     plain, about = to_plain(config), (config.register,)
     with open_run(TrackingConfig(), "export", config_hash(plain), plain, about=about) as run:
         import mlflow

@@ -66,12 +66,13 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         "frames": frames_digest(source),
         "network": start_digest(task.start),
     }
-    digest = config_hash({"task": task.config(), "train": to_plain(settings), "inputs": inputs})
     # Scores are logged once in a run: other scores need a run of their own.
     scoring = ("evaluate", "evaluate_size", "window", "flip")
     scores_of = {name: to_plain(getattr(config, name)) for name in scoring}
     scores_of["frames"] = frames_digest(scored) if scored else ""
-    key = config_hash([digest, scores_of, str(config.out.absolute())])
+    training = {"task": task.config(), "train": to_plain(settings), "inputs": inputs}
+    digest = config_hash({**training, "scores": scores_of})
+    key = config_hash([digest, str(config.out.absolute())])
     about = [task.model.backbone, short_name(source.spec), length_of(settings)]
     if config.finetune.fraction < 1:
         about.append(f"{config.finetune.fraction:.3g} of the labels")
@@ -90,6 +91,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             "labelled_frames": len(task.refs),
             "rejected": task.rejected,
             "protocol": source.protocol,
+            "data": {"frames": config.frames, "evaluate": config.evaluate},
             "config_hash": digest,
             "run_id": run.run_id,
         }

@@ -84,15 +84,17 @@ def _named(
     if not source.protocol:
         raise InputError(f"{config.frames}: has no labels; give labelled frames, or --data.")
     refuse_other_folder(config.out)
-    plain, digest = to_plain(without(config, "tracking", "out")), frames_digest(source)
-    inputs = {"network": weights_digest(config.network), "frames": digest}
-    key = config_hash({**plain, "inputs": inputs, "out": str(config.out.absolute())})
+    plain = to_plain(without(config, "tracking", "out"))
+    inputs = {"network": weights_digest(config.network), "frames": frames_digest(source)}
+    digest = config_hash({**plain, "inputs": inputs})
+    key = config_hash([digest, str(config.out.absolute())])
     with open_run(config.tracking, "name", key, plain, about=(short_name(source.spec),)) as run:
-        record_frames(run, source, digest)
+        record_frames(run, source, inputs["frames"])
         result, example = _write_named(config, network, values, source)
         run.metrics({"prototypes": result["prototypes"]}, step=0)
         record_network(run, config.out, example)
         run.artifact(_pictures(config))
+        result |= {"data": {"frames": config.frames}, "config_hash": digest}
         run.describe(result)
         end_with(
             {"network": config.out, "pictures": _pictures(config), "run": run.place},

@@ -58,7 +58,8 @@ def probe(config: ProbeConfig) -> dict[str, Any]:
     inputs = [weights_digest(config.network), frames_digest(fitted), frames_digest(scored)]
     digest = config_hash({**plain, "training": values["config"], "inputs": inputs})
     out = config.out if config.out is not None else config.network.parent
-    result: dict[str, Any] = {"protocol": fitted.protocol}
+    data = {"frames": config.frames, "evaluate": config.evaluate}
+    result: dict[str, Any] = {"protocol": fitted.protocol, "data": data, "size": list(size)}
     named = (values["config"]["model"]["backbone"], short_name(fitted.spec))
     with run_in_folder(config.tracking, "probe", digest, plain, out, named) as run:
         record_frames(run, fitted, inputs[1])

@@ -34,6 +34,7 @@ from cpcdr.runtime.device import half_on_gpu, images_at_once, pixels_on
 
 KMEANS_SEEDS = 10
 _KMEANS_PIXELS = 10_000  # of all frames together; more hardly move the centres
+_KMEANS_PER_FRAME = 20  # at least; of many frames some are left out, evenly
 _MOST_LABELLED = 400  # frames, evenly spaced, whose counts are kept for few labels
 LabelledImage = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """An image [H, W, 3] and its labels [H, W]."""
@@ -186,20 +187,22 @@ class NetworkScores:
     ) -> None:
         self.network, self.classes, self.per_frame, self.seed = network, classes, per_frame, seed
         self.rng = np.random.default_rng(seed)
-        pixels = max(_KMEANS_PIXELS // frames, 20)
+        pixels = max(_KMEANS_PIXELS // frames, _KMEANS_PER_FRAME)
         self.linear = {name: LinearScore(classes) for name in ("head", "network", "backbone")}
         kinds = ("codes", "backbone", "network")
         self.kmeans = {name: PixelKMeans(classes, pixels) for name in kinds}
         self.samples: list[tuple[Tensor, Tensor]] = []
         self.labelled: list[NDArray[np.int32]] = []
         self.every, self.fitted = -(-frames // _MOST_LABELLED), 0
+        self.every_kmeans = -(-frames * pixels // _KMEANS_PIXELS)
         self.used = np.zeros((len(network.prototypes), classes), np.int64)
         self.sampled: dict[str, NDArray[np.int64]] = {}
 
     def fit(self, features: FrameFeatures, labels: NDArray[np.uint8]) -> None:
         """Accumulate a frame's features with its labels [H, W]."""
-        for name, kmeans in self.kmeans.items():
-            kmeans.fit(getattr(features, name))
+        if self.fitted % self.every_kmeans == 0:
+            for name, kmeans in self.kmeans.items():
+                kmeans.fit(getattr(features, name))
         for name in ("head", "network"):  # the backbone's features are the first of the network's
             part: Tensor = getattr(features, name)
             self.linear[name].fit(part, _grid(labels, part))

@@ -142,7 +142,7 @@ $f cpcdr exp cpcdr; echo "${{COMPREPLY[@]}}" """
     assert "--depth.spacing" in flags and set(names.split()) == {"export", "export-png"}, done
 
 
-@pytest.mark.parametrize(("name", "does"), [("segment", "start over"), ("pretrain", "continue")])
+@pytest.mark.parametrize(("name", "does"), [("evaluate", "start over"), ("segment", "continue")])
 def test_what_the_same_command_does_after_a_stop(
     name: str, does: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +152,6 @@ def test_what_the_same_command_does_after_a_stop(
     monkeypatch.setattr(commands, "function_of", stopped)
     monkeypatch.setattr("cpcdr.runtime.cli.stop_on_signals", lambda: None)
     with pytest.raises(SystemExit, match="130"):
-        run_command(name, ["--network", "x", "--frames", "y"] if name == "segment" else [])
+        run_command(name, ["--network", "x", "--frames", "y"])
     assert capsys.readouterr().err.endswith(f"stopped; run the same command again to {does}.\n")
     assert set(COMMANDS) > RESUMED

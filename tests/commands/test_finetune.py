@@ -118,6 +118,20 @@ def test_sizes_that_cannot_be_name_the_option(
         settings(tmp_path, **changes)
 
 
+def test_every_score_has_a_hash_of_its_own_and_names_its_data(tmp_path: Path) -> None:
+    camvid_tree(tmp_path / "a")
+    camvid_tree(tmp_path / "b", seed=4)
+    first = finetune(settings(tmp_path))
+    frames = {name: f"camvid:{tmp_path / folder}" for name, folder in FOLDERS}
+    assert first["data"] == frames and first["protocol"] == "camvid-11"
+    hashes = {first["config_hash"]}
+    for changes in ({"flip": False}, {"window": (0, 0)}, {"evaluate": frames["frames"]}):
+        again = finetune(settings(tmp_path, **changes))
+        assert again["checkpoint"] == first["checkpoint"], "it is not trained again"
+        hashes.add(again["config_hash"])
+    assert len(hashes) == 4
+
+
 def test_other_frames_or_initial_weights_are_another_training(
     tmp_path: Path, checkpoint: Path
 ) -> None:

@@ -77,7 +77,10 @@ def test_another_content_is_another_hash(
     ramp = np.tile(np.linspace(9000, 40000, 64, dtype=np.uint16)[:, None], (1, 128))
     for i in range(6):
         assert cv2.imwrite(str(tree / "depth" / "A" / f"{i:08d}.png"), ramp + i)
-    first = command(tree, checkpoint, out)["config_hash"]
+    result = command(tree, checkpoint, out)
+    if command is not depth:  # which needs no labels
+        assert f"camvid:{tree}" in result["data"].values() and result["protocol"] == "camvid-11"
+    first = result["config_hash"]
     assert command(tree, checkpoint, out)["config_hash"] == first
     other = tree / file.replace("2.", "3.")
     (tree / file).write_bytes(other.read_bytes())

@@ -46,6 +46,22 @@ def test_kmeans_finds_classes_that_are_directions() -> None:
     assert result["found"] > 0.7 and result["found_sd"] >= 0
 
 
+@pytest.mark.parametrize("frames", [1, 30, 499, 501, 3000])
+def test_kmeans_takes_ten_thousand_pixels_of_any_number_of_frames(frames: int) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig("resnet10", width=8, fpn_channels=32, head_channels=32, prototypes=8)
+    network = SegmentationNetwork(config).eval()
+    found = NetworkScores(network, 3, frames, 0, 0)
+    image, labels = np.zeros((1, 64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    features = frame_features(network, image)[0]
+    for _ in range(frames):
+        found.fit(features, labels)
+    for name, kmeans in found.kmeans.items():
+        pixels = sum(len(some) for some in kmeans.samples)
+        assert min(10_000, frames * getattr(features, name)[0].numel()) / 3 < pixels <= 10_000
+    assert len(found.labelled) <= 400
+
+
 def test_floors_by_hand() -> None:
     labels = np.full((16, 16), 1, np.uint8)
     labels[8:] = 0
