@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cpcdr.frames import FrameSource, Protocol, fit, get_protocol
+from cpcdr.evaluate.score_networks import labelled_frame
+from cpcdr.frames import FrameSource, Protocol, get_protocol
 from cpcdr.frames.pick import spread
 from cpcdr.runtime.errors import FrameError, InputError, first_line
 from cpcdr.runtime.progress import Progress
@@ -71,15 +72,10 @@ def store_frames(source: FrameSource, size: tuple[int, int], folder: Path, limit
     with Progress(refs, desc=folder.name, unit="frame") as bar:
         for ref in bar:
             try:
-                frame = fit(source.read(ref), size)
+                images[count], labels[count] = labelled_frame(source, ref, size)
+                count += 1
             except FrameError as error:
                 first = first or str(error)
-                continue
-            if frame.labels is None:
-                first = first or f"{ref.frame_id} has no labels"
-                continue
-            images[count], labels[count] = frame.image, frame.labels
-            count += 1
     if not count:
         raise InputError(f"{source.spec}: no frame can be scored; first error: {first}")
     images.flush()

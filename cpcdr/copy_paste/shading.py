@@ -2,7 +2,7 @@
 
 A mip texel averages only those of its four children that belong to its majority region, and a
 sprite blends only texels of its own region: minified sprites neither alias nor carry a halo of
-their source background. Blur is a coarser mip level. `compose` runs these functions on a GPU; on a
+their source background. Blur is a coarser mip level. `render` runs these functions on a GPU; on a
 CPU it runs their counterparts in ``cpu.py``.
 """
 

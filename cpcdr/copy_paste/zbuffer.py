@@ -3,7 +3,7 @@
 Pasting regions one after another wherever they are nearer (DepthMix) gives the same image as a
 z-buffer over all of them. A sprite is a source frame under an affine map, masked
 by one region; the base of an image is the sprite of the whole frame. ``cpu.py`` and ``gpu.py`` have
-the counterparts that `compose` runs on a CPU and on a GPU with Triton.
+the counterparts that `render` runs on a CPU and on a GPU with Triton.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from cpcdr.evaluate.network_scores import (
     frame_features,
     stacked,
 )
-from cpcdr.frames import IGNORE, FrameSource, fit, get_protocol
+from cpcdr.frames import IGNORE, FrameRef, FrameSource, fit, get_protocol
 from cpcdr.model.segmentation import SegmentationNetwork
 from cpcdr.runtime.device import default_device
 from cpcdr.runtime.errors import FrameError, InputError
@@ -101,6 +101,20 @@ def _seen(
             yield of_frame, dict(zip(scores, of_networks, strict=True))
 
 
+def labelled_frame(source: FrameSource, ref: FrameRef, size: tuple[int, int]) -> LabelledImage:
+    """An image [H, W, 3] of ``size`` with its labels.
+
+    Raises:
+        FrameError: it cannot be read, or no pixel is labelled.
+    """
+    frame = fit(source.read(ref), size)
+    if frame.labels is None:
+        raise FrameError(f"{ref.frame_id} has no label map.")
+    if (frame.labels == IGNORE).all():
+        raise FrameError(f"{ref.label_path or ref.frame_id} labels no pixel.")
+    return frame.image, frame.labels
+
+
 def labelled_frames(source: FrameSource, size: tuple[int, int]) -> Iterator[LabelledImage]:
     """Images [H, W, 3] of ``size`` with their labels; reports left-out frames at the end.
 
@@ -111,15 +125,11 @@ def labelled_frames(source: FrameSource, size: tuple[int, int]) -> Iterator[Labe
     with Progress(refs, desc="labelled frames", unit="frame", leave=False) as bar:
         for ref in bar:
             try:
-                frame = fit(source.read(ref), size)
-                if frame.labels is None:
-                    raise FrameError(f"{ref.frame_id} has no label map.")
-                if (frame.labels == IGNORE).all():
-                    raise FrameError(f"{ref.label_path or ref.frame_id} labels no pixel.")
+                frame = labelled_frame(source, ref, size)
             except FrameError as error:
                 left_out, first = left_out + 1, first or str(error)
                 continue
-            yield frame.image, frame.labels
+            yield frame
     if left_out == len(refs):
         raise InputError(f"{source.spec}: no labelled frame can be read; first error: {first}")
     if left_out:

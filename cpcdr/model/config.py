@@ -50,7 +50,7 @@ class ModelConfig:
         backbone_lr: learning rate of the backbone relative to that of the rest.
         stage_decay: learning rate of a stage of the backbone relative to that of the next one.
         interpolate: how far on the way from ``init`` to the weights that pre-training reached the
-            backbone ends: 1 there, 0.5 halfway, which often knows more than either (Wortsman et
+            backbone ends: 1 there, 0.5 halfway, which can know more than either (Wortsman et
             al., 2022). Statistics of batch normalisation are then re-estimated on clean frames.
         normalisation: ``group`` puts group normalisation in the place of batch normalisation.
         padding: what convolutions see beyond the image; zeros tell features where they are.
