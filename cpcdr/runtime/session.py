@@ -40,8 +40,6 @@ _CLOSED_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # without it, whoever reaches a port runs commands as this user
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1, as Ray does on laptops
 }
-_COLLECTIVE_LIBRARIES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-"""Name the interface that workers exchange gradients on, which listens without a token."""
 """What keeps a local Ray to its own user; set regardless of the user's environment."""
 
 _LOCAL_ENVIRONMENT = {
@@ -202,7 +200,6 @@ def _get_node(get_node: Callable[..., Any], deadline: float, *where: str) -> Any
 def close_to_others() -> None:
     """Set up this process and its children so that a Ray they start is open to them alone."""
     os.environ.update(_CLOSED_ENVIRONMENT)
-    os.environ.update(dict.fromkeys(_COLLECTIVE_LIBRARIES, _loopback()))
     os.environ.pop("RAY_AUTH_TOKEN", None)  # it would come before the file
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
     from ray._private import ray_constants
@@ -211,12 +208,6 @@ def close_to_others() -> None:
     # Ray reads both when it is imported, which may have been earlier.
     ray_constants.ENABLE_RAY_CLUSTER = False
     Config.initialize("")
-
-
-def _loopback() -> str:
-    """The name of the interface of 127.0.0.1, such as ``lo``."""
-    interfaces = psutil.net_if_addrs().items()
-    return next(name for name, all_of in interfaces for a in all_of if a.address == "127.0.0.1")
 
 
 @cache

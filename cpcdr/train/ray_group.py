@@ -4,6 +4,7 @@ PyTorch's own store listens on every interface of its machine and answers whoeve
 machine the workers meet in a file instead, which only this user can open.
 """
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 import torch.distributed as dist
 from ray.train.torch import TorchConfig
@@ -55,5 +57,13 @@ class _OneMachine(TorchConfig):
 
 
 def _join(backend: str, store: str, rank: int, size: int, seconds: int) -> None:
+    for library in ("GLOO", "NCCL"):  # what they listen on asks for no token
+        os.environ[f"{library}_SOCKET_IFNAME"] = _loopback()
     timeout = timedelta(seconds=seconds)
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=size, timeout=timeout)
+
+
+def _loopback() -> str:
+    """The name of the interface of 127.0.0.1, such as ``lo``."""
+    interfaces = psutil.net_if_addrs().items()
+    return next(name for name, all_of in interfaces for a in all_of if a.address == "127.0.0.1")
