@@ -44,7 +44,7 @@ def load(model: str | Path, clusters: int = 0) -> LoadedNetwork:
     >>> import cpcdr, numpy as np
     >>> network = cpcdr.load("runs/finetune/checkpoint")
     >>> network
-    LoadedNetwork(resnet10, 7 classes, trained at 192x96, cpu)
+    LoadedNetwork(resnet10, 7 classes, trained at 128x64, cpu)
     >>> image = np.zeros((96, 192, 3), np.uint8)  # or a path, or a PIL image
     >>> network.segment(image).shape, network.overlay(image).shape
     ((96, 192), (96, 192, 3))

@@ -127,30 +127,30 @@ def _train_on_ray(
         if engine.storage_path:
             print(f"Ray Train's record: {record.root}")
         threads = 0 if use_gpu else max(1, (os.cpu_count() or 1) // workers)
-        # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
-        trainer = Trainer(
-            _ray_worker,  # type: ignore[arg-type]
-            train_loop_config={
-                "task": task,
-                "config": config,
-                "out": out,
-                "record": record,
-                "threads": threads,
-                "cluster": on_cluster(),
-            },
-            torch_config=torch_config(),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
-            ),
-            run_config=ray.train.RunConfig(
-                name=record.name,
-                storage_path=record.storage,
-                storage_filesystem=record.system,
-                failure_config=ray.train.FailureConfig(max_failures=engine.max_failures),
-                logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
-            ),
-        )
-        with _monitor(out, log, task.kind, total, "workers start"):
+        with torch_config() as group, _monitor(out, log, task.kind, total, "workers start"):
+            # Ray's annotations describe Train V1; V2, which runs, takes a return value and logging.
+            trainer = Trainer(
+                _ray_worker,  # type: ignore[arg-type]
+                train_loop_config={
+                    "task": task,
+                    "config": config,
+                    "out": out,
+                    "record": record,
+                    "threads": threads,
+                    "cluster": on_cluster(),
+                },
+                torch_config=group,
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}
+                ),
+                run_config=ray.train.RunConfig(
+                    name=record.name,
+                    storage_path=record.storage,
+                    storage_filesystem=record.system,
+                    failure_config=ray.train.FailureConfig(max_failures=engine.max_failures),
+                    logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
+                ),
+            )
             return trainer.fit().return_value  # type: ignore[attr-defined]
 
 

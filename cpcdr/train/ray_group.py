@@ -5,12 +5,14 @@ machine the workers meet in a file instead, which only this user can open.
 """
 
 import os
-import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import ray
@@ -22,9 +24,14 @@ from cpcdr.runtime.session import on_cluster
 _RaysBackend: Any = TorchConfig().backend_cls
 
 
-def torch_config() -> TorchConfig:
+@contextmanager
+def torch_config() -> Iterator[TorchConfig]:
     """Ray's own between the machines of a cluster; a file on one's own machine."""
-    return TorchConfig() if on_cluster() else _OneMachine()
+    if on_cluster():
+        yield TorchConfig()
+        return
+    with TemporaryDirectory(prefix="cpcdr-group-", ignore_cleanup_errors=True) as folder:
+        yield _OneMachine(folder=folder)  # of mode 0700
 
 
 class _MeetInAFile(_RaysBackend):
@@ -32,9 +39,9 @@ class _MeetInAFile(_RaysBackend):
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         """Make the group of all workers."""
-        self.folder = tempfile.mkdtemp(prefix="cpcdr-group-")  # mode 0700
+        assert isinstance(backend_config, _OneMachine)
         gpus = worker_group.get_resources_per_worker().get("GPU", 0)
-        backend, store = "nccl" if gpus else "gloo", Path(self.folder, "store").as_uri()
+        backend, store = "nccl" if gpus else "gloo", Path(backend_config.folder, uuid4().hex)
         size, seconds = len(worker_group), backend_config.timeout_s
         ray.get(
             [
@@ -43,24 +50,23 @@ class _MeetInAFile(_RaysBackend):
             ]
         )
 
-    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        """Leave the group."""
-        super().on_shutdown(worker_group, backend_config)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @dataclass
 class _OneMachine(TorchConfig):
+    folder: str = ""
+
     @property
     def backend_cls(self) -> Any:
         return _MeetInAFile
 
 
-def _join(backend: str, store: str, rank: int, size: int, seconds: int) -> None:
+def _join(backend: str, store: Path, rank: int, size: int, seconds: int) -> None:
     for library in ("GLOO", "NCCL"):  # what they listen on asks for no token
         os.environ[f"{library}_SOCKET_IFNAME"] = _loopback()
     timeout = timedelta(seconds=seconds)
-    dist.init_process_group(backend, init_method=store, rank=rank, world_size=size, timeout=timeout)
+    dist.init_process_group(
+        backend, init_method=store.as_uri(), rank=rank, world_size=size, timeout=timeout
+    )
 
 
 def _loopback() -> str:
