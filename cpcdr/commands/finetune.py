@@ -37,7 +37,7 @@ from cpcdr.runtime.tables import counted
 from cpcdr.runtime.tracking.run import Run, run_in_folder
 from cpcdr.train.engine import train
 from cpcdr.train.finetune_config import FinetuneConfig
-from cpcdr.train.finetune_task import FinetuneTask, sized
+from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.labelled import chosen_refs, require_labels
 from cpcdr.visualize.pictures import Image
 
@@ -55,10 +55,11 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     """
     start = time.perf_counter()
     source = _labelled(config.frames, config)
-    config = replace(config, finetune=sized(config.finetune, source))
     scored = _scored(config, source.protocol) if config.evaluate else None
     task = FinetuneTask(config.finetune, source, config.seed)
     config = replace(config, finetune=task.settings)
+    if scored is not None:
+        _evaluation_size(config, scored)  # refuses one that the protocol does not take
     _print_frames(source, task)
     settings = config.train
     inputs = {
@@ -66,10 +67,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         "frames": frames_digest(source),
         "network": start_digest(task.start),
     }
-    # Scores are logged once in a run: other scores need a run of their own.
-    scoring = ("evaluate", "evaluate_size", "window", "flip")
-    scores_of = {name: to_plain(getattr(config, name)) for name in scoring}
-    scores_of["frames"] = frames_digest(scored) if scored else ""
+    scores_of = _scoring(config, scored)
     training = {"task": task.config(), "train": to_plain(settings), "inputs": inputs}
     digest = config_hash({**training, "scores": scores_of})
     key = config_hash([digest, str(config.out.absolute())])
@@ -103,6 +101,13 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         write_json(config.out / "report.json", result)
         _end(config.out, checkpoint, run)
         return result
+
+
+def _scoring(config: FinetuneConfig, scored: FrameSource | None) -> dict[str, Any]:
+    """What scores depend on besides the network: they are logged once in a run, others need one."""
+    own = ("evaluate", "evaluate_size", "window", "flip")
+    values = {name: to_plain(getattr(config, name)) for name in own}
+    return {**values, "frames": frames_digest(scored) if scored else ""}
 
 
 def _print_frames(source: FrameSource, task: FinetuneTask) -> None:
@@ -140,7 +145,6 @@ def _scored(config: FinetuneConfig, protocol: str) -> FrameSource:
             f"{protocol}; evaluate on labels of the protocol that is trained on."
         )
     require_labels(source)
-    _evaluation_size(config, source)
     return source
 
 

@@ -102,22 +102,24 @@ class Parts:
             )
         for part, record in zip(self.all, self.records, strict=False):
             if not self._is_there(part, record):
-                whole = str(part.video) in self.joined
                 video = [each for each in self.all if each.video == part.video]
-                self._forget(video[0] if whole else part)
+                self._forget(video[0] if self._is_joined(part) else part)
                 break
 
     def _forget(self, first: Part) -> None:
         """A part and those after it are to be done again."""
-        self.joined -= {str(part.video) for part in self.all[first.number :]}
+        self.joined -= {part.video.name for part in self.all[first.number :] if part.video}
         del self.records[first.number :]
 
     def _is_there(self, part: Part, record: Record) -> bool:
         if part.video is None:
             labels = (file_inside(self.out, f"{ref.frame_id}.png") for ref in part.refs)
             return sum(map(_has_content, labels)) >= record.frames
-        whole = str(part.video) in self.joined
-        return not record.frames or _has_content(part.video if whole else self.file(part))
+        file = part.video if self._is_joined(part) else self.file(part)
+        return not record.frames or _has_content(file)
+
+    def _is_joined(self, part: Part) -> bool:
+        return part.video is not None and part.video.name in self.joined
 
     @property
     def left(self) -> Sequence[Part]:
@@ -154,9 +156,9 @@ class Parts:
         if last.video is None or parts[-1] is not last:
             return
         files = [self.file(part) for part in parts if self.records[part.number].frames]
-        if files and str(last.video) not in self.joined:
+        if files and not self._is_joined(last):
             join(files, last.video, last.fps)
-            self.joined.add(str(last.video))
+            self.joined.add(last.video.name)
             self._write()
         for file in files:
             file.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from cpcdr.model.config import HOW, ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
 from cpcdr.model.segmentation import SegmentationNetwork, load_network
 from cpcdr.model.weights import find_start, load_backbone, named_start
-from cpcdr.runtime.checkpoint import trained_size
+from cpcdr.runtime.checkpoint import read_config, trained_size
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.device import move, to_unit_float
 from cpcdr.train.finetune_config import FinetuneSettings
@@ -49,10 +49,12 @@ class FinetuneTask:
     def __init__(self, settings: FinetuneSettings, source: FrameSource, seed: int = 0) -> None:
         refs = chosen_refs(source, settings.fraction)
         self.start = find_start(settings.network, settings.model.backbone)
-        self.settings = replace(settings, network=named_start(settings.network, self.start))
         self.source, self.seed = source, seed
         self.classes = len(get_protocol(source.protocol).classes)
         self.model = _model_of(settings, self.start)
+        size = settings.size if any(settings.size) else _size_of(source, self.start)
+        network = named_start(settings.network, self.start)
+        self.settings = replace(settings, network=network, size=size)
         labelled = survey(source, refs)
         self.refs, self.rejected = labelled.refs, labelled.rejected
         frequency = (labelled.pixels / labelled.pixels.sum()).tolist()
@@ -157,19 +159,11 @@ class FinetuneTask:
         }
 
 
-def sized(settings: FinetuneSettings, source: FrameSource) -> FinetuneSettings:
-    """With the size of the crops that is chosen where none is given.
-
-    Raises:
-        InputError: the start, or all of the frames that are looked at, cannot be read.
-    """
-    if any(settings.size):
-        return settings
-    start = find_start(settings.network, settings.model.backbone)
+def _size_of(source: FrameSource, start: str) -> tuple[int, int]:
+    """Of the crops: as large as what the start was trained on, or showing all of a frame."""
     if not start or Path(start).is_file():
-        return replace(settings, size=picture_size(usual_size(source)))
-    values = load_network(Path(start))[1]
-    return replace(settings, size=trained_size(Path(start), values["config"]))
+        return picture_size(usual_size(source))
+    return trained_size(Path(start), read_config(Path(start), "pretrain", "name")["config"])
 
 
 def _model_of(settings: FinetuneSettings, start: str) -> ModelConfig:

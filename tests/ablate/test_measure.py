@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -139,6 +140,15 @@ def test_frames_that_are_left_out_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_frame_that_labels_no_pixel_is_left_out(tmp_path: Path) -> None:
+    source = camvid_tree(tmp_path / "tree")
+    void = np.zeros((64, 128, 3), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "tree" / "labels" / "A_002.png"), void)
+    store_frames(source, SIZE, tmp_path / "frames")
+    frames = load_frames(tmp_path / "frames")
+    assert len(frames) == 5 and "A_002.png labels no pixel" in frames.reason
+
+
 def test_scores_are_those_of_evaluate(tmp_path: Path, material: Material) -> None:
     torch.manual_seed(4)
     model = ModelConfig("resnet10", 8, 16, 32, 16, 40)

@@ -12,12 +12,12 @@ import torch
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from cpcdr.commands.evaluate import evaluate
+from cpcdr.commands.evaluate import _train_frames, evaluate
 from cpcdr.evaluate.clusters import METHODS
 from cpcdr.evaluate.config import EvaluateConfig
 from cpcdr.evaluate.report import table
 from cpcdr.evaluate.segmenters import open_network
-from cpcdr.frames import open_frames
+from cpcdr.frames import FrameOptions, open_frames
 from cpcdr.runtime.checkpoint import read_checkpoint, write_checkpoint
 from cpcdr.runtime.errors import InputError
 from cpcdr.runtime.tracking.config import TrackingConfig
@@ -124,6 +124,14 @@ def test_unusable_checkpoints_and_protocols_are_sentences(checkpoint: Path, tmp_
     with pytest.raises(InputError, match=r"--size 64 64: protocol cityscapes-27 .* 320×320"):
         city = cityscapes(tmp_path / "city", np.full((64, 128), 26))
         evaluate(settings(checkpoint, frames=city, protocol="cityscapes-27", size=(64, 64)))
+
+
+def test_options_hold_for_the_frames_to_fit_on_too(checkpoint: Path) -> None:
+    options = FrameOptions(limit=2)
+    frames = "synthetic:streets=4,frames=1,height=64,width=128,seed="
+    config = EvaluateConfig(checkpoint, frames + "8", frames + "7", options=options)
+    fitted = _train_frames(config, open_frames(config.frames, options))
+    assert fitted is not None and len(fitted.refs()) == 2
 
 
 @pytest.mark.parametrize(

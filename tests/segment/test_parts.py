@@ -135,6 +135,19 @@ def stopped(config: SegmentConfig, at: int, monkeypatch: pytest.MonkeyPatch) -> 
     return folder
 
 
+def test_a_folder_may_be_named_from_elsewhere(
+    tmp_path: Path, finetuned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "FRAMES_OF_A_PART", 4)
+    monkeypatch.chdir(tmp_path)
+    config = SegmentConfig(finetuned, STREET, Path("o"), engine="local")
+    stopped(config, 15, monkeypatch)
+    stops = Stops(OverlayVideo.add)
+    monkeypatch.setattr(OverlayVideo, "add", stops.patch())
+    assert segment(replace(config, out=tmp_path / "o"))["frames"] == 18
+    assert stops.calls == 18 - 9 - 4, "neither the whole video nor the whole part again"
+
+
 @pytest.mark.parametrize("labels", [False, True])
 def test_what_is_gone_is_made_again(
     tmp_path: Path, finetuned: str, labels: bool, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from epochs import epoch_batches
 from labelled_tree import camvid_tree
 from safetensors.torch import save_file
 
-from cpcdr.frames import open_frames
+from cpcdr.frames import FrameSource, open_frames
 from cpcdr.loss.config import LossConfig
 from cpcdr.model.config import ModelConfig
 from cpcdr.model.finetuned import FinetuneModule
@@ -24,7 +24,7 @@ from cpcdr.runtime.checkpoint import write_checkpoint
 from cpcdr.runtime.config import to_plain
 from cpcdr.runtime.errors import InputError
 from cpcdr.train.finetune_config import FinetuneSettings
-from cpcdr.train.finetune_task import FinetuneTask, sized
+from cpcdr.train.finetune_task import FinetuneTask
 from cpcdr.train.pretrain_task import PretrainModule
 
 STREET = open_frames("synthetic:seed=3,streets=6,frames=2,height=64,width=128")
@@ -111,20 +111,23 @@ def test_the_backbone_or_all_of_a_pretrained_network_is_taken(tmp_path: Path) ->
 
 
 def test_crops_are_as_large_as_what_the_start_was_trained_on(tmp_path: Path) -> None:
+    def size(settings: FinetuneSettings, source: FrameSource = STREET) -> tuple[int, int]:
+        return FinetuneTask(settings, source).settings.size
+
     chosen = replace(SMALL, size=(0, 0))
     values = {"config": {"model": to_plain(SMALL.model), "dataset": {"size": [96, 160]}}}
     weights = PretrainModule(SMALL.model, LossConfig()).state_dict()
     folder = write_checkpoint(tmp_path, 1, {"kind": "pretrain", **values}, weights, {})
     pretrained = replace(chosen, network=str(folder))
-    assert sized(pretrained, STREET).size == (96, 160)
-    assert sized(replace(pretrained, size=(32, 64)), STREET).size == (32, 64)
-    assert sized(chosen, STREET).size == (64, 128), "small frames as they are"
+    assert size(pretrained) == (96, 160)
+    assert size(replace(pretrained, size=(32, 64))) == (32, 64)
+    assert size(chosen) == (64, 128), "small frames as they are"
     large = open_frames("synthetic:seed=3,streets=1,frames=1,height=720,width=1280")
-    assert sized(chosen, large).size == (288, 512), "all of a large frame"
+    assert size(chosen, large) == (288, 512), "all of a large frame"
     values["config"] = {"model": to_plain(SMALL.model)}
     damaged = write_checkpoint(tmp_path, 2, {"kind": "pretrain", **values}, weights, {})
     with pytest.raises(InputError, match=r"config\.yaml: has no size of two numbers"):
-        sized(replace(chosen, network=str(damaged)), STREET)
+        size(replace(chosen, network=str(damaged)))
 
 
 def test_frames_without_labels_are_refused(tmp_path: Path) -> None:
